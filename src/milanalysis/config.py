@@ -1,0 +1,466 @@
+"""The analysis as written down: one YAML file, strictly checked.
+
+Each choice is a small frozen dataclass that holds only what the choice accepts; alternatives are told apart
+by ``kind``. Unknown keys are refused. Defaults are the paper's (arXiv:2508.07114) unless the field says
+otherwise. Paths are relative to the YAML file. Energies in GeV, luminosity in 1/fb.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import yaml
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from milanalysis.errors import ConfigError
+from milanalysis.parameters import FloatArray, parameter_points
+
+__all__ = [
+    "AnalysisConfig",
+    "CosineScheduleConfig",
+    "CoverageConfig",
+    "CutsConfig",
+    "DiscriminantConfig",
+    "FileSampleConfig",
+    "FitPDFConfig",
+    "FuturesExecutorConfig",
+    "GenerateSampleConfig",
+    "GeneratorConfig",
+    "GridConfig",
+    "InferenceConfig",
+    "IterativeExecutorConfig",
+    "LHAPDFConfig",
+    "LeptonCutsConfig",
+    "ModelConfig",
+    "MulticlassTaskConfig",
+    "NetworkConfig",
+    "ParabolaConfig",
+    "ParameterConfig",
+    "PlateauScheduleConfig",
+    "PolynomialTaskConfig",
+    "ProcessingConfig",
+    "SplineConfig",
+    "SplitConfig",
+    "TemplateConfig",
+    "TrainingConfig",
+    "load_config",
+    "to_plain",
+]
+
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _plain_name(text: str) -> str:
+    """Accept names that can stand in a file name."""
+    if not text or not all(letter.isalnum() or letter in "-_." for letter in text) or text.startswith("."):
+        msg = "use letters, digits, '-', '_' and '.', since the name becomes a file name"
+        raise ValueError(msg)
+    return text
+
+
+Name = Annotated[str, AfterValidator(_plain_name)]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ParameterConfig:
+    """The parameter of interest: one Wilson coefficient, for Lambda = 1 TeV."""
+
+    name: Name = "cHW"
+    reference: float = 0.0
+    low: float = -1.0
+    high: float = 1.0
+
+    @model_validator(mode="after")
+    def _reference_is_inside(self) -> ParameterConfig:
+        if not self.low < self.reference < self.high:
+            msg = f"the reference {self.reference} has to lie between low ({self.low}) and high ({self.high})"
+            raise ValueError(msg)
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GridConfig:
+    """Equidistant parameter points; the paper's default is -1 to 1 in steps of 0.1."""
+
+    low: float = -1.0
+    high: float = 1.0
+    n_points: Annotated[int, Field(ge=2)] = 21
+
+    def points(self) -> FloatArray:
+        """Return the points, shape ``(n_points, 1)``, rounded so that zero is exactly zero."""
+        return parameter_points(np.linspace(self.low, self.high, self.n_points).round(12))
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class LeptonCutsConfig:
+    """Generator cuts on the charged leptons (not applied by MadGraph to decay products)."""
+
+    pt_min: NonNegative = 10.0
+    eta_max: Positive = 2.5
+    delta_r_min: NonNegative = 0.4
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CutsConfig:
+    """Generator cuts; ``leptons: null`` (the default) leaves the leptons alone, as MadGraph does."""
+
+    quark_pt_min: Positive = 20.0
+    quark_eta_max: Positive = 5.0
+    quark_delta_r_min: NonNegative = 0.4
+    leptons: LeptonCutsConfig | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FitPDFConfig:
+    """Closed-form fit to NNPDF2.3 LO (alpha_s 0.130) at the scale of the W mass."""
+
+    kind: Literal["fit"] = "fit"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class LHAPDFConfig:
+    """A grid in LHAPDF 6 format, read with the optional package ``parton``."""
+
+    kind: Literal["lhapdf"] = "lhapdf"
+    name: str
+    directory: Path
+    member: Annotated[int, Field(ge=0)] = 0
+    scale: Positive = 80.387
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GeneratorConfig:
+    """The built-in generator of u d > u d h, h > e+ ve e- ve~ in W-boson fusion."""
+
+    beam_energy: Positive = 6500.0
+    u_beam: Literal["both", "first"] = "both"
+    cuts: CutsConfig = CutsConfig()
+    pdf: Annotated[FitPDFConfig | LHAPDFConfig, Field(discriminator="kind")] = FitPDFConfig()
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GenerateSampleConfig:
+    """A sample made by the built-in generator.
+
+    ``weight_points`` are the values of the parameter at which event weights are stored beside the nominal
+    one; four besides the nominal value fix the quartic polynomial.
+    """
+
+    kind: Literal["generate"] = "generate"
+    role: Literal["simulation", "observed"]
+    theta: float
+    events: Count
+    weight_points: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FileSampleConfig:
+    """A sample read from ROOT files; ``weight_points`` name the weights of ``Rwgt.Weight`` in file order."""
+
+    kind: Literal["files"] = "files"
+    role: Literal["simulation", "observed"]
+    files: Annotated[tuple[Path, ...], Field(min_length=1)]
+    tree: str = "LHEF"
+    theta: float | None = None
+    weight_points: tuple[float, ...] = ()
+
+
+SampleConfig = Annotated[GenerateSampleConfig | FileSampleConfig, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class IterativeExecutorConfig:
+    """One chunk after the other, in this process."""
+
+    kind: Literal["iterative"] = "iterative"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FuturesExecutorConfig:
+    """Chunks in local processes that stay warm between runs."""
+
+    kind: Literal["futures"] = "futures"
+    workers: Count = 2
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ProcessingConfig:
+    """Where the coffea processors are and how they are run."""
+
+    features: Path = Path("../processors/features.py")
+    bag_likelihood: Path = Path("../processors/bag_likelihood.py")
+    executor: Annotated[IterativeExecutorConfig | FuturesExecutorConfig, Field(discriminator="kind")] = (
+        FuturesExecutorConfig()
+    )
+    chunk_size: Count = 100_000
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SplitConfig:
+    """Fractions of the simulated events, decided event by event before anything is learned."""
+
+    train: Fraction = 0.64
+    validation: Fraction = 0.16
+    test: Fraction = 0.20
+
+    @model_validator(mode="after")
+    def _fractions_add_up(self) -> SplitConfig:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-9:
+            msg = f"train, validation and test have to add up to 1, not {total:g}"
+            raise ValueError(msg)
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class MulticlassTaskConfig:
+    """Tell all grid points apart at once (section 4.2 of the paper)."""
+
+    kind: Literal["multiclass"] = "multiclass"
+    grid: GridConfig = GridConfig()
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PolynomialTaskConfig:
+    """Learn the coefficients of a positive quartic from exact event weights (not in the paper).
+
+    Training values of the parameter are drawn uniformly within ``theta_range`` of the reference.
+    """
+
+    kind: Literal["polynomial"] = "polynomial"
+    theta_range: Positive = 0.2
+
+
+TaskConfig = Annotated[MulticlassTaskConfig | PolynomialTaskConfig, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class NetworkConfig:
+    """The per-event network phi and the mean over the bag (appendix B.2.1)."""
+
+    hidden: tuple[Count, ...] = (64, 64, 64)
+    activation: Literal["elu", "silu", "relu", "tanh"] = "elu"
+    batch_norm: bool = True
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    l2: NonNegative = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PlateauScheduleConfig:
+    """Learning rate divided by ten after ``patience`` epochs without progress, stop after twice as many."""
+
+    kind: Literal["plateau"] = "plateau"
+    initial: Positive = 1e-3
+    final: Positive = 1e-4
+    patience: Count = 10
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CosineScheduleConfig:
+    """Linear warm-up, then a cosine from ``peak`` to ``peak * final_fraction`` (not in the paper)."""
+
+    kind: Literal["cosine"] = "cosine"
+    peak: Positive = 2e-3
+    final_fraction: Annotated[float, Field(gt=0, le=1)] = 0.01
+    warmup_steps: Annotated[int, Field(ge=0)] = 50
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainingConfig:
+    """How long and how fast to train; a batch holds ``floor(batch_events / bag_size)`` bags."""
+
+    batch_events: Count = 80_000
+    steps_per_epoch: Count = 150
+    max_epochs: Count = 200
+    validation_events: Count = 200_000
+    schedule: Annotated[PlateauScheduleConfig | CosineScheduleConfig, Field(discriminator="kind")] = (
+        PlateauScheduleConfig()
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ModelConfig:
+    """One learned method: a task, a network, how it is trained, and how many members are averaged."""
+
+    title: str
+    task: TaskConfig
+    bag_size: Count = 1
+    members: Count = 1
+    network: NetworkConfig = NetworkConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DiscriminantConfig:
+    """Per-event discriminant: the log ratio of a model at one parameter point."""
+
+    model: Name
+    theta: float
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TemplateConfig:
+    """The traditional analysis: bins of equal expected content in a per-event discriminant."""
+
+    discriminant: DiscriminantConfig
+    bins: Annotated[int, Field(ge=2)] = 20
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ParabolaConfig:
+    """Parabola through the grid points within ``half_width`` of the lowest one (appendix C.4)."""
+
+    kind: Literal["parabola"] = "parabola"
+    half_width: Positive = 0.4
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SplineConfig:
+    """Natural cubic spline through all grid points (not in the paper)."""
+
+    kind: Literal["spline"] = "spline"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class InferenceConfig:
+    """Confidence level of the intervals, and how methods that know a grid are made continuous."""
+
+    level: Fraction = 0.6827
+    interpolation: Annotated[ParabolaConfig | SplineConfig, Field(discriminator="kind")] = ParabolaConfig()
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CoverageConfig:
+    """Pseudo-experiments drawn from the test events, the same for all methods."""
+
+    pseudo_experiments: Annotated[int, Field(ge=2)] = 200
+    events: Count = 1000
+    theta: Annotated[tuple[float, ...], Field(min_length=1)] = (0.0,)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class AnalysisConfig:
+    """A whole analysis."""
+
+    name: Name
+    seed: Annotated[int, Field(ge=0)]
+    luminosity_fb: Positive
+    samples: dict[Name, SampleConfig]
+    models: Annotated[dict[Name, ModelConfig], Field(min_length=1)]
+    templates: TemplateConfig
+    parameter: ParameterConfig = ParameterConfig()
+    generator: GeneratorConfig = GeneratorConfig()
+    processing: ProcessingConfig = ProcessingConfig()
+    split: SplitConfig = SplitConfig()
+    inference: InferenceConfig = InferenceConfig()
+    coverage: CoverageConfig = CoverageConfig()
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> AnalysisConfig:
+        for role in ("simulation", "observed"):
+            if not self.samples_with_role(role):
+                msg = f"samples: at least one sample needs role: {role}"
+                raise ValueError(msg)
+        model = self.templates.discriminant.model
+        if model not in self.models:
+            msg = (
+                f"templates.discriminant.model: {model!r} is not one of the models ({', '.join(self.models)})"
+            )
+            raise ValueError(msg)
+        for label, one in self.models.items():
+            if isinstance(one.task, MulticlassTaskConfig):
+                grid = one.task.grid.points()[:, 0]
+                if self.parameter.reference not in grid:
+                    msg = f"models.{label}.task.grid: the reference {self.parameter.reference} has to be a grid point"
+                    raise ValueError(msg)
+        return self
+
+    def samples_with_role(self, role: str) -> list[str]:
+        """Return the names of the samples that have a role, in the order of the file."""
+        return [name for name, sample in self.samples.items() if sample.role == role]
+
+    def reference_point(self) -> FloatArray:
+        """Return the reference as a parameter point, shape ``(n_parameters,)``."""
+        return parameter_points(self.parameter.reference)[0]
+
+
+def load_config(path: Path) -> AnalysisConfig:
+    """Read and check an analysis from a YAML file.
+
+    Args:
+        path: the YAML file. Paths inside it are taken relative to its directory.
+
+    Returns:
+        The analysis, with absolute paths.
+
+    Raises:
+        ConfigError: naming the file, the key, what was found and what was expected.
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError as error:
+        msg = f"{path}: no such file; give the path of an analysis in YAML, for example one of analysis_configs/"
+        raise ConfigError(msg) from error
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path} cannot be read as text ({error}); give the path of an analysis in YAML"
+        raise ConfigError(msg) from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        msg = f"{path} is not valid YAML: {error}"
+        raise ConfigError(msg) from error
+    if not isinstance(values, dict):
+        msg = (
+            f"{path} should hold the keys of an analysis (name, seed, samples, ...) and holds {values!r:.60}"
+        )
+        raise ConfigError(msg)
+    try:
+        config = TypeAdapter(AnalysisConfig).validate_python(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(path, error)) from error
+    return _with_absolute_paths(config, path.resolve().parent)
+
+
+def to_plain(config: Any) -> Any:
+    """Return a config, or part of one, as plain JSON-like values with every default filled in."""
+    return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    """Say in plain words what is wrong with a config."""
+    lines = [f"{path} is not a valid analysis:"]
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+        if problem["type"] == "unexpected_keyword_argument":
+            lines.append(f"  {place}: there is no such key; check its spelling and its indentation")
+        elif problem["type"] == "missing":
+            lines.append(f"  {place}: this key is required and is missing")
+        elif problem["type"] in {"value_error", "union_tag_invalid", "union_tag_not_found"}:
+            lines.append(f"  {place}: {problem['msg'].removeprefix('Value error, ')}")
+        else:
+            lines.append(f"  {place}: {problem['msg']}; found {problem['input']!r:.80}")
+    return "\n".join(lines)
+
+
+def _with_absolute_paths(value: Any, base: Path) -> Any:
+    """Return a copy of a config in which every path is absolute."""
+    if isinstance(value, Path):
+        return (base / value).resolve()
+    if isinstance(value, tuple):
+        return tuple(_with_absolute_paths(item, base) for item in value)
+    if isinstance(value, dict):
+        return {key: _with_absolute_paths(item, base) for key, item in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return type(value)(
+            **{field.name: _with_absolute_paths(getattr(value, field.name), base) for field in fields(value)}
+        )
+    return value

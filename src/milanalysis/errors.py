@@ -1,0 +1,70 @@
+"""What is allowed to go wrong, by name.
+
+Every error raised on purpose derives from `MilAnalysisError` and from the builtin it refines. Its message
+says what was found, what was expected and what to try next; the command line prints just that.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AccountingError",
+    "BagSizeMismatchError",
+    "ConfigError",
+    "DataLeakError",
+    "EventWeightError",
+    "FitError",
+    "InputFileError",
+    "MilAnalysisError",
+    "ModelMismatchError",
+    "OffGridError",
+    "ProcessorError",
+    "StageOrderError",
+]
+
+
+class MilAnalysisError(Exception):
+    """Base class of all errors that milanalysis raises on purpose."""
+
+
+class ConfigError(MilAnalysisError, ValueError):
+    """A configuration says something that cannot be done."""
+
+
+class InputFileError(MilAnalysisError, OSError):
+    """A file is missing, unreadable, or not what it should be."""
+
+
+class ProcessorError(MilAnalysisError, RuntimeError):
+    """A coffea processor could not be found, or failed on its input."""
+
+
+class EventWeightError(MilAnalysisError, ValueError):
+    """Event weights do not describe what they were said to describe."""
+
+
+class AccountingError(MilAnalysisError, RuntimeError):
+    """Events were lost or counted twice."""
+
+
+class DataLeakError(MilAnalysisError, ValueError):
+    """The same event stands on both sides of a split."""
+
+
+class BagSizeMismatchError(MilAnalysisError, ValueError):
+    """A network was shown bags of a size it was not trained on."""
+
+
+class OffGridError(MilAnalysisError, ValueError):
+    """A method that knows a grid of parameter points was asked about another point."""
+
+
+class ModelMismatchError(MilAnalysisError, ValueError):
+    """A saved model does not fit the data it is given."""
+
+
+class FitError(MilAnalysisError, RuntimeError):
+    """A likelihood could not be fitted."""
+
+
+class StageOrderError(MilAnalysisError, RuntimeError):
+    """A stage was asked for whose input does not exist yet."""

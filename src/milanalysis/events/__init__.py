@@ -1,0 +1,1 @@
+"""ROOT and LHE files -> tables of features."""

@@ -1,0 +1,109 @@
+"""Where a result came from: digests, versions, and files that are either complete or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from milanalysis.errors import InputFileError
+
+__all__ = [
+    "atomic_path",
+    "digest_of",
+    "file_digest",
+    "package_versions",
+    "read_json",
+    "write_json",
+]
+
+_PACKAGES = (
+    "milanalysis",
+    "awkward",
+    "coffea",
+    "hist",
+    "iminuit",
+    "keras",
+    "numpy",
+    "pyarrow",
+    "pyhf",
+    "scipy",
+    "tensorflow",
+    "uproot",
+    "vector",
+)
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """Return the SHA-256 of a JSON-like value, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages a result may depend on, importing none of them."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            if name == "tensorflow":
+                versions[name] = importlib.metadata.version("tensorflow-cpu")
+    return versions
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path`` and move it there only if the block succeeds.
+
+    Yields:
+        A path with the same suffix in the same directory (which is created). An error inside the block
+        leaves ``path`` as it was and no half-written file behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file, complete or not at all; keys keep their order, numbers are exact."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that `write_json` has written.
+
+    Raises:
+        InputFileError: if it is missing or is not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        msg = f"{path} does not exist; it is written by an earlier stage of `milanalysis run`"
+        raise InputFileError(msg) from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        msg = (
+            f"{path} is not a readable JSON file ({error}); delete it and run the stage that writes it again"
+        )
+        raise InputFileError(msg) from error
+    if not isinstance(value, dict):
+        msg = f"{path} should hold a JSON object and holds a {type(value).__name__}"
+        raise InputFileError(msg)
+    return value

@@ -1,0 +1,1 @@
+"""Events when nobody hands us files: generators whose likelihood is known."""
