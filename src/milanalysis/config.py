@@ -390,7 +390,8 @@ class AnalysisConfig:
 
     def reference_point(self) -> FloatArray:
         """Return the reference as a parameter point, shape ``(n_parameters,)``."""
-        return parameter_points(self.parameter.reference)[0]
+        point: FloatArray = parameter_points(self.parameter.reference)[0]
+        return point
 
 
 def load_config(path: Path) -> AnalysisConfig:
@@ -424,10 +425,11 @@ def load_config(path: Path) -> AnalysisConfig:
         )
         raise ConfigError(msg)
     try:
-        config = TypeAdapter(AnalysisConfig).validate_python(values)
+        config: AnalysisConfig = TypeAdapter(AnalysisConfig).validate_python(values)
     except ValidationError as error:
         raise ConfigError(_explain(path, error)) from error
-    return _with_absolute_paths(config, path.resolve().parent)
+    absolute: AnalysisConfig = _with_absolute_paths(config, path.resolve().parent)
+    return absolute
 
 
 def to_plain(config: Any) -> Any:

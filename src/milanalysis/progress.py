@@ -17,7 +17,7 @@ def console() -> Console:
     return Console(stderr=True)
 
 
-def _ignore(amount: float = 1, note: str = "") -> None:  # noqa: ARG001
+def _ignore(amount: float = 1, note: str = "") -> None:
     """Take note of progress that nobody watches."""
 
 

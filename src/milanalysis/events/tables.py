@@ -1,0 +1,272 @@
+"""The table of events: what every later room reads.
+
+On disk a table is one parquet file with a column for each feature, ``theta_0, theta_1, ...`` (the point an
+event was generated at), ``weight``, ``event_id``, ``split``, and ``w_1 ... w_4`` where event weights are known.
+The order of the features is part of the table and stands in the file's metadata.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from milanalysis.errors import EventWeightError, InputFileError
+from milanalysis.parameters import Float32Array, FloatArray, IntArray, parameter_points
+from milanalysis.provenance import atomic_path
+
+__all__ = ["EventTable", "Split", "assign_split", "concatenate", "event_ids"]
+
+_FEATURES_KEY = b"milanalysis.features"
+_ROWS_PER_GROUP = 65_536
+_ENTRY_BITS = 40
+
+
+class Split(enum.IntEnum):
+    """What an event may be used for; decided once, event by event, before anything is learned."""
+
+    TRAIN = 0
+    VALIDATION = 1
+    TEST = 2
+
+
+@dataclass(frozen=True, eq=False)
+class EventTable:
+    """Events in columns.
+
+    Attributes:
+        feature_names: names of the features, in the order of the columns.
+        features: shape ``(n_events, n_features)``; GeV and radians.
+        theta: parameter point each event was generated at, shape ``(n_events, n_parameters)``; NaN if unknown.
+        weight: cross-section each event stands for, in fb, shape ``(n_events,)``; they add up to the
+            cross-section of the selected events.
+        event_id: a number that names the event, unique within an analysis, shape ``(n_events,)``.
+        split: member of `Split` for each event, shape ``(n_events,)``.
+        event_weights: exact ``w_1 ... w_4`` with ``|M|^2(c)/|M|^2(0) = 1 + sum_k w_k c^k`` at the event's
+            phase-space point, shape ``(n_events, 4)``; None if they are not known.
+    """
+
+    feature_names: tuple[str, ...]
+    features: Float32Array
+    theta: FloatArray
+    weight: FloatArray
+    event_id: IntArray
+    split: npt.NDArray[np.int8]
+    event_weights: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        n_events = len(self.features)
+        if self.features.shape != (n_events, len(self.feature_names)):
+            msg = f"features have shape {self.features.shape} and there are {len(self.feature_names)} feature names"
+            raise ValueError(msg)
+        for field in fields(self)[2:]:
+            values = getattr(self, field.name)
+            if values is not None and len(values) != n_events:
+                msg = f"{field.name} has {len(values)} rows and the features have {n_events}"
+                raise ValueError(msg)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def rows(self, *splits: Split) -> IntArray:
+        """Return the row numbers of the events in one or several splits, ascending."""
+        return np.flatnonzero(np.isin(self.split, splits))
+
+    def take(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> EventTable:
+        """Return a table of some rows, given by number or by mask."""
+        return EventTable(
+            self.feature_names,
+            self.features[rows],
+            self.theta[rows],
+            self.weight[rows],
+            self.event_id[rows],
+            self.split[rows],
+            None if self.event_weights is None else self.event_weights[rows],
+        )
+
+    def column(self, name: str) -> Float32Array:
+        """Return one feature, shape ``(n_events,)``.
+
+        Raises:
+            KeyError: if there is no such feature, listing those there are.
+        """
+        if name not in self.feature_names:
+            msg = f"there is no feature {name!r}; there are {', '.join(self.feature_names)}"
+            raise KeyError(msg)
+        return self.features[:, self.feature_names.index(name)]
+
+    def event_polynomials(self) -> FloatArray:
+        """Return the coefficients of ``|M|^2(c)/|M|^2(0)`` of each event, ascending, shape ``(n_events, 5)``.
+
+        Raises:
+            EventWeightError: if the table has no event weights.
+        """
+        if self.event_weights is None:
+            msg = (
+                "these events carry no event weights, so the dependence on the coefficient is not known event "
+                "by event; give weight_points for the sample, or use a method that learns from labelled samples"
+            )
+            raise EventWeightError(msg)
+        return np.concatenate([np.ones((len(self), 1)), self.event_weights], axis=1)
+
+    def weights_at(self, theta: npt.ArrayLike) -> FloatArray:
+        """Return the weight in fb of each event at other parameter points.
+
+        Args:
+            theta: points of one parameter, shape ``(n_points, 1)`` or anything `parameter_points` accepts.
+
+        Returns:
+            ``weight * |M|^2(theta) / |M|^2(theta of generation)``, shape ``(n_events, n_points)``.
+        """
+        polynomials = self.event_polynomials()
+        powers = parameter_points(theta)[:, 0] ** np.arange(polynomials.shape[1])[:, None]
+        generated = np.sum(polynomials * self.theta[:, :1] ** np.arange(polynomials.shape[1]), axis=1)
+        scaled: FloatArray = (self.weight / generated)[:, None] * (polynomials @ powers)
+        return scaled
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the content."""
+        state = hashlib.sha256(json.dumps(self.feature_names).encode())
+        for field in fields(self)[1:]:
+            values = getattr(self, field.name)
+            state.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
+        return state.hexdigest()
+
+    def to_arrow(self) -> pa.Table:
+        """Return the table in arrow's form."""
+        columns: dict[str, npt.NDArray[np.generic]] = {
+            name: np.ascontiguousarray(self.features[:, i]) for i, name in enumerate(self.feature_names)
+        }
+        columns |= {f"theta_{i}": np.ascontiguousarray(column) for i, column in enumerate(self.theta.T)}
+        columns |= {"weight": self.weight, "event_id": self.event_id, "split": self.split}
+        if self.event_weights is not None:
+            columns |= {
+                f"w_{k + 1}": np.ascontiguousarray(column) for k, column in enumerate(self.event_weights.T)
+            }
+        arrow = pa.table(columns)
+        return arrow.replace_schema_metadata({_FEATURES_KEY: json.dumps(self.feature_names).encode()})
+
+    def write(self, path: Path) -> None:
+        """Write the table as one parquet file, complete or not at all."""
+        with atomic_path(path) as temporary:
+            pq.write_table(self.to_arrow(), temporary, row_group_size=_ROWS_PER_GROUP, compression="zstd")
+
+    @classmethod
+    def from_arrow(cls, arrow: pa.Table) -> EventTable:
+        """Make a table from arrow's form.
+
+        Raises:
+            KeyError: if a column that a table needs is missing.
+        """
+        metadata: Mapping[bytes, bytes] = arrow.schema.metadata or {}
+        names = tuple(json.loads(metadata[_FEATURES_KEY]))
+
+        def stack(columns: Sequence[str], dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
+            out = np.empty((arrow.num_rows, len(columns)), dtype=dtype)
+            for i, name in enumerate(columns):
+                out[:, i] = arrow.column(name).to_numpy()
+            return out
+
+        thetas = [name for name in arrow.column_names if name.startswith("theta_")]
+        weights = [name for name in arrow.column_names if name.startswith("w_") and name[2:].isdigit()]
+        return cls(
+            names,
+            stack(names, np.float32),  # type: ignore[arg-type]
+            stack(thetas, np.float64),  # type: ignore[arg-type]
+            arrow.column("weight").to_numpy().astype(np.float64, copy=False),
+            arrow.column("event_id").to_numpy().astype(np.int64, copy=False),
+            arrow.column("split").to_numpy().astype(np.int8, copy=False),
+            stack(weights, np.float64) if weights else None,  # type: ignore[arg-type]
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> EventTable:
+        """Read a table that `write` has written.
+
+        Raises:
+            InputFileError: naming the file, if it is missing or is not a table of events.
+        """
+        try:
+            return cls.from_arrow(pq.read_table(path))
+        except FileNotFoundError as error:
+            msg = f"{path} does not exist; `milanalysis process` writes the tables"
+            raise InputFileError(msg) from error
+        except (KeyError, pa.ArrowException, json.JSONDecodeError) as error:
+            msg = f"{path} is not a table of events ({error}); run `milanalysis process` to write it again"
+            raise InputFileError(msg) from error
+
+
+def concatenate(tables: Sequence[EventTable]) -> EventTable:
+    """Return one table of all events, in the order given.
+
+    Event weights are kept only if all tables have them.
+
+    Raises:
+        ValueError: if the tables do not have the same features in the same order.
+    """
+    first = tables[0]
+    for other in tables[1:]:
+        if other.feature_names != first.feature_names:
+            msg = f"tables have different features: {first.feature_names} and {other.feature_names}"
+            raise ValueError(msg)
+    known = [table.event_weights for table in tables if table.event_weights is not None]
+    return EventTable(
+        first.feature_names,
+        np.concatenate([table.features for table in tables]),
+        np.concatenate([table.theta for table in tables]),
+        np.concatenate([table.weight for table in tables]),
+        np.concatenate([table.event_id for table in tables]),
+        np.concatenate([table.split for table in tables]),
+        np.concatenate(known) if len(known) == len(tables) else None,
+    )
+
+
+def event_ids(file_number: int, entries: IntArray) -> IntArray:
+    """Return the names of events: ``file_number * 2^40 + entry`` in its tree.
+
+    Args:
+        file_number: number of the file within the analysis, counting from 0.
+        entries: entry numbers in the tree, shape ``(n_events,)``.
+    """
+    return (np.int64(file_number) << _ENTRY_BITS) + np.asarray(entries, dtype=np.int64)
+
+
+def assign_split(
+    event_id: IntArray, seed: int, fractions: tuple[float, float, float]
+) -> npt.NDArray[np.int8]:
+    """Assign events to train, validation and test by a hash of their names.
+
+    The assignment depends on nothing but the event's name and the seed: not on chunks, workers or order.
+
+    Args:
+        event_id: names of the events, shape ``(n_events,)``.
+        seed: root seed of the analysis.
+        fractions: of train, validation and test; they add up to 1.
+
+    Returns:
+        Members of `Split`, shape ``(n_events,)``.
+    """
+    uniform = _hash_to_unit(event_id, seed)
+    edges = np.cumsum(fractions)[:2]
+    return np.searchsorted(edges, uniform, side="right").astype(np.int8)
+
+
+def _hash_to_unit(event_id: IntArray, seed: int) -> FloatArray:
+    """Return numbers in [0, 1) from the SplitMix64 finaliser (Steele, Lea, Flood 2014)."""
+    with np.errstate(over="ignore"):
+        x = event_id.astype(np.uint64) + np.uint64(seed % 2**64) * np.uint64(0x9E3779B97F4A7C15)
+        x += np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x ^= x >> np.uint64(31)
+    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
