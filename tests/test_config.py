@@ -1,0 +1,124 @@
+"""The YAML of an analysis: what is accepted, and how clearly the rest is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from milanalysis.config import FitPDFConfig, GridConfig, load_config, to_plain
+from milanalysis.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+MINIMAL = {
+    "name": "small",
+    "seed": 1,
+    "luminosity_fb": 100,
+    "samples": {
+        "sm": {"kind": "generate", "role": "simulation", "theta": 0, "events": 10},
+        "data": {"kind": "files", "role": "observed", "files": ["data.root"]},
+    },
+    "models": {"bag": {"title": "a bag", "task": {"kind": "multiclass"}}},
+    "templates": {"discriminant": {"model": "bag", "theta": 0.5}},
+}
+
+
+def written(directory: Path, **changes: object) -> Path:
+    path = directory / "analysis.yaml"
+    path.write_text(yaml.safe_dump({**MINIMAL, **changes}))
+    return path
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "analysis_configs").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_every_shipped_analysis_is_valid_and_its_processors_exist(path):
+    config = load_config(path)
+    assert config.processing.features.is_file()
+    assert config.processing.bag_likelihood.is_file()
+
+
+def test_defaults_are_those_of_the_paper(tmp_path):
+    config = load_config(written(tmp_path))
+    network = config.models["bag"].network
+    assert network.hidden == (64, 64, 64)
+    assert (network.activation, network.batch_norm, network.dropout, network.l2) == ("elu", True, 0.1, 1e-3)
+    assert config.models["bag"].training.batch_events == 80_000
+    assert config.generator.cuts.leptons is None
+    assert config.generator.pdf == FitPDFConfig()
+    np.testing.assert_array_equal(GridConfig().points()[:, 0], np.round(np.arange(-10, 11) / 10, 1))
+
+
+def test_paths_are_relative_to_the_file_wherever_the_command_is_run(tmp_path, monkeypatch):
+    path = written(tmp_path)
+    monkeypatch.chdir("/")
+    assert load_config(path).samples["data"].files == ((tmp_path / "data.root").resolve(),)
+
+
+def test_a_config_survives_being_written_out_with_all_defaults(tmp_path):
+    config = load_config(written(tmp_path))
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump(to_plain(config)))
+    assert load_config(again) == config
+
+
+def test_numbers_in_scientific_notation_that_yaml_takes_for_text_are_numbers(tmp_path):
+    path = written(tmp_path)
+    path.write_text(path.read_text().replace("luminosity_fb: 100", "luminosity_fb: 1e2"))
+    assert load_config(path).luminosity_fb == 100.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sede": 3}, ["sede", "no such key"]),
+        ({"seed": "many"}, ["seed", "integer", "'many'"]),
+        ({"seed": -1}, ["seed", "greater than or equal to 0"]),
+        ({"name": "a/b"}, ["name", "file name"]),
+        ({"luminosity_fb": 0}, ["luminosity_fb", "greater than 0"]),
+        ({"luminosity_fb": float("inf")}, ["luminosity_fb", "finite"]),
+        ({"samples": {"sm": MINIMAL["samples"]["sm"]}}, ["role: observed"]),
+        ({"templates": {"discriminant": {"model": "bog", "theta": 1}}}, ["'bog'", "bag"]),
+        (
+            {"models": {"bag": {"title": "t", "task": {"kind": "multiclas"}}}},
+            ["models.bag.task", "multiclas"],
+        ),
+        (
+            {"models": {"bag": {"title": "t", "task": {"kind": "multiclass", "theta": 1}}}},
+            ["theta", "no such key"],
+        ),
+        (
+            {
+                "models": {
+                    "bag": {"title": "t", "task": {"kind": "multiclass", "grid": {"low": -1, "n_points": 2}}}
+                }
+            },
+            ["models.bag.task.grid", "grid point"],
+        ),
+        ({"split": {"train": 0.5, "validation": 0.2, "test": 0.2}}, ["split", "add up to 1"]),
+        ({"parameter": {"reference": 3.0}}, ["parameter", "between"]),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_place_and_what_was_expected(tmp_path, changes, words):
+    path = written(tmp_path, **changes)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    for word in [str(path), *words]:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["name: [", "- a\n- b\n", "", "\x00"])
+def test_what_is_not_a_mapping_in_yaml_is_refused_by_name(tmp_path, text):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"broken\.yaml"):
+        load_config(path)
+
+
+def test_a_missing_or_unreadable_file_is_refused_by_name(tmp_path):
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(tmp_path / "absent.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path)
