@@ -1,0 +1,248 @@
+"""Per-event log ratios, computed once and summed over any dataset.
+
+For an additive method the log ratio of a dataset is the sum of the log ratios of its events. Once these are
+cached, a pseudo-experiment is a gather and a sum, and no network is needed any more.
+
+Which one to use when:
+
+- `PolynomialScores`: the ratio of each event is a known polynomial in one coefficient (exact event weights, or
+  the polynomial task). Defined at any value of the coefficient.
+- `GridScores`: the log ratio of each event is known at some points only (multiclass networks). Between the
+  points somebody has to interpolate, and that is a choice of the statistics, not of the scores.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from milanalysis.errors import EventWeightError, InputFileError, OffGridError
+from milanalysis.parameters import FloatArray, IntArray, parameter_points
+from milanalysis.provenance import atomic_path
+
+__all__ = ["EventScores", "GridScores", "PolynomialScores", "grid_columns", "load_scores"]
+
+_GATHER_BYTES = 2**26
+
+
+class EventScores(Protocol):
+    """Cached log ratios ``ln p(x|theta) / p(x|reference)`` of the events of a table."""
+
+    @property
+    def grid(self) -> FloatArray | None:
+        """Points at which the scores are known, shape ``(n_points, n_parameters)``; None: at any point."""
+
+    def __len__(self) -> int:
+        """Return the number of events."""
+
+    def per_event(self, theta: npt.ArrayLike) -> FloatArray:
+        """Return the log ratio of each event, shape ``(n_events, n_points)``."""
+
+    def log_ratio(self, rows: IntArray, theta: npt.ArrayLike) -> FloatArray:
+        """Return the log ratio of datasets.
+
+        Args:
+            rows: event numbers, shape ``(..., n)``; an event may occur several times.
+            theta: parameter points, as `parameter_points` accepts them.
+
+        Returns:
+            Sums of the events' log ratios over the last axis of ``rows``, shape ``(..., n_points)``.
+        """
+
+    def take(self, rows: IntArray) -> Self:
+        """Return the scores of some events only, in the order of ``rows``."""
+
+    def save(self, path: Path) -> None:
+        """Write the scores to an ``.npz`` file that `load_scores` reads."""
+
+
+def grid_columns(grid: FloatArray, theta: npt.ArrayLike) -> IntArray:
+    """Return which point of a grid each parameter point is.
+
+    Args:
+        grid: the grid, shape ``(n_grid, n_parameters)``.
+        theta: points, as `parameter_points` accepts them; equal to grid points within 1e-9.
+
+    Returns:
+        Positions in the grid, shape ``(n_points,)``.
+
+    Raises:
+        OffGridError: naming the first point that is not on the grid.
+
+    Example:
+        >>> grid_columns(parameter_points([-0.1, 0.0, 0.1]), [0.1, 0.0])
+        array([2, 1])
+    """
+    points = parameter_points(theta)
+    distance = np.abs(points[:, None, :] - grid[None, :, :]).max(axis=-1)
+    nearest: IntArray = distance.argmin(axis=1)
+    away = distance[np.arange(len(points)), nearest] > 1e-9
+    if away.any():
+        msg = (
+            f"the log ratio is known at {len(grid)} grid points from {grid[0].tolist()} to {grid[-1].tolist()} "
+            f"and was asked for at {points[away][0].tolist()}; evaluate it on the grid and interpolate, or use "
+            "a method that is defined at any point (polynomial, exact)"
+        )
+        raise OffGridError(msg)
+    return nearest
+
+
+@dataclass(frozen=True, eq=False)
+class PolynomialScores:
+    """Scores of events whose ratio is a polynomial in one coefficient c.
+
+    The log ratio of an event is the mean over members of
+    ``ln(sum_k polynomials[k] c^k) - ln(sum_k rates[k] c^k)``: members of an ensemble are averaged in log ratio,
+    and each is normalised by its own rate. Exact event weights are one member.
+
+    Attributes:
+        polynomials: ascending coefficients of ``|M|^2(c)/|M|^2(reference)``, positive wherever they are
+            evaluated, shape ``(n_members, n_events, n_coefficients)``.
+        rates: of ``sigma(c)/sigma(reference)``, the mean of the polynomials over the reference,
+            shape ``(n_members, n_coefficients)``.
+
+    Example:
+        >>> scores = PolynomialScores(np.array([[[1.0, 0.5, 0.25], [1.0, -0.5, 0.25]]]), np.array([[1.0, 0.0, 0.25]]))
+        >>> scores.log_ratio(np.array([0, 1, 1]), [0.0, 1.0]).round(4)
+        array([ 0.    , -0.6848])
+    """
+
+    polynomials: FloatArray
+    rates: FloatArray
+
+    def __post_init__(self) -> None:
+        n_members, _, n_coefficients = self.polynomials.shape
+        if self.rates.shape != (n_members, n_coefficients):
+            msg = (
+                f"polynomials of shape {self.polynomials.shape} need rates of shape "
+                f"{(n_members, n_coefficients)}, not {self.rates.shape}"
+            )
+            raise ValueError(msg)
+
+    @property
+    def grid(self) -> FloatArray | None:
+        """None: defined at any value of the coefficient."""
+        return None
+
+    def __len__(self) -> int:
+        return self.polynomials.shape[1]
+
+    def per_event(self, theta: npt.ArrayLike) -> FloatArray:
+        """Return the log ratio of each event, shape ``(n_events, n_points)``.
+
+        Raises:
+            EventWeightError: if the polynomial of an event is not positive at one of the points.
+        """
+        powers = parameter_points(theta)[:, 0] ** np.arange(self.polynomials.shape[2])[:, None]
+        total = np.zeros((len(self), powers.shape[1]))
+        for polynomials, rate in zip(self.polynomials, self.rates, strict=True):
+            ratios = polynomials @ powers
+            if ratios.size and ratios.min() <= 0:
+                event, point = np.unravel_index(ratios.argmin(), ratios.shape)
+                msg = (
+                    f"the squared matrix element of event {event} is {ratios[event, point]:.3g} times its value at "
+                    f"the reference at point {parameter_points(theta)[point].tolist()} and has to be positive; its "
+                    "event weights are not those of a squared amplitude, or have lost precision"
+                )
+                raise EventWeightError(msg)
+            total += np.log(ratios, out=ratios)
+            total -= np.log(rate @ powers)
+        total /= len(self.polynomials)
+        return total
+
+    def log_ratio(self, rows: IntArray, theta: npt.ArrayLike) -> FloatArray:
+        """Return the log ratio of datasets, shape ``(..., n_points)``; see `EventScores.log_ratio`."""
+        if rows.size > len(self):
+            return _gather_sum(self.per_event(theta), rows)
+        values = self.take(rows.ravel()).per_event(theta)
+        return values.reshape(*rows.shape, values.shape[1]).sum(axis=-2)
+
+    def take(self, rows: IntArray) -> PolynomialScores:
+        """Return the scores of some events only, in the order of ``rows``."""
+        return PolynomialScores(self.polynomials[:, rows], self.rates)
+
+    def save(self, path: Path) -> None:
+        """Write the scores to an ``.npz`` file that `load_scores` reads."""
+        _save(path, polynomials=self.polynomials, rates=self.rates)
+
+
+@dataclass(frozen=True, eq=False)
+class GridScores:
+    """Scores of events known at the points of a grid.
+
+    Attributes:
+        grid: the points, shape ``(n_points, n_parameters)``.
+        values: log ratio of each event at each point, shape ``(n_events, n_points)``.
+    """
+
+    grid: FloatArray
+    values: FloatArray
+
+    def __post_init__(self) -> None:
+        if self.values.shape[1:] != (len(self.grid),):
+            msg = f"{len(self.grid)} grid points need values of shape (n_events, {len(self.grid)}), not {self.values.shape}"
+            raise ValueError(msg)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def per_event(self, theta: npt.ArrayLike) -> FloatArray:
+        """Return the log ratio of each event, shape ``(n_events, n_points)``.
+
+        Raises:
+            OffGridError: if a point is not on the grid.
+        """
+        return self.values[:, grid_columns(self.grid, theta)]
+
+    def log_ratio(self, rows: IntArray, theta: npt.ArrayLike) -> FloatArray:
+        """Return the log ratio of datasets, shape ``(..., n_points)``; see `EventScores.log_ratio`."""
+        return _gather_sum(self.per_event(theta), rows)
+
+    def take(self, rows: IntArray) -> GridScores:
+        """Return the scores of some events only, in the order of ``rows``."""
+        return GridScores(self.grid, self.values[rows])
+
+    def save(self, path: Path) -> None:
+        """Write the scores to an ``.npz`` file that `load_scores` reads."""
+        _save(path, grid=self.grid, values=self.values)
+
+
+def load_scores(path: Path) -> PolynomialScores | GridScores:
+    """Read the scores that one of the classes of this module has written.
+
+    Raises:
+        InputFileError: naming the file, if it is missing or holds something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if "polynomials" in arrays:
+                return PolynomialScores(arrays["polynomials"], arrays["rates"])
+            return GridScores(arrays["grid"], arrays["values"])
+    except FileNotFoundError as error:
+        msg = f"{path} does not exist; `milanalysis infer` writes the scores of each method"
+        raise InputFileError(msg) from error
+    except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        msg = f"{path} does not hold scores of events ({error}); delete it and run `milanalysis infer` again"
+        raise InputFileError(msg) from error
+
+
+def _save(path: Path, **arrays: FloatArray) -> None:
+    """Write arrays to an ``.npz`` file, complete or not at all."""
+    with atomic_path(path) as temporary:
+        np.savez(temporary, allow_pickle=False, **arrays)
+
+
+def _gather_sum(values: FloatArray, rows: IntArray) -> FloatArray:
+    """Sum rows of ``values (n_events, n_points)`` over the last axis of ``rows (..., n)``, in bounded memory."""
+    n_points = values.shape[1]
+    datasets = rows.reshape(-1, rows.shape[-1])
+    out = np.empty((len(datasets), n_points))
+    block = max(1, _GATHER_BYTES // max(1, 8 * datasets.shape[1] * n_points))
+    for start in range(0, len(datasets), block):
+        out[start : start + block] = values[datasets[start : start + block]].sum(axis=1)
+    return out.reshape(*rows.shape[:-1], n_points)
