@@ -109,7 +109,7 @@ class PolynomialScores:
     Example:
         >>> scores = PolynomialScores(np.array([[[1.0, 0.5, 0.25], [1.0, -0.5, 0.25]]]), np.array([[1.0, 0.0, 0.25]]))
         >>> scores.log_ratio(np.array([0, 1, 1]), [0.0, 1.0]).round(4)
-        array([ 0.    , -0.6848])
+        array([ 0.    , -0.6852])
     """
 
     polynomials: FloatArray
