@@ -39,11 +39,11 @@ def test_production_agrees_with_helicity_amplitudes(reference: dict[str, FloatAr
     polynomial = amplitudes.production_polynomial(u_in, d_in, u_out, d_out)
     theta = reference["theta"]
     found = amplitudes.evaluate_polynomials(polynomial, theta)
-    # Where the amplitude passes through zero (one point at cHW = 5) the terms of the polynomial cancel to four
+    # Where the amplitude passes through zero (four values) the terms of the polynomial cancel to four
     # digits and the reference itself is rounded: there the error is relative to the terms.
     terms = amplitudes.evaluate_polynomials(np.abs(polynomial), np.abs(theta))
     cancels = reference["m2_production"] < 1e-3 * terms
-    assert cancels.sum() <= 2
+    assert cancels.sum() <= 4  # of 1400
     assert _relative(found[~cancels], reference["m2_production"][~cancels]) < 1e-10
     assert np.max(np.abs(found - reference["m2_production"]) / terms) < 1e-11
 
