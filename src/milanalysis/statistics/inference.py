@@ -1,0 +1,335 @@
+"""Fit, interval and profile of a likelihood, all with iminuit.
+
+Every outcome that is not an ordinary interval has a name (`Status`) and is counted by whoever sums up; an end
+of an interval that is not defined is None, never a number.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from iminuit import Minuit
+from scipy.stats import chi2
+
+from milanalysis.parameters import FloatArray
+from milanalysis.statistics.likelihood import ProfileLikelihood
+
+__all__ = ["FitResult", "Interval", "Status", "fit", "interval", "measure", "minuit", "profile"]
+
+_SCAN_POINTS = 41
+_AT_LIMIT = 1e-3  # -2 ln L at the limit within this of the minimum: the minimum is at the limit
+
+
+class Status(enum.StrEnum):
+    """What came out of the search for an interval."""
+
+    VALID = "valid"
+    """One minimum, and the likelihood crosses the level once on either side of it."""
+    AT_LIMIT = "at_limit"
+    """The minimum lies at a limit of the parameter (or the edge of the grid)."""
+    NOT_CROSSED = "not_crossed"
+    """The likelihood does not reach the level on at least one side before the limit."""
+    SECOND_MINIMUM = "second_minimum"
+    """Values outside the interval around the minimum are also allowed at this level."""
+    FAILED = "failed"
+    """No minimum was found, or the likelihood is not a number."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The minimum of a likelihood.
+
+    Attributes:
+        parameters: names; the first is the parameter of interest.
+        estimates: value of each parameter at the minimum; None if the fit failed.
+        errors: from the second derivatives at the minimum (HESSE); None if they are not defined there.
+        minimum: ``-2 ln L`` at the minimum, up to the constant of the likelihood; None if the fit failed.
+        status: `Status.VALID`, `Status.AT_LIMIT` or `Status.FAILED`.
+        second_minimum: position and height above the minimum of the next deepest minimum in the parameter of
+            interest; None if there is none.
+        message: what happened, in words.
+    """
+
+    parameters: tuple[str, ...]
+    estimates: tuple[float | None, ...]
+    errors: tuple[float | None, ...]
+    minimum: float | None
+    status: Status
+    second_minimum: tuple[float, float] | None = None
+    message: str = ""
+
+    @property
+    def estimate(self) -> float | None:
+        """Estimate of the parameter of interest."""
+        return self.estimates[0]
+
+    @property
+    def curvature(self) -> float | None:
+        """Curvature information ``I_curv`` at the minimum, ``1 / HESSE error^2``.
+
+        With one parameter this is ``-d^2 ln L / d theta^2``, the quantity of Eq. (33) in arXiv:2508.07114.
+        """
+        error = self.errors[0]
+        return None if error is None else 1 / error**2
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-like form."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FitResult:
+        """Make a result from what `to_dict` returned."""
+        second = values["second_minimum"]
+        return cls(
+            tuple(values["parameters"]),
+            tuple(values["estimates"]),
+            tuple(values["errors"]),
+            values["minimum"],
+            Status(values["status"]),
+            None if second is None else (second[0], second[1]),
+            values["message"],
+        )
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval on the parameter of interest.
+
+    Attributes:
+        estimate: position of the minimum; None if the fit failed.
+        low: lower end; None if it is not defined.
+        high: upper end; None if it is not defined.
+        level: confidence level, between 0 and 1.
+        status: anything but `Status.VALID` is to be counted as a failure of the method.
+    """
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    level: float
+    status: Status
+
+    @property
+    def valid(self) -> bool:
+        """Whether this is an ordinary interval with two ends."""
+        return self.status is Status.VALID
+
+    def covers(self, theta: float) -> bool:
+        """Return whether a value lies in the interval; an interval that is not valid covers nothing."""
+        return (
+            self.valid and self.low is not None and self.high is not None and self.low <= theta <= self.high
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-like form."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Interval:
+        """Make an interval from what `to_dict` returned."""
+        return cls(**{**values, "status": Status(values["status"])})
+
+
+def minuit(likelihood: ProfileLikelihood, start: tuple[float, ...] | None = None) -> Minuit:
+    """Return an ``iminuit.Minuit`` for a likelihood, for those who want its own displays.
+
+    Args:
+        likelihood: what to minimise; its limits are set.
+        start: one value for each parameter; the likelihood's own by default.
+
+    Example:
+        >>> parabola = ProfileLikelihood(("c",), ((-1.0, 1.0),), (0.0,), lambda c: 300 * (c[:, 0] - 0.1) ** 2)
+        >>> round(minuit(parabola).migrad().values["c"], 4)
+        0.1
+    """
+    # iminuit takes names, limits and errordef from the likelihood
+    return Minuit(likelihood, *(likelihood.start if start is None else start))
+
+
+def fit(likelihood: ProfileLikelihood) -> FitResult:
+    """Minimise a likelihood.
+
+    The parameter of interest is scanned first, and MIGRAD starts from every local minimum of the scan, so
+    that a second minimum is noticed.
+    """
+    return _minimise(likelihood).result
+
+
+def interval(likelihood: ProfileLikelihood, level: float = 0.6827) -> Interval:
+    """Return the profile-likelihood interval of the parameter of interest, from MINOS.
+
+    Args:
+        likelihood: of a dataset.
+        level: confidence level, between 0 and 1; for example 0.6827 or 0.95.
+    """
+    return measure(likelihood, level)[1]
+
+
+def measure(likelihood: ProfileLikelihood, level: float = 0.6827) -> tuple[FitResult, Interval]:
+    """Fit a likelihood and find the interval, at the price of one fit; see `fit` and `interval`."""
+    if not 0 < level < 1:
+        msg = f"a confidence level lies between 0 and 1, not at {level}; write 0.95 for 95 %"
+        raise ValueError(msg)
+    search = _minimise(likelihood)
+    return search.result, _crossings(search, level)
+
+
+def profile(likelihood: ProfileLikelihood, points: FloatArray) -> FloatArray:
+    """Return ``-2 ln L`` relative to its minimum, minimised over all but the parameter of interest.
+
+    Args:
+        likelihood: of a dataset.
+        points: values of the parameter of interest, shape ``(n_points,)``.
+
+    Returns:
+        Values, shape ``(n_points,)``; NaN where the minimisation failed.
+    """
+    search = _minimise(likelihood)
+    minimum = np.nan if search.result.minimum is None else search.result.minimum
+    if len(likelihood.parameters) == 1:
+        return likelihood.evaluate(points[:, None]) - minimum
+    assert search.minuit is not None
+    _, values, valid = search.minuit.mnprofile(likelihood.parameters[0], grid=points)
+    out: FloatArray = np.where(valid, values, np.nan) - minimum
+    return out
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A fit, and what is needed to go on from it."""
+
+    result: FitResult
+    minuit: Minuit | None
+    scan: FloatArray  # (n_scan,) values of the parameter of interest
+    scan_values: FloatArray  # (n_scan,)
+
+
+def _minimise(likelihood: ProfileLikelihood) -> _Search:
+    """Scan, then MIGRAD from every local minimum of the scan, then HESSE at the deepest one."""
+    scan = _scan_points(likelihood)
+    values = likelihood.evaluate(_with_other_parameters(likelihood, scan))
+    if not np.isfinite(values).all():
+        bad = scan[np.argmin(np.isfinite(values))]
+        return _failed(
+            likelihood, scan, values, f"-2 ln L is not a number at {likelihood.parameters[0]} = {bad:g}"
+        )
+    if np.ptp(values) == 0 and len(values) > 1:
+        return _failed(likelihood, scan, values, f"-2 ln L does not depend on {likelihood.parameters[0]}")
+    found = []
+    for position in _local_minima(scan, values):
+        one = minuit(likelihood, (position, *likelihood.start[1:]))
+        if len(scan) > 1:
+            one.errors[0] = 0.5 * (scan[1] - scan[0])
+        one.migrad()
+        if one.valid or _limit_reached(likelihood, one) is not None:
+            found.append(one)
+    if not found:
+        return _failed(likelihood, scan, values, "MIGRAD found no minimum")
+    found.sort(key=lambda one: float(one.fval))
+    best = found[0]
+    second = None
+    if len(found) > 1 and abs(found[1].values[0] - best.values[0]) > 0.5 * abs(scan[1] - scan[0]):
+        second = (float(found[1].values[0]), float(found[1].fval - best.fval))
+    limit = _limit_reached(likelihood, best)
+    if limit is not None:
+        estimates = (limit, *(float(value) for value in best.values[1:]))
+        result = FitResult(
+            likelihood.parameters,
+            estimates,
+            (None,) * len(estimates),
+            likelihood(*estimates),
+            Status.AT_LIMIT,
+            second,
+            f"the minimum lies at the limit of {likelihood.parameters[0]}, {limit:g}",
+        )
+        return _Search(result, best, scan, values)
+    best.hesse()
+    covariance = best.covariance
+    if not best.valid or covariance is None:
+        return _failed(likelihood, scan, values, "HESSE found no positive curvature at the minimum")
+    # errors from the covariance: iminuit's own `errors` are distorted near limits
+    result = FitResult(
+        likelihood.parameters,
+        tuple(float(value) for value in best.values),
+        tuple(float(np.sqrt(covariance[i, i])) for i in range(len(likelihood.parameters))),
+        float(best.fval),
+        Status.VALID,
+        second,
+        "converged",
+    )
+    return _Search(result, best, scan, values)
+
+
+def _crossings(search: _Search, level: float) -> Interval:
+    """Find where the likelihood crosses a level on either side of its minimum."""
+    estimate, status = search.result.estimate, search.result.status
+    if (
+        status is not Status.VALID
+        or search.minuit is None
+        or estimate is None
+        or search.result.minimum is None
+    ):
+        return Interval(estimate, None, None, level, status)
+    rise = float(chi2.ppf(level, 1))
+    search.minuit.minos(0, cl=level)
+    errors = search.minuit.merrors[0]
+    low = float(estimate + errors.lower) if errors.lower_valid else None
+    high = float(estimate + errors.upper) if errors.upper_valid else None
+    allowed = search.scan[search.scan_values < search.result.minimum + rise]
+    below = low is not None and bool((allowed < low - 1e-3 * (estimate - low)).any())
+    above = high is not None and bool((allowed > high + 1e-3 * (high - estimate)).any())
+    if below or above or errors.lower_new_min or errors.upper_new_min:
+        status = Status.SECOND_MINIMUM
+    elif low is None or high is None:
+        crossed = not (low is None and errors.at_lower_limit) and not (high is None and errors.at_upper_limit)
+        status = Status.FAILED if crossed else Status.NOT_CROSSED
+    return Interval(estimate, low, high, level, status)
+
+
+def _scan_points(likelihood: ProfileLikelihood) -> FloatArray:
+    """Return values of the parameter of interest between its limits, or the start if there are none."""
+    low, high = likelihood.limits[0]
+    if not np.isfinite([low, high]).all():
+        return np.array([likelihood.start[0]])
+    return np.linspace(low, high, _SCAN_POINTS)
+
+
+def _with_other_parameters(likelihood: ProfileLikelihood, points: FloatArray) -> FloatArray:
+    """Return full parameter points with all but the first at their start values."""
+    theta = np.empty((len(points), len(likelihood.parameters)))
+    theta[:] = likelihood.start
+    theta[:, 0] = points
+    return theta
+
+
+def _local_minima(scan: FloatArray, values: FloatArray) -> list[float]:
+    """Return where a scan is lower than at both neighbours; from the edges half a step inside.
+
+    MINUIT cannot start at a limit, where its internal coordinate has no derivative.
+    """
+    if len(scan) == 1:
+        return [float(scan[0])]
+    padded = np.concatenate([[np.inf], values, [np.inf]])
+    lowest = np.flatnonzero((values < padded[:-2]) & (values <= padded[2:]))
+    half = 0.5 * (scan[1] - scan[0])
+    return [float(np.clip(scan[i], scan[0] + half, scan[-1] - half)) for i in lowest]
+
+
+def _limit_reached(likelihood: ProfileLikelihood, one: Minuit) -> float | None:
+    """Return the limit of the parameter of interest at which a minimum lies, or None."""
+    others = tuple(one.values[1:])
+    for limit in likelihood.limits[0]:
+        if np.isfinite(limit) and likelihood(limit, *others) <= one.fval + _AT_LIMIT:
+            return float(limit)
+    return None
+
+
+def _failed(likelihood: ProfileLikelihood, scan: FloatArray, values: FloatArray, message: str) -> _Search:
+    """Return the outcome of a fit that has none."""
+    nothing = (None,) * len(likelihood.parameters)
+    result = FitResult(likelihood.parameters, nothing, nothing, None, Status.FAILED, None, message)
+    return _Search(result, None, scan, values)

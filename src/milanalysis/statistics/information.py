@@ -1,0 +1,403 @@
+"""How much of the information a method extracts, and whether its intervals cover.
+
+Definitions, for datasets of N events at the true value of the parameter, with the exact score of a dataset
+``S = sum_i d ln p(x_i|theta) / d theta``:
+
+- ``information_exact = N Var(s)``, the Fisher information of N events.
+- ``slope = Cov(estimate, S) / Var(S) * information_exact``: by the covariance identity this is
+  ``d E[estimate] / d theta``, so that no second sample is needed.
+- ``rho2 = corr(estimate, S)^2`` and ``information = rho2 * information_exact = slope^2 / Var(estimate)``, the
+  effective information. It cannot exceed the exact one, and since it is paired with the truth on the same
+  events its statistical error is small. ``1 / Var(estimate)`` alone (Eq. (32) of arXiv:2508.07114) is
+  information only where the slope is 1.
+- ``calibration_ratio = (1 / Var(estimate)) / mean(curvature)``, Eq. (34) of arXiv:2508.07114. It fluctuates with
+  the datasets in the same way for all methods; ``calibration_ratio_over_exact`` is free of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from scipy.stats import beta
+
+from milanalysis.learning.scores import EventScores, PolynomialScores
+from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
+from milanalysis.statistics.inference import Interval
+from milanalysis.statistics.pseudoexperiments import MethodFits, PseudoExperiments
+
+__all__ = [
+    "Comparison",
+    "Coverage",
+    "ExactScore",
+    "MethodSummary",
+    "compare",
+    "coverage_of",
+    "event_scores",
+    "exact_score",
+    "summarise",
+]
+
+_STEP = 1e-3  # of the numerical derivative, in units of the parameter
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How often intervals contain the true value.
+
+    Attributes:
+        n_covered: intervals that do.
+        n_total: all pseudo-experiments, failed ones included (they do not cover).
+        n_failed: pseudo-experiments without a valid interval.
+        low: lower end of the Clopper-Pearson interval on the coverage, 68.27 %.
+        high: upper end.
+        failures: how often each kind of failure occurred, by its name.
+    """
+
+    n_covered: int
+    n_total: int
+    n_failed: int
+    low: float
+    high: float
+    failures: dict[str, int]
+
+    @property
+    def fraction(self) -> float:
+        """Covered fraction of all pseudo-experiments."""
+        return self.n_covered / self.n_total
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSummary:
+    """One method: its answer on the observed data, and how good it is on pseudo-experiments.
+
+    What cannot be calculated (no spread of the estimates, no valid fit) is None.
+
+    Attributes:
+        name: short name, as in the configuration.
+        title: name for tables and legends.
+        estimate: on the observed data; None if that fit failed.
+        interval: ends on the observed data; None where not defined.
+        interval_status: how the search on the observed data ended, a value of `Status`.
+        level: confidence level of the interval and of the coverage.
+        information: effective information ``rho2 * information_exact``.
+        information_error: its standard error.
+        information_exact: Fisher information of the same number of events.
+        rho2: squared correlation of estimate and exact score.
+        rho2_error: its standard error, ``2 rho (1 - rho2) / sqrt(n)``.
+        slope: ``d E[estimate] / d theta``.
+        slope_error: its standard error.
+        variance_information: ``1 / Var(estimate)``, Eq. (32) of arXiv:2508.07114.
+        mean_curvature: mean curvature information at the minimum.
+        calibration_ratio: Eq. (34) of arXiv:2508.07114.
+        calibration_ratio_error: its standard error, dominated by that of the variance.
+        calibration_ratio_over_exact: divided by that of the exact likelihood on the same datasets; None if
+            the exact likelihood is not among the methods.
+        bias: mean estimate minus the true value.
+        bias_error: its standard error.
+        coverage: of the intervals on the pseudo-experiments.
+    """
+
+    name: str
+    title: str
+    estimate: float | None
+    interval: tuple[float | None, float | None]
+    interval_status: str
+    level: float
+    information: float | None
+    information_error: float | None
+    information_exact: float
+    rho2: float | None
+    rho2_error: float | None
+    slope: float | None
+    slope_error: float | None
+    variance_information: float | None
+    mean_curvature: float | None
+    calibration_ratio: float | None
+    calibration_ratio_error: float | None
+    calibration_ratio_over_exact: float | None
+    bias: float | None
+    bias_error: float | None
+    coverage: Coverage
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-like form."""
+        values = asdict(self)
+        values["interval"] = list(self.interval)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> MethodSummary:
+        """Make a summary from what `to_dict` returned; further keys are ignored."""
+        known = {field.name: values[field.name] for field in fields(cls)}
+        known["interval"] = tuple(values["interval"])
+        known["coverage"] = Coverage(**values["coverage"])
+        return cls(**known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All methods side by side, on the same observed data and the same pseudo-experiments.
+
+    Attributes:
+        parameter: name of the parameter of interest.
+        theta_true: its value in the pseudo-experiments.
+        n_experiments: number of pseudo-experiments.
+        n_events: mean number of events in each.
+        n_observed: number of observed events.
+        methods: one summary for each method.
+    """
+
+    parameter: str
+    theta_true: float
+    n_experiments: int
+    n_events: float
+    n_observed: int
+    methods: tuple[MethodSummary, ...]
+
+    def __getitem__(self, name: str) -> MethodSummary:
+        """Return the summary of one method.
+
+        Raises:
+            KeyError: if there is no such method, listing those there are.
+        """
+        for method in self.methods:
+            if method.name == name:
+                return method
+        msg = f"there is no method {name!r}; there are {', '.join(method.name for method in self.methods)}"
+        raise KeyError(msg)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-like form: the content of ``results/comparison.json``."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**values, "methods": [method.to_dict() for method in self.methods]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Comparison:
+        """Make a comparison from what `to_dict` returned; further keys are ignored."""
+        known = {field.name: values[field.name] for field in fields(cls)}
+        known["methods"] = tuple(MethodSummary.from_dict(method) for method in values["methods"])
+        return cls(**known)
+
+
+@dataclass(frozen=True, eq=False)
+class ExactScore:
+    """The exact score of each pseudo-experiment, and the information it stands for.
+
+    Attributes:
+        values: ``d ln L / d theta`` of each dataset at the true value, shape ``(n_experiments,)``.
+        information: Fisher information of a dataset.
+    """
+
+    values: FloatArray
+    information: float
+
+
+def event_scores(scores: EventScores, theta: float) -> FloatArray:
+    """Return ``d ln p(x|theta) / d theta`` of each event at one value of the parameter.
+
+    For polynomial ratios the derivative is the exact one, otherwise the central difference of fourth order.
+
+    Args:
+        scores: log ratios of the events, defined at any point.
+        theta: value of the parameter.
+
+    Returns:
+        Shape ``(n_events,)``.
+
+    Raises:
+        ValueError: if the log ratios are known on a grid only.
+    """
+    if scores.grid is not None:
+        msg = "an exact score needs log ratios defined at any point, and these are known on a grid only"
+        raise ValueError(msg)
+    if isinstance(scores, PolynomialScores):
+        n_coefficients = scores.polynomials.shape[2]
+        powers = theta ** np.arange(n_coefficients)
+        derivative = np.concatenate([[0.0], np.arange(1, n_coefficients) * powers[:-1]])
+        of_events = (scores.polynomials @ derivative) / (scores.polynomials @ powers)
+        of_rates = (scores.rates @ derivative) / (scores.rates @ powers)
+        exact: FloatArray = np.mean(of_events - of_rates[:, None], axis=0)
+        return exact
+    steps = np.array([-2.0, -1.0, 1.0, 2.0]) * _STEP
+    weights = np.array([1.0, -8.0, 8.0, -1.0]) / (12 * _STEP)
+    numerical: FloatArray = scores.per_event((theta + steps)[:, None]) @ weights
+    return numerical
+
+
+def exact_score(
+    scores: EventScores,
+    rows: IntArray | Sequence[IntArray],
+    *,
+    theta_true: float,
+    weights: FloatArray,
+    nu: EFTPolynomial | None = None,
+) -> ExactScore:
+    """Return the exact score of each dataset and the information of a dataset.
+
+    Args:
+        scores: exact log ratios of the events that the datasets were drawn from.
+        rows: the datasets, as `milanalysis.statistics.pseudoexperiments.run` takes them.
+        theta_true: value of the parameter that the datasets represent.
+        weights: with which the events were drawn, shape ``(n_population,)``.
+        nu: expected number of events, if the number is part of the measurement; then the score and the
+            information contain the rate term of Eq. (1) of arXiv:2508.07114, and datasets should have been
+            drawn with a Poisson number of events.
+
+    Returns:
+        Scores and ``information = N Var(s)``, with N the mean number of events and the variance over the
+        population; with a rate term ``nu'^2 / nu`` is added.
+    """
+    score = event_scores(scores, theta_true)
+    probability = weights / weights.sum()
+    mean = float(probability @ score)
+    variance = float(probability @ (score - mean) ** 2)
+    values = np.array([score[dataset].sum() for dataset in rows])
+    if nu is None:
+        n_events = float(np.mean([len(dataset) for dataset in rows]))
+        return ExactScore(values, n_events * variance)
+    expected = float(nu(theta_true))
+    change = float(
+        np.polynomial.polynomial.polyval(theta_true, np.polynomial.polynomial.polyder(nu.coefficients))
+    )
+    counts = np.array([len(dataset) for dataset in rows])
+    return ExactScore(
+        values + counts * change / expected - change, expected * variance + change**2 / expected
+    )
+
+
+def coverage_of(fits: MethodFits, theta_true: float) -> Coverage:
+    """Count how many intervals contain the true value, with the Clopper-Pearson interval at 68.27 %."""
+    covered, total = int(fits.covers(theta_true).sum()), len(fits.status)
+    tail = (1 - 0.6827) / 2
+    low = 0.0 if covered == 0 else float(beta.ppf(tail, covered, total - covered + 1))
+    high = 1.0 if covered == total else float(beta.ppf(1 - tail, covered + 1, total - covered))
+    return Coverage(covered, total, total - int(fits.valid.sum()), low, high, fits.count())
+
+
+def summarise(
+    name: str,
+    title: str,
+    observed: Interval,
+    fits: MethodFits,
+    exact: ExactScore,
+    *,
+    theta_true: float,
+    exact_fits: MethodFits | None = None,
+) -> MethodSummary:
+    """Summarise one method.
+
+    Every pseudo-experiment that has an estimate counts towards information and bias, also where the estimate
+    lies at a limit or its interval is not valid.
+
+    Args:
+        name: short name of the method.
+        title: name for tables and legends.
+        observed: its interval on the observed data.
+        fits: what it says about the pseudo-experiments.
+        exact: the exact score of the same pseudo-experiments.
+        theta_true: value of the parameter in the pseudo-experiments.
+        exact_fits: what the exact likelihood says about the same pseudo-experiments.
+    """
+    fitted = np.isfinite(fits.estimate)
+    estimate, score = fits.estimate[fitted], exact.values[fitted]
+    n = len(estimate)
+    spread = bool(n > 2 and np.ptp(estimate) > 0 and np.ptp(score) > 0)
+    rho2 = rho2_error = slope = slope_error = variance_information = information_error = None
+    if spread:
+        variance = float(np.var(estimate, ddof=1))
+        variance_information = 1 / variance
+        covariance = np.cov(estimate, score)
+        rho = float(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]))
+        rho2 = rho**2
+        rho2_error = 2 * abs(rho) * (1 - rho2) / float(np.sqrt(n))
+        information_error = rho2_error * exact.information
+        slope = float(covariance[0, 1] / covariance[1, 1]) * exact.information
+        residual = variance * (1 - rho2)
+        slope_error = float(np.sqrt(residual / ((n - 2) * covariance[1, 1]))) * exact.information
+    ratio, ratio_error, curvature = _calibration_ratio(fits)
+    exact_ratio = None if exact_fits is None else _calibration_ratio(exact_fits)[0]
+    return MethodSummary(
+        name=name,
+        title=title,
+        estimate=observed.estimate,
+        interval=(observed.low, observed.high),
+        interval_status=str(observed.status),
+        level=observed.level,
+        information=None if rho2 is None else rho2 * exact.information,
+        information_error=information_error,
+        information_exact=exact.information,
+        rho2=rho2,
+        rho2_error=rho2_error,
+        slope=slope,
+        slope_error=slope_error,
+        variance_information=variance_information,
+        mean_curvature=curvature,
+        calibration_ratio=ratio,
+        calibration_ratio_error=ratio_error,
+        calibration_ratio_over_exact=None if ratio is None or exact_ratio is None else ratio / exact_ratio,
+        bias=float(np.mean(estimate) - theta_true) if n else None,
+        bias_error=float(np.std(estimate, ddof=1) / np.sqrt(n)) if n > 1 else None,
+        coverage=coverage_of(fits, theta_true),
+    )
+
+
+def compare(
+    experiments: PseudoExperiments,
+    exact: ExactScore,
+    observed: Mapping[str, Interval],
+    *,
+    titles: Mapping[str, str],
+    parameter: str,
+    n_observed: int,
+    exact_method: str | None = None,
+) -> Comparison:
+    """Summarise all methods side by side.
+
+    Args:
+        experiments: the pseudo-experiments.
+        exact: their exact scores.
+        observed: interval of each method on the observed data, by name; the order is that of the table.
+        titles: name of each method for tables and legends.
+        parameter: name of the parameter of interest.
+        n_observed: number of observed events.
+        exact_method: which of the methods is the exact likelihood, if any.
+    """
+    exact_fits = None if exact_method is None else experiments.methods[exact_method]
+    methods = tuple(
+        summarise(
+            name,
+            titles[name],
+            found,
+            experiments.methods[name],
+            exact,
+            theta_true=experiments.theta_true,
+            exact_fits=exact_fits,
+        )
+        for name, found in observed.items()
+    )
+    return Comparison(
+        parameter=parameter,
+        theta_true=experiments.theta_true,
+        n_experiments=len(experiments),
+        n_events=float(experiments.n_events.mean()),
+        n_observed=n_observed,
+        methods=methods,
+    )
+
+
+def _calibration_ratio(fits: MethodFits) -> tuple[float | None, float | None, float | None]:
+    """Return Eq. (34), its standard error, and the mean curvature.
+
+    The relative error of a variance of n estimates is sqrt(2 / (n - 1)) for a normal distribution.
+    """
+    fitted = np.isfinite(fits.estimate)
+    curved = np.isfinite(fits.curvature)
+    curvature = float(fits.curvature[curved].mean()) if curved.any() else None
+    estimate = fits.estimate[fitted]
+    if curvature is None or len(estimate) < 2 or np.ptp(estimate) == 0:
+        return None, None, curvature
+    ratio = float(1 / np.var(estimate, ddof=1)) / curvature
+    return ratio, ratio * float(np.sqrt(2 / (len(estimate) - 1))), curvature

@@ -1,0 +1,113 @@
+"""A likelihood that is known on a grid, made continuous.
+
+The choice changes the result, so it is an object that is stated, not something hidden in a fit. Which one to
+use when:
+
+- `ParabolaWindow`: the paper's. Smooths the point-to-point noise of networks with one output per grid point,
+  at the price of a few percent of curvature where the likelihood is not a parabola.
+- `NaturalSpline`: goes through every point. Follows the likelihood as it is, noise included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+
+from milanalysis.config import ParabolaConfig, SplineConfig
+from milanalysis.parameters import FloatArray
+
+__all__ = ["Curve", "Interpolation", "NaturalSpline", "ParabolaWindow", "interpolation_from"]
+
+Curve = Callable[[FloatArray], FloatArray]
+
+
+class Interpolation(Protocol):
+    """A way to draw a curve through values on a grid of one parameter."""
+
+    def curve(self, grid: FloatArray, values: FloatArray) -> Curve:
+        """Return a function of the parameter.
+
+        Args:
+            grid: ascending, shape ``(n_points,)``.
+            values: of ``-2 ln L`` up to a constant, shape ``(n_points,)``.
+
+        Returns:
+            A function from an array of parameter values to values of the same shape.
+        """
+
+
+@dataclass(frozen=True)
+class ParabolaWindow:
+    """The least-squares parabola through the grid points around the lowest one.
+
+    Where the lowest point is at the edge of the grid, the window is cut there, and the parabola may have its
+    minimum outside the grid: a fit then ends at the limit of the parameter and says so.
+
+    Attributes:
+        half_width: of the window, in units of the parameter; a point at exactly this distance belongs to it.
+
+    Source:
+        Appendix C.4 of arXiv:2508.07114: "a small fit window of +-0.4 cHW around the minimum".
+
+    Example:
+        >>> grid = np.linspace(-1, 1, 21)
+        >>> curve = ParabolaWindow(0.4).curve(grid, (grid - 0.13) ** 2)
+        >>> curve(np.array([0.13, 0.63])).round(9) + 0.0
+        array([0.  , 0.25])
+    """
+
+    half_width: float = 0.4
+
+    def curve(self, grid: FloatArray, values: FloatArray) -> Curve:
+        """Return the parabola; see `Interpolation.curve`.
+
+        Raises:
+            ValueError: if fewer than three grid points lie in the window.
+        """
+        centre = grid[values.argmin()]
+        window = np.abs(grid - centre) <= self.half_width * (1 + 1e-9)
+        if np.count_nonzero(window) < 3:
+            msg = (
+                f"a parabola needs 3 grid points and there are {np.count_nonzero(window)} within "
+                f"{self.half_width} of the lowest one at {centre:g}; widen the window (half_width) or refine the grid"
+            )
+            raise ValueError(msg)
+        distance = grid[window] - centre
+        design = np.stack([np.ones_like(distance), distance, distance**2], axis=1)
+        (constant, linear, square), *_ = np.linalg.lstsq(design, values[window])
+
+        def parabola(theta: FloatArray) -> FloatArray:
+            offset = theta - centre
+            out: FloatArray = constant + offset * (linear + offset * square)
+            return out
+
+        return parabola
+
+
+@dataclass(frozen=True)
+class NaturalSpline:
+    """The natural cubic spline through all grid points.
+
+    Example:
+        >>> grid = np.linspace(-1, 1, 21)
+        >>> NaturalSpline().curve(grid, grid**2)(np.array([0.2])).round(6)
+        array([0.04])
+    """
+
+    def curve(self, grid: FloatArray, values: FloatArray) -> Curve:
+        """Return the spline; see `Interpolation.curve`."""
+        if not np.isfinite(values).all():
+            return lambda theta: np.full_like(theta, np.nan)
+        spline: Curve = CubicSpline(grid, values, bc_type="natural")
+        return spline
+
+
+def interpolation_from(config: ParabolaConfig | SplineConfig) -> Interpolation:
+    """Return the interpolation that a configuration names."""
+    if isinstance(config, SplineConfig):
+        return NaturalSpline()
+    return ParabolaWindow(config.half_width)

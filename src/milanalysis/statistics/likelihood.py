@@ -1,0 +1,274 @@
+"""From a dataset to ``-2 ln L``: the shape of the events, their number, and sums of such terms.
+
+A `LikelihoodModel` is a method: what has been learned, with the events it can be applied to. Shown a dataset,
+it returns a `ProfileLikelihood`, which is what a fit sees. Both add up: the extended likelihood of Eq. (1) in
+arXiv:2508.07114 is ``ShapeModel(...) + RateModel(...)``.
+
+Everything here is on the ``-2 ln L`` scale, where one standard deviation is a rise by 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from milanalysis.config import ParameterConfig
+from milanalysis.learning.scores import EventScores
+from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
+from milanalysis.statistics.interpolation import Curve, Interpolation
+
+__all__ = [
+    "LikelihoodModel",
+    "ProfileLikelihood",
+    "RateModel",
+    "ShapeModel",
+    "SumModel",
+    "rate_log_ratio",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class ProfileLikelihood:
+    """What a fit sees: ``-2 ln L`` of one dataset as a function of named parameters.
+
+    The first parameter is the parameter of interest. An object of this class can be given to
+    ``iminuit.Minuit`` directly: it carries its parameter names, limits and ``errordef``.
+
+    Attributes:
+        parameters: their names.
+        limits: lowest and highest value of each parameter; infinite where there is none.
+        start: where a fit may start.
+        function: ``-2 ln L``, up to a constant, of points of shape ``(n_points, n_parameters)``, returned in
+            shape ``(n_points,)``.
+
+    Example:
+        >>> height = ProfileLikelihood(("a",), ((-5.0, 5.0),), (0.0,), lambda theta: (theta[:, 0] - 1) ** 2)
+        >>> width = ProfileLikelihood(("a",), ((-3.0, 9.0),), (0.0,), lambda theta: theta[:, 0] ** 2)
+        >>> total = height + width
+        >>> total(1.0), total.limits
+        (1.0, ((-3.0, 5.0),))
+    """
+
+    parameters: tuple[str, ...]
+    limits: tuple[tuple[float, float], ...]
+    start: tuple[float, ...]
+    function: Callable[[FloatArray], FloatArray]
+    errordef: ClassVar[float] = 1.0
+
+    def __post_init__(self) -> None:
+        if not len(self.parameters) == len(self.limits) == len(self.start) > 0:
+            msg = f"{len(self.parameters)} parameters with {len(self.limits)} limits and {len(self.start)} starts"
+            raise ValueError(msg)
+        for name, (low, high) in zip(self.parameters, self.limits, strict=True):
+            if not low < high:
+                msg = f"parameter {name!r} has no allowed values: its limits are {low} and {high}"
+                raise ValueError(msg)
+
+    @property
+    def _parameters(self) -> dict[str, tuple[float, float]]:
+        """Names and limits in the form that iminuit looks for."""
+        return dict(zip(self.parameters, self.limits, strict=True))
+
+    def __call__(self, *values: float) -> float:
+        """Return ``-2 ln L`` at one point, up to a constant."""
+        return float(self.function(np.array([values]))[0])
+
+    def evaluate(self, theta: FloatArray) -> FloatArray:
+        """Return ``-2 ln L`` at points of shape ``(n_points, n_parameters)``, up to a constant."""
+        return self.function(theta)
+
+    def __add__(self, other: ProfileLikelihood) -> ProfileLikelihood:
+        """Return the likelihood of both datasets or terms together; parameters of the same name are one.
+
+        A shared parameter has the narrower limits and starts where the first term says.
+        """
+        names = self.parameters + tuple(name for name in other.parameters if name not in self.parameters)
+        mine = dict(zip(self.parameters, zip(self.limits, self.start, strict=True), strict=True))
+        its = dict(zip(other.parameters, zip(other.limits, other.start, strict=True), strict=True))
+        limits = []
+        for name in names:
+            given = [terms[name][0] for terms in (mine, its) if name in terms]
+            limits.append((max(low for low, _ in given), min(high for _, high in given)))
+        start = tuple((mine if name in mine else its)[name][1] for name in names)
+        my_columns = [names.index(name) for name in self.parameters]
+        its_columns = [names.index(name) for name in other.parameters]
+
+        def total(theta: FloatArray) -> FloatArray:
+            return self.function(theta[:, my_columns]) + other.function(theta[:, its_columns])
+
+        clipped = tuple(float(np.clip(value, *limit)) for value, limit in zip(start, limits, strict=True))
+        return ProfileLikelihood(names, tuple(limits), clipped, total)
+
+
+class LikelihoodModel(Protocol):
+    """A method of inference: give it a dataset, get its likelihood."""
+
+    def observe(self, rows: IntArray) -> ProfileLikelihood:
+        """Return the likelihood of a dataset.
+
+        Args:
+            rows: the dataset, as row numbers of the events the model knows, shape ``(n_events,)``; a row may
+                occur several times.
+        """
+
+
+class _Addable:
+    """Gives likelihood models their ``+``."""
+
+    def __add__(self: LikelihoodModel, other: LikelihoodModel) -> SumModel:
+        """Return the model whose likelihood is the product of both."""
+        return SumModel((self, other))
+
+
+@dataclass(frozen=True, eq=False)
+class ShapeModel(_Addable):
+    """What the events look like, regardless of how many there are.
+
+    Attributes:
+        scores: log ratios of the events, which add up over a dataset.
+        parameter: name, reference and range of the parameter.
+        interpolation: how scores that are known on a grid become continuous; None for scores that are
+            defined at any point.
+
+    Source:
+        The product of probability densities in Eq. (1) of arXiv:2508.07114.
+    """
+
+    scores: EventScores
+    parameter: ParameterConfig
+    interpolation: Interpolation | None = None
+
+    def __post_init__(self) -> None:
+        if self.scores.grid is not None and self.interpolation is None:
+            msg = (
+                f"these scores are known at {len(self.scores.grid)} grid points only; say how to interpolate "
+                "between them: ParabolaWindow(0.4) as in the paper, or NaturalSpline()"
+            )
+            raise ValueError(msg)
+
+    def observe(self, rows: IntArray) -> ProfileLikelihood:
+        """Return the shape likelihood of a dataset; see `LikelihoodModel.observe`."""
+        low, high = self.parameter.low, self.parameter.high
+        dataset = self.scores.take(rows)
+        grid = self.scores.grid
+        if grid is None:
+
+            def twice_nll(theta: FloatArray) -> FloatArray:
+                total: FloatArray = -2 * dataset.per_event(theta).sum(axis=0)
+                return total
+
+        else:
+            assert self.interpolation is not None
+            values = -2 * dataset.per_event(grid).sum(axis=0)
+            curve: Curve = self.interpolation.curve(grid[:, 0], values)
+            low, high = max(low, float(grid[0, 0])), min(high, float(grid[-1, 0]))
+
+            def twice_nll(theta: FloatArray) -> FloatArray:
+                return curve(theta[:, 0])
+
+        return ProfileLikelihood(
+            (self.parameter.name,), ((low, high),), (self.parameter.reference,), twice_nll
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class RateModel(_Addable):
+    """How many events there are, regardless of what they look like.
+
+    Attributes:
+        nu: expected number of events as a function of the parameter.
+        parameter: name, reference and range of the parameter.
+
+    Raises:
+        ValueError: if the expectation is not positive somewhere in the range of the parameter.
+
+    Source:
+        The Poisson term of Eq. (1) in arXiv:2508.07114.
+    """
+
+    nu: EFTPolynomial
+    parameter: ParameterConfig
+
+    def __post_init__(self) -> None:
+        derivative = np.polynomial.polynomial.polyder(self.nu.coefficients)
+        turns = np.polynomial.polynomial.polyroots(np.trim_zeros(derivative, "b"))
+        turns = turns[np.abs(turns.imag) < 1e-12].real
+        inside = turns[(turns > self.parameter.low) & (turns < self.parameter.high)]
+        where = np.concatenate([[self.parameter.low], np.sort(inside), [self.parameter.high]])
+        _require_positive(self.nu(where), where)
+
+    def observe(self, rows: IntArray) -> ProfileLikelihood:
+        """Return the rate likelihood of a dataset; see `LikelihoodModel.observe`."""
+        n_observed = len(rows)
+        nu_reference = float(self.nu(self.parameter.reference))
+
+        def twice_nll(theta: FloatArray) -> FloatArray:
+            return -2 * rate_log_ratio(n_observed, self.nu(theta), nu_reference)
+
+        parameter = self.parameter
+        return ProfileLikelihood(
+            (parameter.name,), ((parameter.low, parameter.high),), (parameter.reference,), twice_nll
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SumModel(_Addable):
+    """Several models of the same dataset; their likelihoods multiply.
+
+    Attributes:
+        models: the terms, all with the same row numbers.
+    """
+
+    models: tuple[LikelihoodModel, ...]
+
+    def observe(self, rows: IntArray) -> ProfileLikelihood:
+        """Return the joint likelihood of a dataset; see `LikelihoodModel.observe`."""
+        first, *others = (model.observe(rows) for model in self.models)
+        for term in others:
+            first = first + term
+        return first
+
+
+def rate_log_ratio(n_observed: int, nu: FloatArray, nu_reference: float) -> FloatArray:
+    """Log ratio of the Poisson probabilities of the observed event count.
+
+    This is the part of the extended log-likelihood ratio that knows how many events were seen and nothing
+    about what they look like.
+
+    Args:
+        n_observed: number of observed events.
+        nu: expected number of events at each point, shape ``(n_points,)``.
+        nu_reference: expected number of events at the reference point.
+
+    Returns:
+        ``ln Pois(n | nu) - ln Pois(n | nu_reference)``, shape ``(n_points,)``.
+
+    Raises:
+        ValueError: if an expectation is not positive, naming the first such point.
+
+    Source:
+        Rate term of Eq. (1) in arXiv:2508.07114.
+
+    Example:
+        >>> rate_log_ratio(100, np.array([100.0, 110.0]), 100.0).round(3)
+        array([ 0.   , -0.469])
+    """
+    _require_positive(np.array([nu_reference]), np.array(["the reference"]))
+    _require_positive(nu, np.arange(len(nu)))
+    return n_observed * np.log(nu / nu_reference) - (nu - nu_reference)
+
+
+def _require_positive(nu: FloatArray, points: npt.NDArray[np.generic]) -> None:
+    """Refuse expectations that are not positive (or not a number), naming the first."""
+    wrong = ~(nu > 0)
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        msg = (
+            f"the expected number of events is {nu[first]:g} at point {points[first]} and has to be positive; "
+            "check the rate polynomial and the range of the parameter"
+        )
+        raise ValueError(msg)

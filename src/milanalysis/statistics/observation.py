@@ -1,0 +1,139 @@
+"""The measurement itself: every method on the observed events, shape, rate, and both together.
+
+An `Observation` holds all that is needed to print and to draw the result again without a fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from milanalysis.parameters import FloatArray, IntArray
+from milanalysis.statistics.inference import Interval, measure
+from milanalysis.statistics.inference import profile as profile_of
+from milanalysis.statistics.likelihood import LikelihoodModel, ProfileLikelihood
+
+__all__ = ["MethodObservation", "Observation", "observe"]
+
+
+@dataclass(frozen=True)
+class MethodObservation:
+    """One method on the observed events.
+
+    Attributes:
+        title: name of the method in tables and figures.
+        shape: interval from what the events look like.
+        combined: interval from shape and number of events together.
+        profile: ``-2 ln L`` of the shape relative to its minimum at the points of the observation; None where
+            it could not be computed.
+    """
+
+    title: str
+    shape: Interval
+    combined: Interval
+    profile: tuple[float | None, ...]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> MethodObservation:
+        """Make it from what `Observation.to_dict` wrote."""
+        return cls(
+            values["title"],
+            Interval.from_dict(values["shape"]),
+            Interval.from_dict(values["combined"]),
+            tuple(values["profile"]),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-like form."""
+        return {
+            "title": self.title,
+            "shape": self.shape.to_dict(),
+            "combined": self.combined.to_dict(),
+            "profile": list(self.profile),
+        }
+
+
+@dataclass(frozen=True)
+class Observation:
+    """All methods on the observed events.
+
+    Attributes:
+        parameter: name of the parameter of interest.
+        n_observed: number of selected events.
+        n_expected: expected number of events at the reference.
+        points: values of the parameter at which profiles are given.
+        rate: interval from the number of events alone.
+        methods: by name.
+    """
+
+    parameter: str
+    n_observed: int
+    n_expected: float
+    points: tuple[float, ...]
+    rate: Interval
+    methods: Mapping[str, MethodObservation]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-like form."""
+        return {
+            "parameter": self.parameter,
+            "n_observed": self.n_observed,
+            "n_expected": self.n_expected,
+            "points": list(self.points),
+            "rate": self.rate.to_dict(),
+            "methods": {name: method.to_dict() for name, method in self.methods.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Observation:
+        """Make it from what `to_dict` returned."""
+        return cls(
+            values["parameter"],
+            values["n_observed"],
+            values["n_expected"],
+            tuple(values["points"]),
+            Interval.from_dict(values["rate"]),
+            {name: MethodObservation.from_dict(method) for name, method in values["methods"].items()},
+        )
+
+
+def observe(
+    models: Mapping[str, tuple[str, LikelihoodModel]],
+    rate: ProfileLikelihood,
+    rows: IntArray,
+    *,
+    points: FloatArray,
+    level: float,
+    n_expected: float,
+) -> Observation:
+    """Fit every method to the same observed events.
+
+    Args:
+        models: title and shape likelihood of each method, by name.
+        rate: likelihood of the observed number of events.
+        rows: the observed events, as row numbers of the tables the models know.
+        points: values of the parameter of interest at which profiles are kept, shape ``(n_points,)``.
+        level: confidence level of the intervals.
+        n_expected: expected number of events at the reference.
+    """
+    methods = {}
+    for name, (title, model) in models.items():
+        likelihood = model.observe(rows)
+        values = profile_of(likelihood, points)
+        methods[name] = MethodObservation(
+            title,
+            measure(likelihood, level)[1],
+            measure(likelihood + rate, level)[1],
+            tuple(float(value) if np.isfinite(value) else None for value in values),
+        )
+    return Observation(
+        rate.parameters[0],
+        len(rows),
+        n_expected,
+        tuple(float(point) for point in points),
+        measure(rate, level)[1],
+        methods,
+    )
