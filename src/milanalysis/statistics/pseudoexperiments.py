@@ -212,8 +212,9 @@ def _cumulative(weights: FloatArray) -> FloatArray:
             "relative probabilities; they have to be finite and not negative, one for each event"
         )
         raise ValueError(msg)
-    cumulative: FloatArray = np.cumsum(weights)
-    return cumulative / cumulative[-1]
+    cumulative: FloatArray = np.cumsum(weights) / total
+    cumulative[-1] = 1.0  # so that rounding leaves no gap above the last event
+    return cumulative
 
 
 def _rows(cumulative: FloatArray, n_rows: int, rng: np.random.Generator) -> IntArray:
