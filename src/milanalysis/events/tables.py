@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,15 @@ from milanalysis.errors import EventWeightError, InputFileError
 from milanalysis.parameters import Float32Array, FloatArray, IntArray, parameter_points
 from milanalysis.provenance import atomic_path
 
-__all__ = ["EventTable", "Split", "assign_split", "concatenate", "event_ids"]
+__all__ = [
+    "EventTable",
+    "Split",
+    "assign_split",
+    "concatenate",
+    "event_ids",
+    "read_arrow",
+    "write_stream",
+]
 
 _FEATURES_KEY = b"milanalysis.features"
 _ROWS_PER_GROUP = 65_536
@@ -158,8 +167,7 @@ class EventTable:
 
     def write(self, path: Path) -> None:
         """Write the table as one parquet file, complete or not at all."""
-        with atomic_path(path) as temporary:
-            pq.write_table(self.to_arrow(), temporary, row_group_size=_ROWS_PER_GROUP, compression="zstd")
+        write_stream([self.to_arrow()], path)
 
     @classmethod
     def from_arrow(cls, arrow: pa.Table) -> EventTable:
@@ -197,13 +205,58 @@ class EventTable:
             InputFileError: naming the file, if it is missing or is not a table of events.
         """
         try:
-            return cls.from_arrow(pq.read_table(path))
-        except FileNotFoundError as error:
-            msg = f"{path} does not exist; `milanalysis process` writes the tables"
-            raise InputFileError(msg) from error
-        except (KeyError, pa.ArrowException, json.JSONDecodeError) as error:
+            return cls.from_arrow(read_arrow(path))
+        except (KeyError, json.JSONDecodeError) as error:
             msg = f"{path} is not a table of events ({error}); run `milanalysis process` to write it again"
             raise InputFileError(msg) from error
+
+
+def read_arrow(path: Path) -> pa.Table:
+    """Read a table in arrow's form.
+
+    Raises:
+        InputFileError: naming the file, if it is missing or is not a parquet file.
+    """
+    try:
+        return pq.read_table(path, memory_map=False)
+    except FileNotFoundError as error:
+        msg = f"{path} does not exist; `milanalysis process` writes the tables"
+        raise InputFileError(msg) from error
+    except (pa.ArrowException, OSError) as error:
+        msg = f"{path} is not a table of events ({error}); run `milanalysis process` to write it again"
+        raise InputFileError(msg) from error
+
+
+def write_stream(pieces: Iterable[pa.Table], path: Path) -> None:
+    """Write pieces of a table, in order, as one parquet file, complete or not at all.
+
+    The bytes depend on the rows and not on how they are cut into pieces; no more than a piece and one row
+    group are held in memory.
+
+    Args:
+        pieces: at least one, all with the same columns.
+        path: of the file.
+
+    Raises:
+        ValueError: if the pieces have different columns.
+    """
+    pieces = iter(pieces)
+    first = next(pieces)
+    schema = first.schema
+    waiting = first.slice(0, 0)
+    with (
+        atomic_path(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=False) as writer,
+    ):
+        for piece in itertools.chain([first], pieces):
+            if not piece.schema.equals(schema, check_metadata=True):
+                msg = f"pieces of {path} have different columns: {schema.names} and {piece.schema.names}"
+                raise ValueError(msg)
+            waiting = pa.concat_tables([waiting, piece])
+            while waiting.num_rows > _ROWS_PER_GROUP:
+                writer.write_table(waiting.slice(0, _ROWS_PER_GROUP).combine_chunks())
+                waiting = waiting.slice(_ROWS_PER_GROUP)
+        writer.write_table(waiting.combine_chunks())
 
 
 def concatenate(tables: Sequence[EventTable]) -> EventTable:

@@ -1,0 +1,274 @@
+"""One chunk of events on its way from coffea to an `EventTable`.
+
+What a processor says about an event (which objects, which cuts, which features) stands in the processor; what
+every processor needs besides (weights, event ids, split, cutflow, parts on disk) stands here. Everything is
+taken from ``events`` and from ``events.metadata``, which `milanalysis.events.processing` fills with
+
+======================  =====================================================================
+``sample``              name of the sample
+``file_number``         number of the file within the analysis
+``theta``               parameter point of the nominal weight, a list, or None
+``weight_points``       values of the coefficient, in the order of ``Rwgt.Weight``
+``total_events``        number of events in all files of the sample
+``seed``, ``split``     seed of the analysis; fractions of train, validation and test
+``scratch``             directory for parts, or None
+======================  =====================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import awkward as ak
+import numpy as np
+import numpy.typing as npt
+
+from milanalysis.errors import AccountingError, EventWeightError, ProcessorError
+from milanalysis.events.tables import EventTable, assign_split, event_ids
+from milanalysis.events.weights import solve_polynomials
+from milanalysis.parameters import FloatArray
+
+__all__ = [
+    "ChunkReader",
+    "Cutflow",
+    "apply_cuts",
+    "chunk_name",
+    "chunk_table",
+    "exact_sum",
+    "write_part",
+]
+
+BoolArray = npt.NDArray[np.bool_]
+
+_FB_PER_PB = 1000.0
+
+
+class ChunkReader(Protocol):
+    """Anything that selects events of a chunk and describes them: the feature processor, for one."""
+
+    def event_table(self, events: Any) -> tuple[EventTable, Cutflow]:
+        """Return the selected events of a chunk, and how many were rejected and why."""
+
+
+@dataclass(frozen=True)
+class Cutflow:
+    """Events and cross-section left after each cut; cutflows of chunks add up to that of the sample.
+
+    Attributes:
+        steps: for each step, in order, the number of events and the sum of their weights in fb. The first
+            step, ``"read"``, is everything in the tree. Sums are exact, so they do not depend on the
+            order in which chunks are added; weights that are not finite count as zero.
+    """
+
+    steps: Mapping[str, tuple[int, Fraction]]
+
+    def __add__(self, other: Cutflow) -> Cutflow:
+        if tuple(self.steps) != tuple(other.steps):
+            msg = (
+                f"cutflows have different steps: {', '.join(self.steps)} and {', '.join(other.steps)}; "
+                "the cuts of a processor must not depend on the chunk"
+            )
+            raise AccountingError(msg)
+        return Cutflow(
+            {
+                name: (n_events + other.steps[name][0], weight + other.steps[name][1])
+                for name, (n_events, weight) in self.steps.items()
+            }
+        )
+
+    @property
+    def n_read(self) -> int:
+        """Number of events read."""
+        return next(iter(self.steps.values()))[0]
+
+    @property
+    def n_selected(self) -> int:
+        """Number of events that pass all cuts."""
+        return list(self.steps.values())[-1][0]
+
+    @property
+    def selected_weight(self) -> Fraction:
+        """Sum of the weights of the events that pass all cuts, in fb."""
+        return list(self.steps.values())[-1][1]
+
+    def to_list(self) -> list[dict[str, str | int | float]]:
+        """Return the steps in a JSON-like form, each with the events it rejected."""
+        rows: list[dict[str, str | int | float]] = []
+        before = self.n_read
+        for name, (n_events, weight) in self.steps.items():
+            rows.append(
+                {
+                    "cut": name,
+                    "events": n_events,
+                    "rejected": before - n_events,
+                    "cross_section_fb": float(weight),
+                }
+            )
+            before = n_events
+        return rows
+
+
+def exact_sum(values: FloatArray) -> Fraction:
+    """Return the sum of finite numbers without any rounding.
+
+    Example:
+        >>> float(exact_sum(np.array([1e16, 1.0, -1e16])))
+        1.0
+    """
+    mantissa, exponent = np.frexp(values)
+    integers = (mantissa * 2.0**53).astype(np.int64)
+    total = Fraction(0)
+    for power in np.unique(exponent):
+        same = integers[exponent == power]
+        high, low = int(np.sum(same >> 32)), int(np.sum(same & 0xFFFFFFFF))
+        total += ((high << 32) + low) * Fraction(2) ** (int(power) - 53)
+    return total
+
+
+def chunk_name(events: Any) -> str:
+    """Return a name for the chunk, unique within an analysis; names sort in the order of the events."""
+    metadata = events.metadata
+    return f"{metadata['file_number']:06d}-{metadata['entrystart']:012d}-{metadata['entrystop']:012d}"
+
+
+def apply_cuts(events: Any, cuts: Mapping[str, npt.ArrayLike]) -> tuple[BoolArray, Cutflow]:
+    """Apply cuts one after the other and count what is left.
+
+    Args:
+        events: a chunk.
+        cuts: for each cut its name and whether an event passes, shape ``(n_events,)``. Before them, events
+            are rejected whose weights are not finite.
+
+    Returns:
+        Whether an event passes all cuts, shape ``(n_events,)``, and the cutflow.
+
+    Raises:
+        EventWeightError: if events do not have one weight for each of the weight points.
+    """
+    weight = _weight_fb(events)
+    finite = np.isfinite(weight) & np.isfinite(_weights_at_points(events)).all(axis=1)
+    weight = np.where(np.isfinite(weight), weight, 0.0)
+    keep = np.ones(len(weight), dtype=bool)
+    steps = {"read": (len(weight), exact_sum(weight))}
+    for name, passes in {"finite weights": finite, **cuts}.items():
+        keep = keep & np.asarray(ak.to_numpy(passes), dtype=bool)
+        steps[name] = (int(keep.sum()), exact_sum(weight[keep]))
+    return keep, Cutflow(steps)
+
+
+def chunk_table(events: Any, keep: BoolArray, columns: Mapping[str, npt.ArrayLike]) -> EventTable:
+    """Return the selected events of a chunk as a table.
+
+    Args:
+        events: the chunk.
+        keep: whether an event is selected, shape ``(n_events,)``.
+        columns: features of the selected events by name, each of shape ``(n_selected,)``.
+
+    Returns:
+        The table. Weights are cross-sections in fb: the mean of ``Event.Weight`` over the sample is its
+        cross-section in pb. Event weights are there if the sample has weight points.
+
+    Raises:
+        EventWeightError: if the weights do not belong to the weight points.
+        ProcessorError: if a feature is not finite or has the wrong length.
+    """
+    metadata = events.metadata
+    n_selected = int(keep.sum())
+    features = np.empty((n_selected, len(columns)), dtype=np.float32)
+    for i, (name, values) in enumerate(columns.items()):
+        column = np.asarray(values)
+        if column.shape != (n_selected,):
+            msg = f"feature {name!r} has shape {column.shape} and {n_selected} events are selected"
+            raise ProcessorError(msg)
+        features[:, i] = column
+    bad = [name for i, name in enumerate(columns) if not np.isfinite(features[:, i]).all()]
+    if bad:
+        msg = (
+            f"the features {', '.join(bad)} are not finite for some selected events; "
+            "add a cut to the processor that rejects and counts such events"
+        )
+        raise ProcessorError(msg)
+    theta = [np.nan] if metadata["theta"] is None else metadata["theta"]
+    ids = event_ids(metadata["file_number"], metadata["entrystart"] + np.flatnonzero(keep))
+    return EventTable(
+        tuple(columns),
+        features,
+        np.tile(np.asarray(theta, dtype=np.float64), (n_selected, 1)),
+        _weight_fb(events)[keep],
+        ids,
+        assign_split(ids, metadata["seed"], tuple(metadata["split"])),
+        _event_weights(events, keep),
+    )
+
+
+def write_part(table: EventTable, events: Any) -> dict[str, int]:
+    """Write a chunk's table to the scratch directory.
+
+    Returns:
+        The name of the chunk and its number of rows, to be returned by a processor as ``"parts"``.
+
+    Raises:
+        ProcessorError: if the run has no scratch directory.
+    """
+    scratch = events.metadata.get("scratch")
+    if scratch is None:
+        msg = "this run keeps no parts; run the processor through make_tables, or do not call write_part"
+        raise ProcessorError(msg)
+    name = chunk_name(events)
+    table.write(Path(scratch) / f"{name}.parquet")
+    return {name: len(table)}
+
+
+def _weight_fb(events: Any) -> FloatArray:
+    """Return the cross-section in fb that each event of the chunk stands for."""
+    nominal = np.asarray(ak.to_numpy(events.Event.Weight), dtype=np.float64)
+    total = max(int(events.metadata["total_events"]), 1)
+    return _FB_PER_PB * nominal / total
+
+
+def _weights_at_points(events: Any) -> FloatArray:
+    """Return the weights at the weight points, shape ``(n_events, n_points)``; no columns without points."""
+    metadata = events.metadata
+    points = metadata["weight_points"]
+    n_events = len(events)
+    if not points:
+        return np.empty((n_events, 0))
+    if "Rwgt" not in events.fields:
+        msg = (
+            f"{metadata['filename']} has no branch Rwgt.Weight, and weight_points are given for sample "
+            f"{metadata['sample']!r}; remove weight_points, or convert an LHE file that has <rwgt> blocks"
+        )
+        raise EventWeightError(msg)
+    weights = events.Rwgt.Weight
+    numbers = np.unique(ak.to_numpy(ak.num(weights)))
+    if n_events and numbers.tolist() != [len(points)]:
+        found = " or ".join(str(number) for number in numbers)
+        msg = (
+            f"{metadata['filename']} has {found} weights per event in Rwgt.Weight and sample "
+            f"{metadata['sample']!r} lists {len(points)} weight_points ({', '.join(f'{p:g}' for p in points)}); list one "
+            "value for each weight, in the order of the file (that of <initrwgt>), or none to ignore the weights"
+        )
+        raise EventWeightError(msg)
+    return np.asarray(ak.to_numpy(ak.flatten(weights)), dtype=np.float64).reshape(n_events, len(points))
+
+
+def _event_weights(events: Any, keep: BoolArray) -> FloatArray | None:
+    """Return ``w_1 ... w_4`` of the selected events, or None without weight points."""
+    metadata = events.metadata
+    points = list(metadata["weight_points"])
+    if not points:
+        return None
+    weights = _weights_at_points(events)[keep]
+    if metadata["theta"] is not None:
+        points = [metadata["theta"][0], *points]
+        nominal = np.asarray(ak.to_numpy(events.Event.Weight), dtype=np.float64)[keep]
+        weights = np.concatenate([nominal[:, None], weights], axis=1)
+    try:
+        return solve_polynomials(weights, np.asarray(points))[:, 1:]
+    except EventWeightError as error:
+        msg = f"{metadata['filename']} (sample {metadata['sample']!r}): {error}"
+        raise EventWeightError(msg) from error

@@ -1,0 +1,108 @@
+"""Event weights at several parameter points -> the polynomial in the Wilson coefficient, event by event.
+
+Amplitudes are linear in the coefficient at each vertex, so ``|M|^2`` of production times decay is a quartic, and
+five weights fix it. More weights test it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from milanalysis.errors import EventWeightError
+from milanalysis.parameters import FloatArray, parameter_points
+
+__all__ = ["CLOSURE_TOLERANCE", "solve_polynomials"]
+
+CLOSURE_TOLERANCE = 1e-4
+"""Largest relative distance of a weight from the polynomial.
+
+Weights written with 8 digits close to 4e-8 and those with 5 digits to 4e-5; when two neighbouring points only
+0.1 apart are exchanged, 99 % of VBF h -> WW events miss by more than 3e-4 and half of them by more than 1e-2.
+"""
+
+
+def solve_polynomials(
+    weights: FloatArray,
+    points: FloatArray,
+    *,
+    degree: int = 4,
+    tolerance: float = CLOSURE_TOLERANCE,
+) -> FloatArray:
+    """Return each event's ``|M|^2(c)/|M|^2(0)`` as a polynomial in c, from its weights.
+
+    Args:
+        weights: of each event at each point, in any common unit, shape ``(n_events, n_points)``.
+        points: values of the coefficient in the order of the weights, shape ``(n_points,)`` or
+            ``(n_points, 1)``; repeated values are allowed.
+        degree: of the polynomial.
+        tolerance: accepted distance between a weight and the polynomial, relative to the event's largest
+            weight.
+
+    Returns:
+        Coefficients in ascending order by least squares, shape ``(n_events, degree + 1)``; column 0 is 1.
+
+    Raises:
+        EventWeightError: if there are too few distinct points, if weights are not finite, if they do not lie
+            on a polynomial of this degree (wrong points, or points in another order than the weights), or if
+            an event has no positive weight at c = 0.
+
+    Example:
+        >>> points = np.array([-1.0, -0.5, 0.0, 0.5, 1.0, 2.0])
+        >>> solve_polynomials(2.0 * np.array([1 - 0.2 * points + 0.1 * points**2]), points).round(9) + 0.0
+        array([[ 1. , -0.2,  0.1,  0. ,  0. ]])
+    """
+    values = parameter_points(points)[:, 0]
+    if weights.ndim != 2 or weights.shape[1] != len(values):
+        msg = (
+            f"there are weights of shape {weights.shape} for {len(values)} parameter points; "
+            "every event needs one weight per point"
+        )
+        raise EventWeightError(msg)
+    n_distinct = len(np.unique(values))
+    if n_distinct <= degree:
+        msg = (
+            f"a polynomial of degree {degree} needs weights at {degree + 1} different points and there are "
+            f"{n_distinct} ({_listed(values)}); add weight_points, the generated point counts as one"
+        )
+        raise EventWeightError(msg)
+    if not np.isfinite(weights).all():
+        msg = f"{np.sum(~np.isfinite(weights).all(axis=1))} events have weights that are not finite; reject them first"
+        raise EventWeightError(msg)
+    powers = values[:, None] ** np.arange(degree + 1)
+    # Summed point by point: a matrix product rounds differently when it is given other rows beside these.
+    inverse = np.linalg.pinv(powers)
+    coefficients = np.zeros((len(weights), degree + 1))
+    for column, share in zip(weights.T, inverse.T, strict=True):
+        coefficients += column[:, None] * share
+    _check_closure(weights, coefficients @ powers.T, values, degree, tolerance)
+    at_zero = coefficients[:, :1]
+    if not (at_zero > 0).all():
+        msg = (
+            f"{np.sum(at_zero <= 0)} of {len(weights)} events have a weight at c = 0 that is not positive, so "
+            "polynomials relative to c = 0 do not exist; use samples generated without interference-only weights"
+        )
+        raise EventWeightError(msg)
+    polynomials: FloatArray = coefficients / at_zero
+    return polynomials
+
+
+def _check_closure(
+    weights: FloatArray, fitted: FloatArray, values: FloatArray, degree: int, tolerance: float
+) -> None:
+    """Refuse weights that do not lie on their polynomials."""
+    scale = np.max(np.abs(weights), axis=1)
+    distance = np.max(np.abs(fitted - weights), axis=1) / np.where(scale > 0, scale, 1.0)
+    n_off = int(np.sum(distance > tolerance))
+    if n_off:
+        msg = (
+            f"the weights of {n_off} of {len(weights)} events do not lie on a polynomial of degree {degree} at the "
+            f"points {_listed(values)}: they miss it by up to {distance.max():.2g} of the weight, and {tolerance:g} "
+            "is accepted. Most likely weight_points are not in the order of the weights in the file, or theta is not "
+            "the point the nominal weight belongs to"
+        )
+        raise EventWeightError(msg)
+
+
+def _listed(values: FloatArray) -> str:
+    """Return points as text."""
+    return ", ".join(f"{value:g}" for value in values)
