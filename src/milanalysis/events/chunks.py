@@ -178,7 +178,7 @@ def chunk_table(events: Any, keep: BoolArray, columns: Mapping[str, npt.ArrayLik
     """
     metadata = events.metadata
     n_selected = int(keep.sum())
-    features = np.empty((n_selected, len(columns)), dtype=np.float32)
+    features = np.empty((n_selected, len(columns)), dtype=np.float32, order="F")
     for i, (name, values) in enumerate(columns.items()):
         column = np.asarray(values)
         if column.shape != (n_selected,):

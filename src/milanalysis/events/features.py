@@ -40,7 +40,8 @@ def finite_momenta(particles: ak.Array) -> npt.NDArray[np.bool_]:
         Shape ``(n_events,)``. A particle without transverse momentum has no pseudorapidity; it counts as not
         finite.
     """
-    good = np.isfinite(particles.px + particles.py + particles.pz + particles.energy) & (particles.pt > 0)
+    transverse = particles.px**2 + particles.py**2
+    good = np.isfinite(transverse + particles.pz + particles.energy) & (transverse > 0)
     return np.asarray(ak.to_numpy(ak.all(good, axis=1)), dtype=bool)
 
 

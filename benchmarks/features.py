@@ -1,0 +1,123 @@
+"""Features per second through coffea, against reading the same branches with uproot alone.
+
+    python benchmarks/features.py --events 1000000
+
+Writes an LHEF file by repeating the events of tests/data/vbf_hww_sm.lhef.root (rotated about the beam, so that no
+two are equal), then reads it several times in turn: with ``uproot`` alone, branch by branch in chunks of the same
+size, and with processors/features.py on coffea's iterative executor, up to the merged parquet table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+import uproot
+
+from milanalysis.config import FuturesExecutorConfig, IterativeExecutorConfig
+from milanalysis.events.features import TABLE1
+from milanalysis.events.processing import load_processor, make_tables, open_sample, run_processor
+from milanalysis.events.schemas import LHEF_BRANCHES
+
+ROOT = Path(__file__).parents[1]
+GENUINE = ROOT / "tests" / "data" / "vbf_hww_sm.lhef.root"
+WEIGHT_POINTS = (-1.0, -0.5, -0.1, 0.1, 0.2, 0.5, 1.0)
+BRANCHES = (*(name for name in LHEF_BRANCHES), "Rwgt.Weight")
+BASKET_EVENTS = 25_000
+
+
+def write_sample(path: Path, n_events: int) -> None:
+    """Write a file of many events, in baskets as large as those of the generator."""
+    rng = np.random.default_rng(0)
+    with uproot.open(GENUINE) as file:
+        tree = file["LHEF"]
+        collections = {
+            name: ak.zip(
+                {
+                    key.split(".")[1]: tree[key].array()
+                    for key in tree.keys()  # noqa: SIM118
+                    if key.startswith(f"{name}/")
+                }
+            )
+            for name in ("Event", "Rwgt", "Particle")
+        }
+    copies = -(-BASKET_EVENTS // len(collections["Event"]))
+    block = {name: ak.concatenate([values] * copies)[:BASKET_EVENTS] for name, values in collections.items()}
+    with uproot.recreate(path, compression=uproot.ZLIB(1)) as file:
+        file.mktree(
+            "LHEF",
+            {name: values.type for name, values in block.items()},
+            counter_name=lambda name: f"{name}_size",
+            field_name=lambda outer, inner: f"{outer}/{outer}.{inner}" if outer else inner,
+        )
+        for start in range(0, n_events, BASKET_EVENTS):
+            angle = rng.uniform(0, 2 * np.pi, BASKET_EVENTS)
+            particles = block["Particle"]
+            px = np.cos(angle) * particles.Px - np.sin(angle) * particles.Py
+            py = np.sin(angle) * particles.Px + np.cos(angle) * particles.Py
+            rotated = ak.with_field(ak.with_field(particles, px, "Px"), py, "Py")
+            stop = min(BASKET_EVENTS, n_events - start)
+            file["LHEF"].extend({**{k: v[:stop] for k, v in block.items()}, "Particle": rotated[:stop]})
+
+
+def read_with_uproot(path: Path, chunk_size: int) -> int:
+    """Read the branches the features need, and nothing else."""
+    with uproot.open(path, array_cache=None) as file:
+        pieces = file["LHEF"].iterate(
+            filter_name=lambda name: name.split("/")[-1] in BRANCHES, step_size=chunk_size
+        )
+        return sum(len(piece) for piece in pieces if len(piece.fields) == len(BRANCHES))
+
+
+def seconds(function: Callable[[], object]) -> tuple[float, float]:
+    """Return the wall and processor time of a call."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    function()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--chunk-size", type=int, default=100_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=0, help="0: iterative executor")
+    options = parser.parse_args()
+    executor = FuturesExecutorConfig(workers=options.workers) if options.workers else IterativeExecutorConfig()
+    processor = load_processor(ROOT / "processors" / "features.py")()
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "events.lhef.root"
+        write_sample(path, options.events)
+        sample = open_sample("benchmark", [path], theta=0.0, weight_points=WEIGHT_POINTS)
+        scratch = Path(directory) / "parts"
+        scratch.mkdir()
+        ways: dict[str, Callable[[], object]] = {
+            "uproot alone": lambda: read_with_uproot(path, options.chunk_size),
+            "processor": lambda: run_processor(
+                processor, sample, executor=executor, chunk_size=options.chunk_size, scratch=scratch
+            ),
+            "processor and merge": lambda: make_tables(
+                processor, sample, Path(directory), executor=executor, chunk_size=options.chunk_size
+            ),
+        }
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+        for _ in range(options.repeats):
+            for name, way in ways.items():
+                times[name].append(seconds(way))
+    print(f"{options.events} events, chunks of {options.chunk_size}, {len(TABLE1)} features, best of {options.repeats}")
+    best = {name: tuple(min(values) for values in zip(*rows, strict=True)) for name, rows in times.items()}
+    for name, (wall, cpu) in best.items():
+        rate = options.events * len(TABLE1) / wall / 1e6
+        relative = best["uproot alone"][0] / wall
+        print(f"{name:22s} {wall:7.2f} s wall {cpu:7.2f} s cpu {rate:7.2f} M features/s  {relative:5.2f} of uproot")
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+
+
+if __name__ == "__main__":
+    main()
