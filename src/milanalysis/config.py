@@ -45,6 +45,8 @@ __all__ = [
     "ProcessingConfig",
     "SplineConfig",
     "SplitConfig",
+    "StandardInputsConfig",
+    "SymmetricInputsConfig",
     "TemplateConfig",
     "TrainingConfig",
     "load_config",
@@ -233,20 +235,44 @@ class MulticlassTaskConfig:
 class PolynomialTaskConfig:
     """Learn the coefficients of a positive quartic from exact event weights (not in the paper).
 
-    Training values of the parameter are drawn uniformly within ``theta_range`` of the reference.
+    Each time a bag is shown the network is asked about ``points_per_bag`` values of the parameter, one drawn
+    uniformly in each of as many equal parts of the interval within ``theta_range`` of the reference.
     """
 
     kind: Literal["polynomial"] = "polynomial"
     theta_range: Positive = 0.2
+    points_per_bag: Count = 4
 
 
 TaskConfig = Annotated[MulticlassTaskConfig | PolynomialTaskConfig, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class StandardInputsConfig:
+    """Each feature as it is, shifted and scaled to mean 0 and variance 1."""
+
+    kind: Literal["standard"] = "standard"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SymmetricInputsConfig:
+    """Features made invariant under rotations about the beam and exchange of the beams (not in the paper).
+
+    Azimuths are taken relative to the leading quark and enter as cosine and sine, pseudorapidities change sign
+    with the ordering of the quarks, momenta, energies and masses enter as logarithms; then as ``standard``.
+    """
+
+    kind: Literal["symmetric"] = "symmetric"
+
+
+InputsConfig = Annotated[StandardInputsConfig | SymmetricInputsConfig, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class NetworkConfig:
     """The per-event network phi and the mean over the bag (appendix B.2.1)."""
 
+    inputs: InputsConfig = StandardInputsConfig()
     hidden: tuple[Count, ...] = (64, 64, 64)
     activation: Literal["elu", "silu", "relu", "tanh"] = "elu"
     batch_norm: bool = True
@@ -344,7 +370,7 @@ class CoverageConfig:
 
     pseudo_experiments: Annotated[int, Field(ge=2)] = 200
     events: Count = 1000
-    theta: Annotated[tuple[float, ...], Field(min_length=1)] = (0.0,)
+    theta: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -46,7 +46,7 @@ class Bags:
     @property
     def bag_size(self) -> int:
         """Number of events in each bag."""
-        return self.index.shape[1]
+        return int(self.index.shape[1])
 
     def features(self) -> Float32Array:
         """Return the features of the events, shape ``(n_bags, bag_size, n_features)``."""

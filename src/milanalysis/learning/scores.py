@@ -130,7 +130,7 @@ class PolynomialScores:
         return None
 
     def __len__(self) -> int:
-        return self.polynomials.shape[1]
+        return int(self.polynomials.shape[1])
 
     def per_event(self, theta: npt.ArrayLike) -> FloatArray:
         """Return the log ratio of each event, shape ``(n_events, n_points)``.
@@ -160,7 +160,8 @@ class PolynomialScores:
         if rows.size > len(self):
             return _gather_sum(self.per_event(theta), rows)
         values = self.take(rows.ravel()).per_event(theta)
-        return values.reshape(*rows.shape, values.shape[1]).sum(axis=-2)
+        summed: FloatArray = values.reshape(*rows.shape, values.shape[1]).sum(axis=-2)
+        return summed
 
     def take(self, rows: IntArray) -> PolynomialScores:
         """Return the scores of some events only, in the order of ``rows``."""

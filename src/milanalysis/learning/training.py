@@ -1,0 +1,425 @@
+"""One training loop for every task and bag size.
+
+An epoch is a fixed number of steps on bags drawn anew. What is random in it comes from the stream named after
+the model, the member and the epoch, and after every epoch the whole state is written to a checkpoint. So an
+interrupted training continues where it stopped, and ends with the same weights, bit by bit, as one that was
+never interrupted (in processes with the same number of threads).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from milanalysis.config import (
+    CosineScheduleConfig,
+    ModelConfig,
+    PlateauScheduleConfig,
+    TrainingConfig,
+    to_plain,
+)
+from milanalysis.errors import FitError, InputFileError
+from milanalysis.events.tables import EventTable, Split
+from milanalysis.learning.bags import Bags, BagSampler, check_no_leak, probabilities_at
+from milanalysis.learning.tasks import Targets, Task, make_task
+from milanalysis.parameters import FloatArray
+from milanalysis.provenance import atomic_path, digest_of
+from milanalysis.randomness import stream, stream_seed
+
+__all__ = ["Epoch", "Trained", "learning_rates", "train"]
+
+logger = logging.getLogger(__name__)
+
+_EVENTS_PER_CALL = 65_536
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What is known about one epoch of training.
+
+    Attributes:
+        epoch: its number, from 0.
+        learning_rate: in its last step.
+        loss: mean over the steps, regularisation included.
+        validation_loss: on the validation bags, regularisation not included.
+        seconds: wall time.
+    """
+
+    epoch: int
+    learning_rate: float
+    loss: float
+    validation_loss: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained member of a model.
+
+    Attributes:
+        network: the ``keras.Model`` with the weights of the best epoch.
+        normalisation: constants of the task, from training and validation events at the reference.
+        history: all epochs.
+        best_epoch: the one with the lowest validation loss.
+    """
+
+    network: Any
+    normalisation: FloatArray
+    history: tuple[Epoch, ...]
+    best_epoch: int
+
+
+def learning_rates(training: TrainingConfig, validation_losses: Sequence[float]) -> FloatArray | None:
+    """Return the learning rate of each step of the next epoch, or None if the training is over.
+
+    A function of the past alone: nothing else has to be remembered when a training is interrupted.
+
+    Args:
+        training: schedule, steps per epoch and largest number of epochs.
+        validation_losses: of the epochs so far.
+
+    Source:
+        Plateau: appendix B.2.2 of arXiv:2508.07114, first a reduction after ``patience`` epochs without
+        improvement, then the end after ``2 patience``.
+
+    Example:
+        >>> training = TrainingConfig(steps_per_epoch=2, schedule=PlateauScheduleConfig(patience=2))
+        >>> learning_rates(training, [1.0, 0.9, 0.95, 0.95])
+        array([0.0001, 0.0001])
+    """
+    epoch, schedule = len(validation_losses), training.schedule
+    if epoch >= training.max_epochs:
+        return None
+    if isinstance(schedule, PlateauScheduleConfig):
+        rate = _plateau_rate(schedule, validation_losses)
+        return None if rate is None else np.full(training.steps_per_epoch, rate)
+    return _cosine_rates(schedule, training, epoch)
+
+
+def _plateau_rate(schedule: PlateauScheduleConfig, validation_losses: Sequence[float]) -> float | None:
+    """Replay the epochs so far: divide by ten while nothing improves, stop after twice the patience at the end."""
+    rate, best, waited = schedule.initial, np.inf, 0
+    for loss in validation_losses:
+        waited = 0 if loss < best else waited + 1
+        best = min(best, loss)
+        if rate > schedule.final and waited >= schedule.patience:
+            rate, waited = max(rate / 10, schedule.final), 0
+        elif waited >= 2 * schedule.patience:
+            return None
+    return rate
+
+
+def _cosine_rates(schedule: CosineScheduleConfig, training: TrainingConfig, epoch: int) -> FloatArray:
+    """Return linear warm-up times the cosine over all epochs."""
+    step = epoch * training.steps_per_epoch + np.arange(training.steps_per_epoch)
+    fraction = step / (training.max_epochs * training.steps_per_epoch)
+    cosine = schedule.final_fraction + (1 - schedule.final_fraction) * (1 + np.cos(np.pi * fraction)) / 2
+    warm_up = np.minimum(1.0, (step + 1) / (schedule.warmup_steps + 1))
+    return np.asarray(schedule.peak * warm_up * cosine)
+
+
+def train(
+    table: EventTable,
+    model: ModelConfig,
+    reference: FloatArray,
+    *,
+    label: str,
+    member: int,
+    seed: int,
+    directory: Path,
+    after_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> Trained:
+    """Train one member of a model, or go on where an interrupted training stopped.
+
+    Args:
+        table: events; those of the training split are learned from, those of the validation split decide
+            which epoch is best.
+        model: task, bag size, network and training.
+        reference: point the ratios are taken against, shape ``(n_parameters,)``.
+        label: name of the model; with ``member`` it names the random streams and the files.
+        member: number of the member, from 0.
+        seed: root seed of the analysis.
+        directory: where the metrics ``member-00.csv`` and, until the training is over, the checkpoint
+            ``member-00.checkpoint.npz`` are.
+        after_epoch: called after every epoch, when its checkpoint is written.
+
+    Raises:
+        FitError: if the features or the loss are not finite.
+        ConfigError, EventWeightError: if the table does not have what the task needs.
+    """
+    from milanalysis.learning.networks import EventNetwork, build_network
+
+    task = make_task(model.task, reference)
+    training_rows = table.rows(Split.TRAIN)
+    _require_finite_features(table, label)
+    sampler = BagSampler(table, training_rows)
+    validation = _validation_bags(task, table, model, stream(seed, "train", label, "validation"))
+    check_no_leak(Bags(table, training_rows[:, None], table.theta[training_rows]), validation)
+    network = build_network(
+        model.network,
+        table.feature_names,
+        task.n_outputs,
+        pooled=task.pooled,
+        training_features=table.features[training_rows],
+        seed=stream_seed(seed, "train", label, member),
+    )
+    validation_targets = task.encode(validation, stream(seed, "train", label, "validation", "targets"))
+    fingerprint = digest_of(
+        {
+            "model": {**to_plain(model), "members": 1, "title": ""},
+            "table": table.digest,
+            "reference": reference.tolist(),
+            "stream": [seed, label, member],
+        }
+    )
+    state = _State(network, directory / f"member-{member:02d}.checkpoint.npz", fingerprint)
+    state.restore()
+    metrics = directory / f"member-{member:02d}.csv"
+    _write_metrics(metrics, state.history)
+    step = _compile_step(network, state.optimizer, task, validation_targets)
+    validate = _compile_validation(network, task, validation_targets)
+    while (
+        rates := learning_rates(model.training, [past.validation_loss for past in state.history])
+    ) is not None:
+        number, started = len(state.history), time.perf_counter()
+        rng = stream(seed, "train", label, member, number)
+        loss = _run_epoch(step, task, sampler, model, rates, rng)
+        epoch = Epoch(
+            epoch=number,
+            learning_rate=float(rates[-1]),
+            loss=loss,
+            validation_loss=validate(validation, validation_targets),
+            seconds=time.perf_counter() - started,
+        )
+        if not np.isfinite([epoch.loss, epoch.validation_loss]).all():
+            msg = (
+                f"the training of {label!r} (member {member}) diverged in epoch {number}: loss {epoch.loss}, "
+                f"validation loss {epoch.validation_loss}; lower the learning rate of its schedule "
+                f"(it was {epoch.learning_rate:.3g}), and look at the features for extreme values"
+            )
+            raise FitError(msg)
+        state.add(epoch)
+        _append_metrics(metrics, epoch)
+        after_epoch(epoch)
+    state.use_best()
+    known = table.rows(Split.TRAIN, Split.VALIDATION)
+    outputs = EventNetwork(network).events(table.features[known])
+    probabilities = probabilities_at(table, known, reference[None, :])
+    normalisation = task.normalise(outputs, probabilities, model.bag_size)
+    return Trained(network, normalisation, tuple(state.history), state.best_epoch)
+
+
+def bags_per_batch(model: ModelConfig) -> int:
+    """Return the bags of one gradient step: the same number of events whatever the bag size, at least one bag."""
+    return max(1, model.training.batch_events // model.bag_size)
+
+
+def _require_finite_features(table: EventTable, label: str) -> None:
+    """Refuse features that would turn every weight into nonsense in the first step."""
+    finite = np.asarray(np.isfinite(table.features).all(axis=0))
+    if not finite.all():
+        names = [name for name, good in zip(table.feature_names, finite, strict=True) if not good]
+        msg = (
+            f"model {label!r} cannot be trained: the features {', '.join(names)} are not finite for some events; "
+            "reject such events in the feature processor"
+        )
+        raise FitError(msg)
+
+
+def _validation_bags(task: Task, table: EventTable, model: ModelConfig, rng: np.random.Generator) -> Bags:
+    """Draw the bags that decide which epoch is best, the same for all members."""
+    n_bags = max(len(task.training_points), model.training.validation_events // model.bag_size)
+    sampler = BagSampler(table, table.rows(Split.VALIDATION))
+    return sampler.draw(task.training_points, n_bags, model.bag_size, rng)
+
+
+def _run_epoch(
+    step: Callable[..., Any],
+    task: Task,
+    sampler: BagSampler,
+    model: ModelConfig,
+    rates: FloatArray,
+    rng: np.random.Generator,
+) -> float:
+    """Train for one epoch on new bags and return the mean loss of its steps.
+
+    Batches are gathered as a whole, and several small ones are handed to TensorFlow at a time: a call costs as
+    much as a step of a thousand events.
+    """
+    n_bags = bags_per_batch(model)
+    bags = sampler.draw(task.training_points, len(rates) * n_bags, model.bag_size, rng)
+    per_call = max(1, _EVENTS_PER_CALL // (n_bags * model.bag_size))
+    total = 0.0
+    for first in range(0, len(rates), per_call):
+        some = rates[first : first + per_call]
+        batch = bags.take(slice(first * n_bags, (first + len(some)) * n_bags))
+        arrays = (batch.features(), *task.encode(batch, rng))
+        shaped = [array.reshape(len(some), n_bags, *array.shape[1:]) for array in arrays]
+        total += float(step(some.astype(np.float32), *shaped))
+    return total / len(rates)
+
+
+def _compile_step(network: Any, optimizer: Any, task: Task, targets: Targets) -> Callable[..., Any]:
+    """Compile a function that takes several gradient steps and returns the sum of their losses."""
+    import tensorflow as tf
+
+    signature = [
+        tf.TensorSpec((None,), tf.float32),
+        tf.TensorSpec((None, None, None, network.input_shape[-1]), tf.float32),
+        *(tf.TensorSpec((None, None, *array.shape[1:]), array.dtype) for array in targets),
+    ]
+
+    @tf.function(input_signature=signature)
+    def take_steps(rates: Any, features: Any, *targets: Any) -> Any:
+        total = tf.constant(0.0)
+        for i in tf.range(tf.shape(rates)[0]):
+            with tf.GradientTape() as tape:
+                outputs = network(features[i], training=True)
+                loss = tf.reduce_mean(task.loss(outputs, *[target[i] for target in targets]))
+                for penalty in network.losses:
+                    loss += penalty
+            gradients = tape.gradient(loss, network.trainable_variables)
+            optimizer.learning_rate.assign(rates[i])
+            optimizer.apply(gradients, network.trainable_variables)
+            total += loss
+        return total
+
+    compiled: Callable[..., Any] = take_steps
+    return compiled
+
+
+def _compile_validation(network: Any, task: Task, targets: Targets) -> Callable[[Bags, Targets], float]:
+    """Compile the mean loss of bags, without dropout and regularisation."""
+    import tensorflow as tf
+
+    signature = [
+        tf.TensorSpec((None, None, network.input_shape[-1]), tf.float32),
+        *(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in targets),
+    ]
+
+    @tf.function(input_signature=signature)
+    def losses(features: Any, *targets: Any) -> Any:
+        return task.loss(network(features, training=False), *targets)
+
+    def mean_loss(bags: Bags, targets: Targets) -> float:
+        block = max(1, _EVENTS_PER_CALL // bags.bag_size)
+        total = 0.0
+        for start in range(0, len(bags), block):
+            some = slice(start, start + block)
+            values = losses(bags.take(some).features(), *[target[some] for target in targets]).numpy()
+            total += float(values.sum(dtype=np.float64))
+        return total / len(bags)
+
+    return mean_loss
+
+
+class _State:
+    """All that a training remembers from one epoch to the next, and its file."""
+
+    def __init__(self, network: Any, path: Path, fingerprint: str) -> None:
+        import keras
+
+        self.optimizer = keras.optimizers.Adam()
+        self.optimizer.build(network.trainable_variables)
+        self.history: list[Epoch] = []
+        self.best_epoch = -1
+        self._best: list[FloatArray] = []
+        self._network = network
+        self._path = path
+        self._fingerprint = fingerprint
+
+    def add(self, epoch: Epoch) -> None:
+        """Take note of an epoch, keep its weights if they are the best so far, and write the checkpoint."""
+        self.history.append(epoch)
+        if self.best_epoch < 0 or epoch.validation_loss < self.history[self.best_epoch].validation_loss:
+            self.best_epoch = epoch.epoch
+            self._best = _values(self._network)
+        arrays = {
+            **_numbered("network", _values(self._network)),
+            **_numbered("optimizer", _values(self.optimizer)),
+            **_numbered("best", self._best),
+        }
+        about = {
+            "fingerprint": self._fingerprint,
+            "best_epoch": self.best_epoch,
+            "history": [asdict(past) for past in self.history],
+        }
+        with atomic_path(self._path) as temporary:
+            np.savez(temporary, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
+
+    def restore(self) -> None:
+        """Go back to the checkpoint, if there is one and it belongs to this very training.
+
+        Raises:
+            InputFileError: if there is one that cannot be read.
+        """
+        if not self._path.exists():
+            return
+        try:
+            with np.load(self._path, allow_pickle=False) as arrays:
+                about = json.loads(str(arrays["about"]))
+                if about["fingerprint"] != self._fingerprint:
+                    logger.info(
+                        "%s belongs to another training; this one starts from the beginning", self._path
+                    )
+                    return
+                _assign(self._network, _in_order("network", arrays))
+                _assign(self.optimizer, _in_order("optimizer", arrays))
+                self._best = _in_order("best", arrays)
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            msg = (
+                f"the checkpoint {self._path} cannot be read ({error}); delete it to start this training anew"
+            )
+            raise InputFileError(msg) from error
+        self.best_epoch = about["best_epoch"]
+        self.history = [Epoch(**past) for past in about["history"]]
+        logger.info("%s: going on after epoch %d", self._path, len(self.history) - 1)
+
+    def use_best(self) -> None:
+        """Give the network the weights of the best epoch."""
+        _assign(self._network, self._best)
+
+
+def _values(owner: Any) -> list[FloatArray]:
+    """Return the values of all variables of a network or an optimizer, in their order."""
+    return [np.asarray(variable) for variable in owner.variables]
+
+
+def _assign(owner: Any, values: Sequence[FloatArray]) -> None:
+    """Set all variables of a network or an optimizer."""
+    for variable, value in zip(owner.variables, values, strict=True):
+        variable.assign(value)
+
+
+def _numbered(name: str, values: Sequence[FloatArray]) -> dict[str, FloatArray]:
+    """Return arrays under numbered names."""
+    return {f"{name}_{i:03d}": value for i, value in enumerate(values)}
+
+
+def _in_order(name: str, arrays: Any) -> list[FloatArray]:
+    """Return the arrays that `_numbered` has named, in order."""
+    return [arrays[key] for key in sorted(arrays.files) if key.startswith(f"{name}_")]
+
+
+def _write_metrics(path: Path, history: Sequence[Epoch]) -> None:
+    """Begin the file of metrics with the epochs known from the checkpoint."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as stream_:
+        csv.writer(stream_).writerow([field.name for field in fields(Epoch)])
+    for epoch in history:
+        _append_metrics(path, epoch)
+
+
+def _append_metrics(path: Path, epoch: Epoch) -> None:
+    """Add one epoch to the file of metrics."""
+    with path.open("a", newline="") as stream_:
+        csv.writer(stream_).writerow(asdict(epoch).values())
