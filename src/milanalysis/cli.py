@@ -1,0 +1,130 @@
+"""The command line: ``milanalysis run CONFIG`` and one command for each stage.
+
+A command imports what it needs when it runs, so that ``--help`` answers at once. Errors that milanalysis raises
+on purpose become one message and exit code 2; ``--debug`` shows where they came from.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from milanalysis import __version__
+from milanalysis.errors import MilAnalysisError
+
+__all__ = ["main"]
+
+_BAD_INPUT = 2
+_INTERRUPTED = 130
+
+
+class _FriendlyGroup(click.Group):
+    """A group of commands that turns errors raised on purpose into one message."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MilAnalysisError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+            click.echo(str(error), err=True)
+            ctx.exit(_BAD_INPUT)
+        except KeyboardInterrupt:
+            click.echo("interrupted; the same command takes up the work where it stopped", err=True)
+            ctx.exit(_INTERRUPTED)
+
+
+@click.group(
+    cls=_FriendlyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, prog_name="milanalysis")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
+def main(debug: bool, verbose: bool) -> None:
+    r"""From ROOT files of collider events to a confidence interval on an EFT coefficient.
+
+    CONFIG is one YAML file (see analysis_configs/). All results go to one run directory, and every stage can be
+    run alone, again, or continued after it was interrupted:
+
+    \b
+      simulate -> process -> train -> infer -> coverage -> plot
+    """
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+_CONFIG = click.argument("config", type=click.Path(path_type=Path))
+_OUTPUT = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Run directory; the default is runs/<name of the analysis>.",
+)
+
+
+@main.command()
+@_CONFIG
+@_OUTPUT
+def run(config: Path, output: Path | None) -> None:
+    """Run all stages of CONFIG that are not up to date, and print the comparison of methods."""
+    from milanalysis.pipeline import STAGES, execute, open_run
+
+    analysis = open_run(config, output)
+    execute(analysis, [stage.name for stage in STAGES])
+    _print_comparison(analysis.directory)
+
+
+def _stage_command(name: str) -> None:
+    """Add the command of one stage."""
+
+    @_CONFIG
+    @_OUTPUT
+    def command(config: Path, output: Path | None) -> None:
+        from milanalysis.pipeline import execute, open_run
+
+        analysis = open_run(config, output)
+        execute(analysis, [name])
+        if name == "coverage":
+            _print_comparison(analysis.directory)
+
+    main.command(name, help=_STAGE_HELP[name])(command)
+
+
+def _print_comparison(directory: Path) -> None:
+    """Print the table of results."""
+    from rich.console import Console
+
+    from milanalysis.pipeline import comparison_tables
+
+    for table in comparison_tables(directory):
+        Console().print(table)
+
+
+_STAGE_HELP = {
+    "simulate": "Generate the samples of CONFIG.\n\nReads nothing; writes events/<sample>.root.",
+    "process": (
+        "Run the feature processor with coffea.\n\n"
+        "Reads events/*.root or the files of CONFIG; writes tables/<sample>/events.parquet and cutflow.json."
+    ),
+    "train": "Train the networks.\n\nReads tables/*/events.parquet; writes models/<label>/.",
+    "infer": (
+        "Evaluate the networks inside a coffea processor and fit the observed events.\n\n"
+        "Reads models/ and events/; writes scores/ and results/observed.json."
+    ),
+    "coverage": (
+        "Repeat the measurement on pseudo-experiments.\n\n"
+        "Reads scores/ and tables/; writes results/pseudo_experiments.json and results/comparison.json."
+    ),
+    "plot": "Draw the figures.\n\nReads results/ and tables/; writes figures/*.png and *.pdf.",
+}
+for _name in _STAGE_HELP:
+    _stage_command(_name)

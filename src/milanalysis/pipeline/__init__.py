@@ -1,0 +1,1 @@
+"""The stages of an analysis, and what each of them does."""

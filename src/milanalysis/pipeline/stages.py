@@ -1,0 +1,276 @@
+"""The stages of an analysis: what each reads and writes, and what is up to date.
+
+A run directory belongs to one analysis. When a stage has finished, its stamp in ``stages/`` holds its key - the
+digest of the settings it depends on and of the files it has read - and the digests of the files it has written. A
+stage is up to date if its key would be the same today and its files are still what it wrote, so a change reaches
+exactly those stages that depend on it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from milanalysis import __version__
+from milanalysis.config import AnalysisConfig, FileSampleConfig, GenerateSampleConfig, load_config, to_plain
+from milanalysis.errors import InputFileError, StageOrderError
+from milanalysis.pipeline import work
+from milanalysis.pipeline.layout import Run
+from milanalysis.progress import console
+from milanalysis.provenance import atomic_path, digest_of, file_digest, package_versions, read_json, write_json
+
+__all__ = ["STAGES", "Stage", "execute", "open_run"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step from events to figures.
+
+    Attributes:
+        name: as it is called on the command line.
+        needs: the stages that write what it reads.
+        settings: the part of the configuration it depends on.
+        inputs: the files it reads.
+        work: does it, and returns the files it has written.
+        summary: what it reads and writes, in words.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    settings: Callable[[AnalysisConfig], Any]
+    inputs: Callable[[Run], Sequence[Path]]
+    work: Callable[[Run], Sequence[Path]]
+    summary: str
+
+
+def open_run(config_path: Path, output: Path | None = None) -> Run:
+    """Read a configuration and say where its results go; nothing is written yet.
+
+    Args:
+        config_path: the YAML file.
+        output: the run directory; ``runs/<name>`` in the current directory if it is not given.
+
+    Raises:
+        ConfigError: if the configuration is not valid.
+    """
+    config = load_config(config_path)
+    return Run(config, (output if output is not None else Path("runs") / config.name).resolve())
+
+
+def execute(run: Run, names: Sequence[str]) -> None:
+    """Bring some stages up to date, in their order.
+
+    Args:
+        run: the analysis.
+        names: stages to be run if they are not up to date.
+
+    Raises:
+        StageOrderError: if a stage is asked for whose input is not up to date.
+        InputFileError: if a file named in the configuration is missing.
+    """
+    started = time.monotonic()
+    current: dict[str, bool] = {}
+    n_run = 0
+    for stage in STAGES:
+        missing = [name for name in stage.needs if not current[name]]
+        current[stage.name] = not missing and _is_current(run, stage)
+        if stage.name not in names:
+            continue
+        if current[stage.name]:
+            console().print(f"[green]{stage.name:>9}[/]  up to date")
+            continue
+        if missing:
+            msg = (
+                f"`{stage.name}` reads what `{missing[0]}` writes, and that is missing or out of date in "
+                f"{run.directory}; run `milanalysis {missing[0]}` first, or `milanalysis run` for all stages"
+            )
+            raise StageOrderError(msg)
+        _run_stage(run, stage)
+        current[stage.name] = True
+        n_run += 1
+    seconds = time.monotonic() - started
+    if n_run == 0:
+        console().print(f"Nothing to do: all is up to date in {run.directory} ({seconds:.1f} s).")
+    else:
+        console().print(f"Finished in {seconds:.0f} s; results are in {run.directory}.")
+
+
+def _run_stage(run: Run, stage: Stage) -> None:
+    """Do the work of a stage and leave its stamp."""
+    console().print(f"[bold]{stage.name:>9}[/]  {stage.summary}")
+    run.stamp(stage.name).unlink(missing_ok=True)
+    with atomic_path(run.directory / "config.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(to_plain(run.config), sort_keys=False))
+    started = time.monotonic()
+    key = _key(run, stage)
+    outputs = stage.work(run)
+    seconds = round(time.monotonic() - started, 1)
+    stamp = {
+        "key": key,
+        "seconds": seconds,
+        "inputs": {path.name: _digest(path) for path in stage.inputs(run)},
+        "outputs": {str(path.relative_to(run.directory)): _digest(path) for path in outputs},
+    }
+    write_json(run.stamp(stage.name), stamp)
+    _write_manifest(run)
+    console().print(f"[green]{stage.name:>9}[/]  done in {seconds:.0f} s")
+
+
+def _write_manifest(run: Run) -> None:
+    """Write down where everything in the run directory comes from."""
+    stamps = {stage.name: run.stamp(stage.name) for stage in STAGES}
+    manifest = {
+        "config": to_plain(run.config),
+        "config_digest": digest_of(to_plain(run.config)),
+        "seed": run.config.seed,
+        "versions": package_versions(),
+        "stages": {name: read_json(path) for name, path in stamps.items() if path.exists()},
+    }
+    write_json(run.directory / "manifest.json", manifest)
+
+
+def _key(run: Run, stage: Stage) -> str:
+    """Return the digest of everything the output of a stage depends on."""
+    inputs = [[path.name, _digest(path)] for path in stage.inputs(run)]
+    return digest_of({"version": __version__, "settings": stage.settings(run.config), "inputs": inputs})
+
+
+def _is_current(run: Run, stage: Stage) -> bool:
+    """Return whether the files of a stage are there and are what it would write."""
+    if not run.stamp(stage.name).exists():
+        return False
+    stamp = read_json(run.stamp(stage.name))
+    if stamp["key"] != _key(run, stage):
+        return False
+    outputs = {run.directory / name: digest for name, digest in stamp["outputs"].items()}
+    return all(path.exists() and _digest(path) == digest for path, digest in outputs.items())
+
+
+def _digest(path: Path) -> str:
+    """Return the digest of a file, computed once for each of its states."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        msg = f"{path} cannot be found; check the paths in the configuration"
+        raise InputFileError(msg) from error
+    return _digest_of_state(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=None)
+def _digest_of_state(path: Path, size: int, time_ns: int) -> str:  # noqa: ARG001
+    return file_digest(path)
+
+
+def _event_files(run: Run) -> list[Path]:
+    """Return the ROOT files of all samples, generated or given."""
+    return [path for name in run.config.samples for path in run.event_files(name)]
+
+
+def _tables(run: Run, role: str) -> list[Path]:
+    """Return the tables of the samples with a role."""
+    return [run.table(name) for name in run.config.samples_with_role(role)]
+
+
+def _models(run: Run) -> list[Path]:
+    """Return the manifests of the models, which hold the digests of the networks."""
+    return [run.model(label) / "manifest.json" for label in run.config.models]
+
+
+STAGES = (
+    Stage(
+        name="simulate",
+        needs=(),
+        settings=lambda config: {
+            "seed": config.seed,
+            "generator": to_plain(config.generator),
+            "samples": {
+                name: to_plain(sample)
+                for name, sample in config.samples.items()
+                if isinstance(sample, GenerateSampleConfig)
+            },
+        },
+        inputs=lambda run: [],  # noqa: ARG005
+        work=work.simulate,
+        summary="generates the samples; writes events/<sample>.root",
+    ),
+    Stage(
+        name="process",
+        needs=("simulate",),
+        settings=lambda config: {
+            "seed": config.seed,
+            "split": to_plain(config.split),
+            "parameter": to_plain(config.parameter),
+            "samples": {
+                name: {key: value for key, value in to_plain(sample).items() if key != "files"}
+                for name, sample in config.samples.items()
+            },
+        },
+        inputs=lambda run: [*_event_files(run), run.config.processing.features],
+        work=work.process,
+        summary="reads events/*.root with coffea; writes tables/<sample>/events.parquet and cutflow.json",
+    ),
+    Stage(
+        name="train",
+        needs=("process",),
+        settings=lambda config: {
+            "seed": config.seed,
+            "parameter": to_plain(config.parameter),
+            "models": {label: to_plain(model) for label, model in config.models.items()},
+        },
+        inputs=lambda run: _tables(run, "simulation"),
+        work=work.train,
+        summary="reads tables/; writes models/<label>/",
+    ),
+    Stage(
+        name="infer",
+        needs=("simulate", "process", "train"),
+        settings=lambda config: {
+            "parameter": to_plain(config.parameter),
+            "templates": to_plain(config.templates),
+            "inference": to_plain(config.inference),
+            "luminosity_fb": config.luminosity_fb,
+        },
+        inputs=lambda run: [
+            *_event_files(run),
+            *_tables(run, "simulation"),
+            *_tables(run, "observed"),
+            *_models(run),
+            run.config.processing.bag_likelihood,
+        ],
+        work=work.infer,
+        summary="evaluates the networks in a coffea processor and fits the observed events; writes scores/, results/",
+    ),
+    Stage(
+        name="coverage",
+        needs=("process", "infer"),
+        settings=lambda config: {
+            "seed": config.seed,
+            "parameter": to_plain(config.parameter),
+            "templates": to_plain(config.templates),
+            "inference": to_plain(config.inference),
+            "coverage": to_plain(config.coverage),
+        },
+        inputs=lambda run: [*_tables(run, "simulation"), run.result("observed")],
+        work=work.coverage,
+        summary="repeats the measurement on pseudo-experiments; writes results/comparison.json",
+    ),
+    Stage(
+        name="plot",
+        needs=("process", "infer", "coverage"),
+        settings=lambda config: {"parameter": to_plain(config.parameter)},
+        inputs=lambda run: [
+            *_tables(run, "simulation"),
+            run.result("observed"),
+            run.result("pseudo_experiments"),
+            run.result("comparison"),
+        ],
+        work=work.plot,
+        summary="reads results/ and tables/; writes figures/",
+    ),
+)

@@ -1,0 +1,85 @@
+"""Results as tables for the terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from milanalysis.statistics.information import Comparison, MethodSummary
+from milanalysis.statistics.inference import Interval
+from milanalysis.statistics.observation import Observation
+
+__all__ = ["comparison_table", "observation_table"]
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Return all methods side by side: what they measure, and how good they are on pseudo-experiments."""
+    level = comparison.methods[0].level
+    table = Table(
+        title=(
+            f"{comparison.parameter} from the shape of {comparison.n_observed} observed events; quality on "
+            f"{comparison.n_experiments} pseudo-experiments of {comparison.n_events:.0f} events at "
+            f"{comparison.parameter} = {comparison.theta_true:g}"
+        ),
+        caption=(
+            "I_eff/I: effective over exact information (parton level); c: 1/Var over curvature, 1 where the "
+            "likelihood is calibrated; slope: response of the estimate; errors are statistical"
+        ),
+    )
+    table.add_column("method")
+    for heading in ("estimate", f"{level:.0%} interval", "I_eff/I", "slope", "c", "bias", "coverage"):
+        table.add_column(heading, justify="right")
+    for method in comparison.methods:
+        table.add_row(
+            method.title,
+            _number(method.estimate, "+.3f"),
+            _ends(method.interval, method.interval_status),
+            _with_error(method.rho2, method.rho2_error),
+            _with_error(method.slope, method.slope_error),
+            _with_error(method.calibration_ratio, method.calibration_ratio_error),
+            _with_error(method.bias, method.bias_error, "+.3f"),
+            _coverage(method),
+        )
+    return table
+
+
+def observation_table(observation: Observation) -> Table:
+    """Return where the constraint comes from: shape, number of events, and both."""
+    table = Table(
+        title=(
+            f"{observation.parameter} from shape and rate: {observation.n_observed} observed events, "
+            f"{observation.n_expected:.0f} expected at the reference"
+        )
+    )
+    table.add_column("method")
+    table.add_column("shape", justify="right")
+    table.add_column("shape and rate", justify="right")
+    for method in observation.methods.values():
+        table.add_row(method.title, _interval(method.shape), _interval(method.combined))
+    table.add_row("rate alone", "", _interval(observation.rate))
+    return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _with_error(value: float | None, error: float | None, form: str = ".3f") -> str:
+    if value is None:
+        return "-"
+    return format(value, form) if error is None else f"{format(value, form)} ± {error:.3f}"
+
+
+def _ends(ends: tuple[float | None, float | None], status: str) -> str:
+    text = f"[{_number(ends[0], '+.3f')}, {_number(ends[1], '+.3f')}]"
+    # rich takes square brackets for markup
+    return text.replace("[", r"\[") if status == "valid" else text.replace("[", r"\[") + f" ({status})"
+
+
+def _interval(interval: Interval) -> str:
+    return f"{_number(interval.estimate, '+.3f')} {_ends((interval.low, interval.high), interval.status)}"
+
+
+def _coverage(method: MethodSummary) -> str:
+    one = method.coverage
+    failed = f", {one.n_failed} failed" if one.n_failed else ""
+    return f"{one.fraction:.1%} +{one.high - one.fraction:.1%} -{one.fraction - one.low:.1%}{failed}"
