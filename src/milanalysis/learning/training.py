@@ -35,7 +35,7 @@ from milanalysis.parameters import FloatArray
 from milanalysis.provenance import atomic_path, digest_of
 from milanalysis.randomness import stream, stream_seed
 
-__all__ = ["Epoch", "Trained", "learning_rates", "train"]
+__all__ = ["Epoch", "Trained", "learning_rates", "train", "training_digest"]
 
 logger = logging.getLogger(__name__)
 
@@ -173,14 +173,7 @@ def train(
         seed=stream_seed(seed, "train", label, member),
     )
     validation_targets = task.encode(validation, stream(seed, "train", label, "validation", "targets"))
-    fingerprint = digest_of(
-        {
-            "model": {**to_plain(model), "members": 1, "title": ""},
-            "table": table.digest,
-            "reference": reference.tolist(),
-            "stream": [seed, label, member],
-        }
-    )
+    fingerprint = training_digest(table, model, reference, label=label, member=member, seed=seed)
     state = _State(network, directory / f"member-{member:02d}.checkpoint.npz", fingerprint)
     state.restore()
     metrics = directory / f"member-{member:02d}.csv"
@@ -216,6 +209,20 @@ def train(
     probabilities = probabilities_at(table, known, reference[None, :])
     normalisation = task.normalise(outputs, probabilities, model.bag_size)
     return Trained(network, normalisation, tuple(state.history), state.best_epoch)
+
+
+def training_digest(
+    table: EventTable, model: ModelConfig, reference: FloatArray, *, label: str, member: int, seed: int
+) -> str:
+    """Return a digest of everything the result of a training depends on; see `train` for the arguments."""
+    return digest_of(
+        {
+            "model": {**to_plain(model), "members": None, "title": None},
+            "table": table.digest,
+            "reference": reference.tolist(),
+            "stream": [seed, label, member],
+        }
+    )
 
 
 def bags_per_batch(model: ModelConfig) -> int:

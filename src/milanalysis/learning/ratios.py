@@ -1,0 +1,242 @@
+"""Likelihood ratios: what the statistics asks, whatever gives the answer.
+
+Which one to use when:
+
+- `ExactRatio`: event weights are known for the very events (simulation at parton level). The yardstick.
+- `NetworkRatio`: one trained network. What it is depends on how it was trained. A per-event model (polynomial
+  task, or any task at bag size 1) is defined for bags of any size, as the sum over the events: that is "f1->N". A
+  pooled network trained on larger bags answers for bags of that size only.
+- `EnsembleRatio`: several members, log ratios averaged. Always at least as good as a typical member; it cannot
+  remove what all members have in common, which is the finite training sample.
+
+All of these are additive: the log ratio of a dataset is a sum over its events, `scores` gives the terms, and
+pseudo-experiments need nothing else. For a pooled network trained on bags of n events, the term of an event is its
+difference of outputs divided by n. At another bag size this is a rescaling (the network alone would give a mean where
+a sum is meant), so it happens only where it is asked for: by `scores`, or by `NetworkRatio.summed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from milanalysis.errors import BagSizeMismatchError, ModelMismatchError
+from milanalysis.events.tables import EventTable
+from milanalysis.learning.bags import Bags, probabilities_at
+from milanalysis.learning.scores import GridScores, PolynomialScores
+from milanalysis.learning.tasks import Task
+from milanalysis.parameters import Float32Array, FloatArray, IntArray
+
+__all__ = ["EnsembleRatio", "Evaluator", "ExactRatio", "LikelihoodRatio", "NetworkRatio"]
+
+
+class LikelihoodRatio(Protocol):
+    """Anything that can rank parameter points for a bag of events."""
+
+    @property
+    def reference(self) -> FloatArray:
+        """Point the ratios are taken against, shape ``(n_parameters,)``."""
+
+    @property
+    def bag_size(self) -> int | None:
+        """Bag size the ratio is defined for; None: any."""
+
+    def log_ratio(self, bags: Bags, theta: FloatArray) -> FloatArray:
+        """Return ``ln p(bag|theta) / p(bag|reference)``, shape ``(n_bags, n_points)``."""
+
+    def scores(self, table: EventTable) -> PolynomialScores | GridScores:
+        """Return the log ratio's term of each event of a table."""
+
+
+class Evaluator(Protocol):
+    """A compiled network, for example `milanalysis.learning.networks.EventNetwork`."""
+
+    def __call__(self, features: Float32Array) -> FloatArray:
+        """Return the outputs for bags of features ``(n_bags, bag_size, n_features)``."""
+
+    def events(self, features: Float32Array) -> FloatArray:
+        """Return the outputs for events ``(n_events, n_features)``, each a bag of its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExactRatio:
+    """The ratio from exact event weights.
+
+    Attributes:
+        rate: ``sigma(c)/sigma(reference)`` of the selected events, ascending, shape ``(5,)``.
+    """
+
+    rate: FloatArray
+
+    @classmethod
+    def of(cls, table: EventTable, rows: IntArray) -> ExactRatio:
+        """Take the rate from simulated events: the mean of their polynomials over the reference 0."""
+        probabilities = probabilities_at(table, rows, 0.0)
+        return cls(probabilities @ table.take(rows).event_polynomials())
+
+    @property
+    def reference(self) -> FloatArray:
+        """Zero: event weights are relative to it."""
+        return np.zeros(1)
+
+    @property
+    def bag_size(self) -> int | None:
+        """None: any."""
+        return None
+
+    def log_ratio(self, bags: Bags, theta: FloatArray) -> FloatArray:
+        """Return the log ratios of bags, shape ``(n_bags, n_points)``."""
+        return self.scores(bags.table).log_ratio(bags.index, theta)
+
+    def scores(self, table: EventTable) -> PolynomialScores:
+        """Return the polynomials of the events of a table.
+
+        Raises:
+            EventWeightError: if the table has no event weights.
+        """
+        return PolynomialScores(table.event_polynomials()[None], self.rate[None])
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkRatio:
+    """The ratio of one trained network.
+
+    Attributes:
+        label: name of the model, for messages.
+        network: the compiled network.
+        task: what it was trained for.
+        normalisation: constants of the task.
+        feature_names: features it was trained on, in order.
+        trained_bag_size: events per bag in training.
+        is_summed: whether per-event terms are added up instead of showing the network whole bags.
+    """
+
+    label: str
+    network: Evaluator
+    task: Task
+    normalisation: FloatArray
+    feature_names: tuple[str, ...]
+    trained_bag_size: int
+    is_summed: bool = False
+
+    @property
+    def reference(self) -> FloatArray:
+        """Point the ratios are taken against, shape ``(n_parameters,)``."""
+        return self.task.reference
+
+    @property
+    def bag_size(self) -> int | None:
+        """Bag size the ratio is defined for; None for per-event models and summed ratios."""
+        any_size = self.is_summed or self.trained_bag_size == 1 or not self.task.pooled
+        return None if any_size else self.trained_bag_size
+
+    def summed(self) -> NetworkRatio:
+        """Return the ratio defined for bags of any size, as the sum of per-event terms."""
+        return replace(self, is_summed=True)
+
+    def log_ratio(self, bags: Bags, theta: FloatArray) -> FloatArray:
+        """Return the log ratios of bags, shape ``(n_bags, n_points)``.
+
+        Raises:
+            BagSizeMismatchError: if the bags are not of the size the network was trained on, and it is pooled.
+            ModelMismatchError: if the table has other features, or in another order.
+            OffGridError: if the task knows a grid and a point is not on it.
+        """
+        self._require_features(bags.table)
+        if self.bag_size is None:
+            events, positions = np.unique(bags.index, return_inverse=True)
+            terms = self.scores(bags.table.take(events))
+            return terms.log_ratio(positions.reshape(bags.index.shape), theta)
+        if bags.bag_size != self.bag_size:
+            msg = (
+                f"model {self.label!r} was trained on bags of {self.bag_size} events and was given bags of "
+                f"{bags.bag_size}; its log ratios are only meaningful at the trained size. Rebuild the bags with "
+                f"bag_size={self.bag_size}, load a model trained at this size, or ask for the sum of per-event terms "
+                "(summed())"
+            )
+            raise BagSizeMismatchError(msg)
+        return self.task.bag_log_ratio(self.network(bags.features()), self.normalisation, theta)
+
+    def scores(self, table: EventTable) -> PolynomialScores | GridScores:
+        """Return the log ratio's term of each event of a table.
+
+        Raises:
+            ModelMismatchError: if the table has other features, or in another order.
+        """
+        self._require_features(table)
+        outputs = self.network.events(table.features)
+        return self.task.scores(outputs, self.normalisation, self.trained_bag_size)
+
+    def _require_features(self, table: EventTable) -> None:
+        """Refuse a table whose columns are not those of the training."""
+        if table.feature_names == self.feature_names:
+            return
+        pairs = zip(self.feature_names, table.feature_names, strict=False)
+        first = next((i for i, (ours, theirs) in enumerate(pairs) if ours != theirs), None)
+        detail = (
+            ""
+            if first is None
+            else f" (column {first}: {self.feature_names[first]!r} and {table.feature_names[first]!r})"
+        )
+        msg = (
+            f"model {self.label!r} was trained on {len(self.feature_names)} features and the table has "
+            f"{len(table.feature_names)}, or their order differs{detail}; process the events with the feature processor "
+            "that made the training table, or train the model again"
+        )
+        raise ModelMismatchError(msg)
+
+
+@dataclass(frozen=True, eq=False)
+class EnsembleRatio:
+    """The mean of the log ratios of several members of one model.
+
+    (The mean of the probabilities is another estimator, and not this one.)
+
+    Attributes:
+        members: trained alike, from different random streams; at least one.
+    """
+
+    members: tuple[NetworkRatio, ...]
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            msg = "an ensemble has at least one member"
+            raise ValueError(msg)
+
+    @property
+    def reference(self) -> FloatArray:
+        """Point the ratios are taken against, shape ``(n_parameters,)``."""
+        return self.members[0].reference
+
+    @property
+    def bag_size(self) -> int | None:
+        """Bag size the ratio is defined for; None: any."""
+        return self.members[0].bag_size
+
+    def summed(self) -> EnsembleRatio:
+        """Return the ratio defined for bags of any size, as the sum of per-event terms."""
+        return EnsembleRatio(tuple(member.summed() for member in self.members))
+
+    def log_ratio(self, bags: Bags, theta: FloatArray) -> FloatArray:
+        """Return the log ratios of bags, shape ``(n_bags, n_points)``; errors as for `NetworkRatio`."""
+        mean: FloatArray = np.mean([member.log_ratio(bags, theta) for member in self.members], axis=0)
+        return mean
+
+    def scores(self, table: EventTable) -> PolynomialScores | GridScores:
+        """Return the log ratio's term of each event of a table."""
+        return _average([member.scores(table) for member in self.members])
+
+
+def _average(members: Sequence[PolynomialScores | GridScores]) -> PolynomialScores | GridScores:
+    """Average scores in log ratio; polynomials are kept member by member, since their logarithms are averaged."""
+    grids = [scores for scores in members if isinstance(scores, GridScores)]
+    if grids:
+        return GridScores(grids[0].grid, np.mean([scores.values for scores in grids], axis=0))
+    polynomials = [scores for scores in members if isinstance(scores, PolynomialScores)]
+    return PolynomialScores(
+        np.concatenate([scores.polynomials for scores in polynomials]),
+        np.concatenate([scores.rates for scores in polynomials]),
+    )

@@ -1,0 +1,427 @@
+"""Trained models on disk, and training several of them at once.
+
+A model is a directory: ``member-00.keras`` and so on, ``member-00.json`` beside each (what it was trained on, and how
+it went), ``member-00.csv`` with the metrics of each epoch, and, once all members are there, ``manifest.json``. Only
+what has a manifest is a model; what does not fit its manifest is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from milanalysis.config import ModelConfig, to_plain
+from milanalysis.errors import FitError, InputFileError, ModelMismatchError
+from milanalysis.events.tables import EventTable, concatenate
+from milanalysis.learning.ratios import EnsembleRatio, NetworkRatio
+from milanalysis.learning.tasks import make_task
+from milanalysis.parameters import FloatArray
+from milanalysis.progress import progress_bar
+from milanalysis.provenance import file_digest, package_versions, read_json, write_json
+
+__all__ = [
+    "Manifest",
+    "MemberRecord",
+    "TrainingJob",
+    "cached_model",
+    "load_model",
+    "train_member",
+    "train_models",
+    "training_jobs",
+]
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.5
+_ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), "1"
+)
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One member of a model, still to be trained.
+
+    Attributes:
+        label: name of the model.
+        member: number of the member, from 0.
+        model: what to train.
+        tables: parquet files of the simulated events; their rows are joined in this order.
+        reference: point the ratios are taken against.
+        seed: root seed of the analysis.
+        directory: of the model.
+    """
+
+    label: str
+    member: int
+    model: ModelConfig
+    tables: tuple[Path, ...]
+    reference: tuple[float, ...]
+    seed: int
+    directory: Path
+
+    def file(self, suffix: str) -> Path:
+        """Return a file of this member, for example ``member-00.keras``."""
+        return self.directory / f"member-{self.member:02d}{suffix}"
+
+    @property
+    def events(self) -> int:
+        """Events that training may look at, counted as often as it does."""
+        training = self.model.training
+        return training.max_epochs * training.steps_per_epoch * training.batch_events
+
+
+@dataclass(frozen=True)
+class MemberRecord:
+    """What is known about one trained member.
+
+    Attributes:
+        file: name of the network's file in the directory of the model.
+        sha256: digest of that file.
+        normalisation: constants of the task (rate polynomial, or offsets of the grid points).
+        n_parameters: trainable parameters.
+        n_epochs: epochs trained.
+        best_epoch: the one whose weights were kept.
+        validation_loss: in that epoch.
+        seconds: wall time of all epochs.
+    """
+
+    file: str
+    sha256: str
+    normalisation: tuple[float, ...]
+    n_parameters: int
+    n_epochs: int
+    best_epoch: int
+    validation_loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a model is, and where it came from.
+
+    Attributes:
+        label: name of the model.
+        model: its config.
+        reference: point its ratios are taken against.
+        feature_names: features it was trained on, in order.
+        table_sha256: digest of the table it was trained on.
+        seed: root seed of the analysis.
+        members: the trained members.
+        versions: of Python and the packages.
+    """
+
+    label: str
+    model: ModelConfig
+    reference: tuple[float, ...]
+    feature_names: tuple[str, ...]
+    table_sha256: str
+    seed: int
+    members: tuple[MemberRecord, ...]
+    versions: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-like form."""
+        return {**asdict(self), "model": to_plain(self.model)}
+
+    @classmethod
+    def read(cls, directory: Path) -> Manifest:
+        """Read the manifest of a model.
+
+        Raises:
+            InputFileError: naming the file, if it is missing or not a manifest.
+        """
+        path = directory / "manifest.json"
+        if not path.exists():
+            msg = (
+                f"{directory} holds no trained model (there is no {path.name}); `milanalysis train` makes one"
+            )
+            raise InputFileError(msg)
+        try:
+            manifest: Manifest = TypeAdapter(cls).validate_python(read_json(path))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            msg = f"{path} is not the manifest of a model ({place}: {first['msg']}); run `milanalysis train` again"
+            raise InputFileError(msg) from error
+        return manifest
+
+    def require(self, model: ModelConfig, reference: FloatArray, feature_names: Sequence[str]) -> None:
+        """Make sure that this is the model an analysis describes.
+
+        Args:
+            model: the model's config in the analysis; titles may differ.
+            reference: reference of the analysis.
+            feature_names: features of the events it shall be used on, in order.
+
+        Raises:
+            ModelMismatchError: naming what differs.
+        """
+        here = {
+            "reference": list(self.reference),
+            "features": list(self.feature_names),
+            **to_plain(self.model),
+        }
+        there = {"reference": reference.tolist(), "features": list(feature_names), **to_plain(model)}
+        for name, found in here.items():
+            if name != "title" and found != there[name]:
+                msg = (
+                    f"model {self.label!r} was trained with {name} {found} and the analysis has {there[name]}; "
+                    "run `milanalysis train` to train it again"
+                )
+                raise ModelMismatchError(msg)
+
+
+def training_jobs(
+    models: Mapping[str, ModelConfig],
+    *,
+    tables: Sequence[Path],
+    reference: FloatArray,
+    seed: int,
+    directory: Path,
+) -> list[TrainingJob]:
+    """Return the jobs of all members of several models; each model gets a directory of its name."""
+    return [
+        TrainingJob(
+            label, member, model, tuple(tables), tuple(map(float, reference)), seed, directory / label
+        )
+        for label, model in models.items()
+        for member in range(model.members)
+    ]
+
+
+def train_member(job: TrainingJob, after_epoch: Callable[[Any], None] = lambda _: None) -> None:
+    """Train one member and write it, in this process; does nothing if it is there already.
+
+    Raises:
+        FitError, ConfigError, EventWeightError, InputFileError: see `milanalysis.learning.training.train`.
+    """
+    from milanalysis.learning.networks import write_network
+    from milanalysis.learning.training import train, training_digest
+
+    table = concatenate([EventTable.read(path) for path in job.tables])
+    reference = np.array(job.reference)
+    digest = training_digest(table, job.model, reference, label=job.label, member=job.member, seed=job.seed)
+    if _is_done(job, digest):
+        logger.info("%s, member %d: already trained", job.label, job.member)
+        return
+    trained = train(
+        table,
+        job.model,
+        reference,
+        label=job.label,
+        member=job.member,
+        seed=job.seed,
+        directory=job.directory,
+        after_epoch=after_epoch,
+    )
+    path = job.file(".keras")
+    write_network(trained.network, path)
+    record = MemberRecord(
+        file=path.name,
+        sha256=file_digest(path),
+        normalisation=tuple(trained.normalisation.tolist()),
+        n_parameters=int(sum(np.prod(weights.shape) for weights in trained.network.trainable_variables)),
+        n_epochs=len(trained.history),
+        best_epoch=trained.best_epoch,
+        validation_loss=trained.history[trained.best_epoch].validation_loss,
+        seconds=sum(epoch.seconds for epoch in trained.history),
+    )
+    write_json(
+        job.file(".json"),
+        {
+            "training_sha256": digest,
+            "table_sha256": table.digest,
+            "feature_names": list(table.feature_names),
+            "record": asdict(record),
+        },
+    )
+    job.file(".checkpoint.npz").unlink(missing_ok=True)
+
+
+def _is_done(job: TrainingJob, digest: str) -> bool:
+    """Say whether a member has been trained in just this way and is still what was written then."""
+    if not (job.file(".json").exists() and job.file(".keras").exists()):
+        return False
+    about = read_json(job.file(".json"))
+    return about.get("training_sha256") == digest and about.get("record", {}).get("sha256") == file_digest(
+        job.file(".keras")
+    )
+
+
+def train_models(jobs: Sequence[TrainingJob], *, workers: int) -> None:
+    """Train several members in processes of their own and write the manifests of their models.
+
+    Members are independent, so two processes of one thread each do twice the work of one process of two
+    threads. The result does not depend on the number of workers.
+
+    Args:
+        jobs: all members of one or several models.
+        workers: processes at a time; each needs about 1 GB.
+
+    Raises:
+        FitError: if a training diverges, or its process is killed.
+    """
+    from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
+
+    ordered = sorted(jobs, key=lambda job: -job.events)
+    for job in ordered:
+        (job.directory / "manifest.json").unlink(missing_ok=True)
+    executor = ProcessPoolExecutor(
+        max_workers=max(1, min(workers, len(ordered))), initializer=_prepare_worker, env=_ONE_THREAD
+    )
+    finished = False
+    try:
+        futures = {executor.submit(train_member, job): job for job in ordered}
+        _watch(futures)
+        finished = True
+    except TerminatedWorkerError as error:
+        msg = (
+            "a training process was killed, most likely because memory ran out; train with fewer workers, then "
+            "the same command takes up the work after the last epoch"
+        )
+        raise FitError(msg) from error
+    finally:
+        executor.shutdown(wait=True, kill_workers=not finished)
+    by_label: dict[str, list[TrainingJob]] = {}
+    for job in sorted(jobs, key=lambda job: job.member):
+        by_label.setdefault(job.label, []).append(job)
+    for members in by_label.values():
+        write_manifest(members)
+
+
+def _prepare_worker() -> None:
+    """Set up a process that trains."""
+    from milanalysis.learning.networks import use_one_thread
+
+    use_one_thread()
+
+
+def _watch(futures: Mapping[Future[None], TrainingJob]) -> None:
+    """Show the progress of trainings in other processes until all are done or one has failed."""
+    total = sum(job.events for job in futures.values())
+    with progress_bar("training", total) as advance:
+        seen = dict.fromkeys(futures, 0)
+        pending = set(futures)
+        while pending:
+            done, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
+            for future, job in futures.items():
+                epochs, note = _progress_of(job)
+                amount = (
+                    job.events if future in done else job.events * epochs // job.model.training.max_epochs
+                )
+                if amount > seen[future]:
+                    advance(amount - seen[future], note)
+                    seen[future] = amount
+            for future in done:
+                future.result()
+
+
+def _progress_of(job: TrainingJob) -> tuple[int, str]:
+    """Return the number of epochs in the metrics of a job, and what to say about the last one."""
+    try:
+        lines = job.file(".csv").read_text().splitlines()[1:]
+    except OSError:
+        return 0, ""
+    if not lines:
+        return 0, ""
+    loss = lines[-1].split(",")[3]
+    return len(lines), f"{job.label} {job.member}: epoch {len(lines)}, validation loss {float(loss):.4g}"
+
+
+def write_manifest(members: Sequence[TrainingJob]) -> None:
+    """Join what was written about the members of one model; from then on the model can be loaded.
+
+    Raises:
+        ModelMismatchError: if the members were trained on different tables.
+    """
+    job = members[0]
+    about = [read_json(member.file(".json")) for member in members]
+    if len({entry["table_sha256"] for entry in about}) != 1:
+        msg = (
+            f"the members of model {job.label!r} were trained on different tables; delete {job.directory} and train "
+            "again"
+        )
+        raise ModelMismatchError(msg)
+    manifest = Manifest(
+        label=job.label,
+        model=job.model,
+        reference=job.reference,
+        feature_names=tuple(about[0]["feature_names"]),
+        table_sha256=about[0]["table_sha256"],
+        seed=job.seed,
+        members=tuple(MemberRecord(**entry["record"]) for entry in about),
+        versions=package_versions(),
+    )
+    write_json(job.directory / "manifest.json", manifest.to_dict())
+
+
+def load_model(directory: Path) -> EnsembleRatio:
+    """Load a trained model.
+
+    Args:
+        directory: of the model, with ``manifest.json``.
+
+    Returns:
+        Its likelihood ratio: all members, averaged in log ratio.
+
+    Raises:
+        InputFileError: naming the file that is missing or cannot be read.
+        ModelMismatchError: if a file is not the one that the manifest was written for.
+    """
+    from milanalysis.learning.networks import EventNetwork, read_network
+
+    manifest = Manifest.read(directory)
+    task = make_task(manifest.model.task, np.array(manifest.reference))
+    ratios = []
+    for record in manifest.members:
+        path = directory / record.file
+        network = read_network(path)
+        if file_digest(path) != record.sha256:
+            msg = (
+                f"{path} is not the network that {directory / 'manifest.json'} describes: it was changed after the "
+                "training; run `milanalysis train` to train it again"
+            )
+            raise ModelMismatchError(msg)
+        ratios.append(
+            NetworkRatio(
+                label=manifest.label,
+                network=EventNetwork(network),
+                task=task,
+                normalisation=np.array(record.normalisation),
+                feature_names=manifest.feature_names,
+                trained_bag_size=manifest.model.bag_size,
+            )
+        )
+    return EnsembleRatio(tuple(ratios))
+
+
+def cached_model(directory: Path, *, one_thread: bool = False) -> EnsembleRatio:
+    """Load a trained model once per process, for processors that are asked again for every chunk.
+
+    Args:
+        directory: of the model.
+        one_thread: let TensorFlow use one thread, if this process is one of several workers.
+
+    Returns:
+        The model as it is on disk now: one that was trained again is loaded again.
+    """
+    if one_thread:
+        _prepare_worker()
+    manifest = directory / "manifest.json"
+    return _load_cached(directory, file_digest(manifest) if manifest.exists() else "")
+
+
+@lru_cache(maxsize=16)
+def _load_cached(directory: Path, manifest_sha256: str) -> EnsembleRatio:
+    """Load a model; the digest of its manifest is part of the key."""
+    del manifest_sha256
+    return load_model(directory)
