@@ -89,7 +89,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=0, help="0: iterative executor")
     options = parser.parse_args()
-    executor = FuturesExecutorConfig(workers=options.workers) if options.workers else IterativeExecutorConfig()
+    executor = (
+        FuturesExecutorConfig(workers=options.workers) if options.workers else IterativeExecutorConfig()
+    )
     processor = load_processor(ROOT / "processors" / "features.py")()
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "events.lhef.root"
@@ -110,12 +112,16 @@ def main() -> None:
         for _ in range(options.repeats):
             for name, way in ways.items():
                 times[name].append(seconds(way))
-    print(f"{options.events} events, chunks of {options.chunk_size}, {len(TABLE1)} features, best of {options.repeats}")
+    print(
+        f"{options.events} events, chunks of {options.chunk_size}, {len(TABLE1)} features, best of {options.repeats}"
+    )
     best = {name: tuple(min(values) for values in zip(*rows, strict=True)) for name, rows in times.items()}
     for name, (wall, cpu) in best.items():
         rate = options.events * len(TABLE1) / wall / 1e6
         relative = best["uproot alone"][0] / wall
-        print(f"{name:22s} {wall:7.2f} s wall {cpu:7.2f} s cpu {rate:7.2f} M features/s  {relative:5.2f} of uproot")
+        print(
+            f"{name:22s} {wall:7.2f} s wall {cpu:7.2f} s cpu {rate:7.2f} M features/s  {relative:5.2f} of uproot"
+        )
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
 
 

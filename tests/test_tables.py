@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,9 @@ from milanalysis.provenance import file_digest
 FRACTIONS = (0.64, 0.16, 0.20)
 
 
-def random_table(n_events: int, *, seed: int = 0, event_weights: bool = True, file_number: int = 0) -> EventTable:
+def random_table(
+    n_events: int, *, seed: int = 0, event_weights: bool = True, file_number: int = 0
+) -> EventTable:
     rng = np.random.default_rng(seed)
     ids = event_ids(file_number, np.arange(n_events))
     return EventTable(
@@ -58,7 +61,7 @@ def test_bytes_do_not_depend_on_how_rows_are_cut_into_pieces(tmp_path: Path) -> 
     digests = set()
     for cuts in ([], [65_536], [10, 10, 70_000], [131_072], list(range(0, n_events, 9_999)), [n_events]):
         edges = [0, *cuts, n_events]
-        pieces = [arrow.slice(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+        pieces = [arrow.slice(a, b - a) for a, b in itertools.pairwise(edges)]
         write_stream(pieces, tmp_path / "events.parquet")
         digests.add(file_digest(tmp_path / "events.parquet"))
     assert len(digests) == 1
@@ -119,7 +122,9 @@ def test_concatenation_keeps_order_and_drops_weights_that_not_all_have() -> None
 def test_columns_of_different_length_are_refused() -> None:
     table = random_table(4)
     with pytest.raises(ValueError, match="weight has 3 rows"):
-        EventTable(("a", "b", "c"), table.features, table.theta, table.weight[:3], table.event_id, table.split)
+        EventTable(
+            ("a", "b", "c"), table.features, table.theta, table.weight[:3], table.event_id, table.split
+        )
 
 
 @given(

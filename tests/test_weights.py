@@ -21,7 +21,7 @@ POINTS = np.array([0.0, -1.0, -0.5, -0.1, 0.1, 0.2, 0.5, 1.0])  # the nominal on
 
 @pytest.fixture(scope="module")
 def genuine_weights() -> FloatArray:
-    with uproot.open(DATA / "vbf_hww_sm.lhef.root:LHEF") as tree:
+    with uproot.open({DATA / "vbf_hww_sm.lhef.root": "LHEF"}) as tree:
         nominal = ak.to_numpy(tree["Event/Event.Weight"].array())
         others = ak.to_numpy(tree["Rwgt/Rwgt.Weight"].array())
     return np.concatenate([nominal, others], axis=1)

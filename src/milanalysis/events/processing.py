@@ -402,7 +402,14 @@ def _open_file(path: Path, tree: str, branches: Sequence[str], number: int) -> I
 
 
 def _inspect(path: Path, file: Any, tree: str, branches: Sequence[str], number: int) -> InputFile:
-    """Check that a file has the tree and the branches."""
+    """Check that a file is complete and has the tree and the branches."""
+    size = path.stat().st_size
+    if size < file.file.fEND:
+        msg = (
+            f"{path} is truncated: it has {size} bytes and should have {file.file.fEND}; "
+            f"expected a ROOT file with a tree {tree!r}. Copy or produce it again"
+        )
+        raise InputFileError(msg)
     classes = file.classnames(cycle=False)
     trees = [name for name, kind in classes.items() if kind == "TTree"]
     if not classes:
