@@ -333,18 +333,18 @@ class _Kinematics:
 
 def _three_momenta(momenta: npt.NDArray[np.floating]) -> FloatArray:
     """Return px, py, pz in double precision, checked."""
-    momenta = np.asarray(momenta, dtype=np.float64)
+    momenta = np.asarray(momenta)
     if momenta.ndim != 3 or momenta.shape[1] != 4 or momenta.shape[2] not in (3, 4):
         msg = (
             f"visible momenta have shape (n_events, 4, 3) or (n_events, 4, 4), in the order u, d, e+, e-; "
             f"these have {momenta.shape}"
         )
         raise ValueError(msg)
-    momenta = momenta[..., -3:]
-    if not np.all(np.sum(momenta[..., :2] ** 2, axis=-1) > 0.0):
+    three: FloatArray = momenta[..., -3:].astype(np.float64)
+    if not (np.all(np.isfinite(three)) and np.all(np.any(three[..., :2] != 0.0, axis=-1))):
         msg = "every visible particle needs finite momenta and a transverse momentum that is not zero"
         raise ValueError(msg)
-    return momenta
+    return three
 
 
 def _light_cone(momenta: FloatArray) -> tuple[FloatArray, FloatArray]:
