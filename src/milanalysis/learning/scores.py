@@ -14,6 +14,7 @@ Which one to use when:
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -25,7 +26,14 @@ from milanalysis.errors import EventWeightError, InputFileError, OffGridError
 from milanalysis.parameters import FloatArray, IntArray, parameter_points
 from milanalysis.provenance import atomic_path
 
-__all__ = ["EventScores", "GridScores", "PolynomialScores", "grid_columns", "load_scores"]
+__all__ = [
+    "EventScores",
+    "GridScores",
+    "PolynomialScores",
+    "concatenate_scores",
+    "grid_columns",
+    "load_scores",
+]
 
 _GATHER_BYTES = 2**26
 
@@ -230,6 +238,27 @@ def load_scores(path: Path) -> PolynomialScores | GridScores:
     except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         msg = f"{path} does not hold scores of events ({error}); delete it and run `milanalysis infer` again"
         raise InputFileError(msg) from error
+
+
+def concatenate_scores(parts: Sequence[PolynomialScores | GridScores]) -> PolynomialScores | GridScores:
+    """Return the scores of all events, in the order of the parts, which are of one method.
+
+    Raises:
+        ValueError: if there are no parts or they belong to different methods.
+    """
+    grids = [part for part in parts if isinstance(part, GridScores)]
+    polynomials = [part for part in parts if isinstance(part, PolynomialScores)]
+    if grids and not polynomials and all(np.array_equal(part.grid, grids[0].grid) for part in grids):
+        return GridScores(grids[0].grid, np.concatenate([part.values for part in grids]))
+    if (
+        polynomials
+        and not grids
+        and all(np.array_equal(part.rates, polynomials[0].rates) for part in polynomials)
+    ):
+        joined = np.concatenate([part.polynomials for part in polynomials], axis=1)
+        return PolynomialScores(joined, polynomials[0].rates)
+    msg = f"the {len(parts)} parts are not scores of one and the same method"
+    raise ValueError(msg)
 
 
 def _save(path: Path, **arrays: FloatArray) -> None:
