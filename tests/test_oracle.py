@@ -10,14 +10,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import awkward as ak
 import numpy as np
 import pytest
+import uproot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from milanalysis.config import GeneratorConfig, LeptonCutsConfig
+from milanalysis.config import GeneratorConfig, IterativeExecutorConfig, LeptonCutsConfig
 from milanalysis.errors import ModelMismatchError
 from milanalysis.events.features import TABLE1
+from milanalysis.events.processing import load_processor, make_tables, open_sample
 from milanalysis.events.tables import EventTable
 from milanalysis.parameters import FloatArray
 from milanalysis.randomness import stream
@@ -28,7 +31,8 @@ from milanalysis.simulation.neutrinos import decay_integral
 from milanalysis.simulation.oracle import FAST, FINE, STANDARD, Accuracy, VisibleRatio
 from milanalysis.simulation.visible import visible_momenta
 
-REFERENCE = Path(__file__).parent / "data" / "visible_ratio_reference.npz"
+DATA = Path(__file__).parent / "data"
+REFERENCE = DATA / "visible_ratio_reference.npz"
 ROOT_S = 13_000.0
 
 
@@ -329,6 +333,24 @@ def test_a_table_gives_what_its_momenta_give(reference: dict[str, FloatArray]) -
         assert np.max(np.abs(found - expected) / (1 + np.abs(expected))) < 2e-5
 
 
+def test_a_table_from_a_file_gives_what_the_momenta_in_the_file_give(tmp_path: Path) -> None:
+    file = DATA / "vbf_hww_sm.lhef.root"
+    processor = load_processor(DATA.parents[1] / "processors" / "features.py")()
+    sample = open_sample("sm", [file], theta=0.0)
+    make_tables(processor, sample, tmp_path, executor=IterativeExecutorConfig(), chunk_size=1000)
+    table = EventTable.read(tmp_path / "events.parquet")
+    with uproot.open({file: "LHEF"}) as tree:
+        pid, status, *components = (
+            ak.to_numpy(tree[f"Particle/Particle.{name}"].array())
+            for name in ("PID", "Status", "Px", "Py", "Pz")
+        )
+    where = [np.argmax((pid == flavour) & (status == 1), axis=1) for flavour in (2, 1, -11, 11)]
+    rows = np.arange(len(pid))
+    momenta = np.stack([np.stack([p[rows, i] for p in components], axis=-1) for i in where], axis=1)
+    found = VisibleRatio(accuracy=FAST).table_polynomials(table)
+    np.testing.assert_allclose(found, VisibleRatio(accuracy=FAST).polynomials(momenta), rtol=1e-4, atol=2e-5)
+
+
 def test_features_may_stand_in_any_order(reference: dict[str, FloatArray]) -> None:
     table = _table(reference["momenta"][:5])
     backwards = EventTable(
@@ -432,7 +454,7 @@ def test_event_weights_average_to_the_visible_ratio() -> None:
     assert np.max(np.abs(result["residual"])) < 4  # 32 numbers, strongly correlated, with heavy tails
     found, error = _information(result["information"])
     assert np.all(np.abs(found - INFORMATION) < 4 * np.hypot(error, 0.4))
-    assert np.all(error < 4)
+    assert np.all(error < 6)  # 2 %: the result has reached its claimed precision
 
 
 @pytest.mark.long
