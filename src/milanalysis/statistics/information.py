@@ -96,7 +96,8 @@ class MethodSummary:
         calibration_ratio_over_exact: divided by that of the exact likelihood on the same datasets; None if
             the exact likelihood is not among the methods.
         bias: mean estimate minus the true value.
-        bias_error: its standard error.
+        bias_error: its standard error, from the number of pseudo-experiments and from the finite number of
+            events they are drawn from.
         coverage: of the intervals on the pseudo-experiments.
     """
 
@@ -189,10 +190,14 @@ class ExactScore:
     Attributes:
         values: ``d ln L / d theta`` of each dataset at the true value, shape ``(n_experiments,)``.
         information: Fisher information of a dataset.
+        overlap: mean number of events in a dataset over the effective number of events in the population they
+            were drawn from, ``(sum w)^2 / sum w^2``. The population is itself a sample, and its own fluctuation is
+            common to all datasets: it adds ``overlap * Var(estimate)`` to the variance of a bias.
     """
 
     values: FloatArray
     information: float
+    overlap: float = 0.0
 
 
 def event_scores(scores: EventScores, theta: float) -> FloatArray:
@@ -255,17 +260,15 @@ def exact_score(
     mean = float(probability @ score)
     variance = float(probability @ (score - mean) ** 2)
     values = np.array([score[dataset].sum() for dataset in rows])
+    counts = np.array([len(dataset) for dataset in rows], dtype=np.float64)
+    n_events = float(counts.mean())
+    overlap = n_events * float(np.sum(probability**2))
     if nu is None:
-        n_events = float(np.mean([len(dataset) for dataset in rows]))
-        return ExactScore(values, n_events * variance)
+        return ExactScore(values, n_events * variance, overlap)
     expected = float(nu(theta_true))
-    change = float(
-        np.polynomial.polynomial.polyval(theta_true, np.polynomial.polynomial.polyder(nu.coefficients))
-    )
-    counts = np.array([len(dataset) for dataset in rows])
-    return ExactScore(
-        values + counts * change / expected - change, expected * variance + change**2 / expected
-    )
+    change = float(np.polynomial.Polynomial(nu.coefficients).deriv()(theta_true))
+    values = values + counts * change / expected - change
+    return ExactScore(values, expected * variance + change**2 / expected, overlap)
 
 
 def coverage_of(fits: MethodFits, theta_true: float) -> Coverage:
@@ -339,7 +342,7 @@ def summarise(
         calibration_ratio_error=ratio_error,
         calibration_ratio_over_exact=None if ratio is None or exact_ratio is None else ratio / exact_ratio,
         bias=float(np.mean(estimate) - theta_true) if n else None,
-        bias_error=float(np.std(estimate, ddof=1) / np.sqrt(n)) if n > 1 else None,
+        bias_error=float(np.std(estimate, ddof=1) * np.sqrt(1 / n + exact.overlap)) if n > 1 else None,
         coverage=coverage_of(fits, theta_true),
     )
 

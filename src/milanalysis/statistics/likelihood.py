@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from milanalysis.config import ParameterConfig
 from milanalysis.learning.scores import EventScores
@@ -22,11 +21,13 @@ from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.statistics.interpolation import Curve, Interpolation
 
 __all__ = [
+    "Addable",
     "LikelihoodModel",
     "ProfileLikelihood",
     "RateModel",
     "ShapeModel",
     "SumModel",
+    "check_positive",
     "rate_log_ratio",
 ]
 
@@ -116,7 +117,7 @@ class LikelihoodModel(Protocol):
         """
 
 
-class _Addable:
+class Addable:
     """Gives likelihood models their ``+``."""
 
     def __add__(self: LikelihoodModel, other: LikelihoodModel) -> SumModel:
@@ -125,7 +126,7 @@ class _Addable:
 
 
 @dataclass(frozen=True, eq=False)
-class ShapeModel(_Addable):
+class ShapeModel(Addable):
     """What the events look like, regardless of how many there are.
 
     Attributes:
@@ -143,12 +144,17 @@ class ShapeModel(_Addable):
     interpolation: Interpolation | None = None
 
     def __post_init__(self) -> None:
-        if self.scores.grid is not None and self.interpolation is None:
+        if self.scores.grid is None:
+            return
+        if self.interpolation is None:
             msg = (
                 f"these scores are known at {len(self.scores.grid)} grid points only; say how to interpolate "
                 "between them: ParabolaWindow(0.4) as in the paper, or NaturalSpline()"
             )
             raise ValueError(msg)
+        grid = self.scores.grid[:, 0]
+        for lowest in grid:  # it has to work wherever the minimum will be
+            self.interpolation.curve(grid, np.abs(grid - lowest))
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:
         """Return the shape likelihood of a dataset; see `LikelihoodModel.observe`."""
@@ -176,7 +182,7 @@ class ShapeModel(_Addable):
 
 
 @dataclass(frozen=True, eq=False)
-class RateModel(_Addable):
+class RateModel(Addable):
     """How many events there are, regardless of what they look like.
 
     Attributes:
@@ -194,12 +200,7 @@ class RateModel(_Addable):
     parameter: ParameterConfig
 
     def __post_init__(self) -> None:
-        derivative = np.polynomial.polynomial.polyder(self.nu.coefficients)
-        turns = np.polynomial.polynomial.polyroots(np.trim_zeros(derivative, "b"))
-        turns = turns[np.abs(turns.imag) < 1e-12].real
-        inside = turns[(turns > self.parameter.low) & (turns < self.parameter.high)]
-        where = np.concatenate([[self.parameter.low], np.sort(inside), [self.parameter.high]])
-        _require_positive(self.nu(where), where)
+        check_positive(self.nu, self.parameter, "the expected number of events")
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:
         """Return the rate likelihood of a dataset; see `LikelihoodModel.observe`."""
@@ -216,7 +217,7 @@ class RateModel(_Addable):
 
 
 @dataclass(frozen=True, eq=False)
-class SumModel(_Addable):
+class SumModel(Addable):
     """Several models of the same dataset; their likelihoods multiply.
 
     Attributes:
@@ -257,18 +258,36 @@ def rate_log_ratio(n_observed: int, nu: FloatArray, nu_reference: float) -> Floa
         >>> rate_log_ratio(100, np.array([100.0, 110.0]), 100.0).round(3)
         array([ 0.   , -0.469])
     """
-    _require_positive(np.array([nu_reference]), np.array(["the reference"]))
-    _require_positive(nu, np.arange(len(nu)))
+    wrong = ~(nu > 0)
+    if wrong.any() or not nu_reference > 0:
+        first = int(np.argmax(wrong))
+        where = f"{nu[first]:g} at point {first}" if wrong.any() else f"{nu_reference:g} at the reference"
+        msg = f"the expected number of events is {where} and has to be positive; check the rate polynomial"
+        raise ValueError(msg)
     return n_observed * np.log(nu / nu_reference) - (nu - nu_reference)
 
 
-def _require_positive(nu: FloatArray, points: npt.NDArray[np.generic]) -> None:
-    """Refuse expectations that are not positive (or not a number), naming the first."""
-    wrong = ~(nu > 0)
-    if wrong.any():
-        first = int(np.argmax(wrong))
+def check_positive(expected: EFTPolynomial, parameter: ParameterConfig, what: str) -> None:
+    """Refuse an expectation that is not positive in the whole range of a parameter.
+
+    Args:
+        expected: the expectation.
+        parameter: whose range counts.
+        what: name of the expectation, for the message.
+
+    Raises:
+        ValueError: naming the expectation and the value of the parameter at which it is lowest.
+    """
+    turns = np.polynomial.Polynomial(expected.coefficients).deriv().trim().roots()
+    turns = turns[np.isclose(turns.imag, 0, atol=1e-9)].real
+    inside = turns[(turns > parameter.low) & (turns < parameter.high)]
+    points = np.concatenate([[parameter.low, parameter.high], inside])
+    values = expected(points)
+    if not (values > 0).all():
+        lowest = int(np.argmin(values))
         msg = (
-            f"the expected number of events is {nu[first]:g} at point {points[first]} and has to be positive; "
-            "check the rate polynomial and the range of the parameter"
+            f"{what} is {values[lowest]:g} at {parameter.name} = {points[lowest]:g} and has to be positive from "
+            f"{parameter.low:g} to {parameter.high:g}; check its coefficients "
+            f"({', '.join(f'{k:g}' for k in expected.coefficients)}) or narrow the range"
         )
         raise ValueError(msg)

@@ -1,0 +1,227 @@
+"""Information, slope, calibration and coverage against problems whose answers are known."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from milanalysis.config import ParameterConfig
+from milanalysis.learning.scores import GridScores, PolynomialScores
+from milanalysis.parameters import EFTPolynomial, parameter_points
+from milanalysis.simulation.toys import ExponentialTilt, GaussianShift, QuadraticEFT, ToyScores
+from milanalysis.statistics.inference import Interval, Status, measure
+from milanalysis.statistics.information import (
+    Comparison,
+    ExactScore,
+    compare,
+    coverage_of,
+    event_scores,
+    exact_score,
+    summarise,
+)
+from milanalysis.statistics.interpolation import ParabolaWindow
+from milanalysis.statistics.likelihood import RateModel, ShapeModel
+from milanalysis.statistics.pseudoexperiments import MethodFits, draw, draw_poisson, run
+
+PARAMETER = ParameterConfig()
+OBSERVED = Interval(0.1, 0.04, 0.16, 0.6827, Status.VALID)
+
+
+def fits_of(estimate, half_width=0.1, curvature=100.0, status=Status.VALID):
+    ones = np.ones_like(estimate)
+    return MethodFits(
+        estimate, estimate - half_width, estimate + half_width, curvature * ones, (status,) * len(estimate)
+    )
+
+
+@pytest.fixture(scope="module")
+def strong():
+    """The strong benchmark: information 0.3 per event, 600 datasets of 1000 events."""
+    toy, rng = QuadraticEFT(0.3), np.random.default_rng(20)
+    events = toy.sample(rng, 200_000)
+    scores = PolynomialScores(toy.polynomials(events)[None], toy.rate.coefficients[None])
+    grid = parameter_points(np.linspace(-1, 1, 21).round(12))
+    models = {
+        "exact": ShapeModel(scores, PARAMETER),
+        "exact_grid": ShapeModel(GridScores(grid, scores.per_event(grid)), PARAMETER, ParabolaWindow(0.4)),
+    }
+    weights = np.ones(len(events))
+    rows = draw(weights, 600, 1000, rng)
+    experiments = run(models, rows, theta_true=0.0)
+    truth = exact_score(scores, rows, theta_true=0.0, weights=weights)
+    observed = {name: measure(model.observe(rows[0]))[1] for name, model in models.items()}
+    titles = {"exact": "exact", "exact_grid": "exact, on a grid"}
+    return compare(
+        experiments, truth, observed, titles=titles, parameter="c", n_observed=1000, exact_method="exact"
+    )
+
+
+@pytest.mark.parametrize("name", ["exact", "exact_grid"])
+def test_the_exact_likelihood_extracts_all_information_of_the_strong_benchmark(strong, name):
+    method = strong[name]
+    assert method.information_exact == pytest.approx(300, rel=0.015)
+    assert method.rho2 > 0.998
+    assert method.information == pytest.approx(method.information_exact, rel=0.002)
+    assert method.slope == pytest.approx(1, abs=0.02)
+    # the mean over 600 datasets is good to 0.2 %; a parabola over +-0.4 reads a little low
+    assert 0.97 < method.mean_curvature / method.information_exact < 1.02
+    # the variance of 600 estimates is known to 5.8 %: 3 sigma
+    assert method.calibration_ratio == pytest.approx(1, abs=0.18)
+    assert method.calibration_ratio_over_exact == pytest.approx(1, abs=0.04)
+    assert method.calibration_ratio_error == pytest.approx(np.sqrt(2 / 599), rel=0.1)
+    assert abs(method.bias) < 4 * method.bias_error
+    assert method.coverage.n_failed == 0
+    # 3 binomial standard deviations of 600 trials
+    assert method.coverage.fraction == pytest.approx(0.6827, abs=3 * np.sqrt(0.6827 * 0.3173 / 600))
+
+
+def test_the_gaussian_shift_has_its_closed_forms():
+    toy, rng = GaussianShift(2.0), np.random.default_rng(1)
+    events = toy.sample(rng, 50_000, 0.2)
+    scores, weights = ToyScores(toy, events), np.ones(50_000)
+    rows = draw(weights, 500, 100, rng)
+    fits = run({"exact": ShapeModel(scores, PARAMETER)}, rows, theta_true=0.2, level=0.9).methods["exact"]
+    truth = exact_score(scores, rows, theta_true=0.2, weights=weights)
+    method = summarise("exact", "exact", OBSERVED, fits, truth, theta_true=0.2)
+    # variance over a population of 50 000: 4 sigma = 4 sqrt(2 / 50 000)
+    assert truth.information == pytest.approx(toy.fisher_information(100), rel=0.026)
+    assert method.rho2 == pytest.approx(1, abs=1e-4)
+    assert method.slope == pytest.approx(truth.information / 25, rel=1e-3)
+    assert method.mean_curvature == pytest.approx(25, rel=1e-4)
+    assert method.coverage.fraction == pytest.approx(0.9, abs=3 * np.sqrt(0.09 / 500))
+    assert method.calibration_ratio_over_exact is None
+
+
+def test_the_exponential_tilt_covers_away_from_the_reference():
+    toy, rng = ExponentialTilt(), np.random.default_rng(2)
+    events = toy.sample(rng, 50_000, 0.2)
+    scores, weights = ToyScores(toy, events), np.ones(50_000)
+    rows = draw(weights, 400, 200, rng)
+    parameter = ParameterConfig(low=-1, high=0.9)
+    fits = run({"exact": ShapeModel(scores, parameter)}, rows, theta_true=0.2).methods["exact"]
+    truth = exact_score(scores, rows, theta_true=0.2, weights=weights)
+    # the fourth moment of the exponential makes the error of its variance sqrt(8 / 50 000): 4 sigma
+    assert truth.information == pytest.approx(toy.fisher_information(200, 0.2), rel=0.05)
+    method = summarise("exact", "exact", OBSERVED, fits, truth, theta_true=0.2)
+    assert method.rho2 > 0.98  # the estimate 1 - 1/mean bends: corr^2 = 1 - O(1/n)
+    assert method.coverage.fraction == pytest.approx(0.6827, abs=3 * np.sqrt(0.217 / 400))
+
+
+def test_shape_and_rate_together_have_the_sum_of_their_information():
+    toy, rng = QuadraticEFT(0.3), np.random.default_rng(3)
+    events = toy.sample(rng, 50_000)
+    scores, weights = (
+        PolynomialScores(toy.polynomials(events)[None], toy.rate.coefficients[None]),
+        np.ones(50_000),
+    )
+    nu = EFTPolynomial(np.array([400.0, 160.0, 60.0]))
+    rows = draw_poisson(weights, 300, float(nu(0.0)), rng)
+    model = ShapeModel(scores, PARAMETER) + RateModel(nu, PARAMETER)
+    fits = run({"both": model}, rows, theta_true=0.0).methods["both"]
+    truth = exact_score(scores, rows, theta_true=0.0, weights=weights, nu=nu)
+    shape_only = exact_score(scores, rows, theta_true=0.0, weights=weights)
+    assert truth.information == pytest.approx(400 * 0.3 + 160**2 / 400, rel=0.02)
+    assert shape_only.information == pytest.approx(120, rel=0.02)
+    # the score of the datasets has mean 0 and the information as variance: 4 sigma of 300
+    assert abs(truth.values.mean()) < 4 * np.sqrt(truth.information / 300)
+    assert truth.values.var() == pytest.approx(truth.information, rel=4 * np.sqrt(2 / 300))
+    method = summarise("both", "both", OBSERVED, fits, truth, theta_true=0.0)
+    assert method.rho2 > 0.99
+    assert method.slope == pytest.approx(1, abs=0.03)
+
+
+def test_a_shrunk_estimator_has_a_slope_and_no_more_information():
+    rng = np.random.default_rng(4)
+    score = rng.normal(scale=10, size=2000)  # information 100
+    noise = rng.normal(scale=0.05, size=2000)
+    exact = ExactScore(score, 100.0)
+    full = summarise("full", "", OBSERVED, fits_of(score / 100 + noise), exact, theta_true=0.0)
+    shrunk = summarise("shrunk", "", OBSERVED, fits_of(0.1 * (score / 100 + noise)), exact, theta_true=0.0)
+    assert shrunk.variance_information == pytest.approx(100 * full.variance_information)
+    assert shrunk.rho2 == pytest.approx(full.rho2)
+    assert shrunk.slope == pytest.approx(0.1 * full.slope)
+    # Var = 1/100 + 0.05^2, so rho2 = 0.8; its error is 2 rho (1 - rho2) / sqrt(2000) = 0.008: 4 sigma
+    assert full.rho2 == pytest.approx(0.8, abs=0.032)
+    assert full.rho2_error == pytest.approx(0.008, rel=0.1)
+    assert full.information == pytest.approx(100 * full.rho2)
+    assert full.slope == pytest.approx(1, abs=4 * full.slope_error)
+    assert full.slope_error == pytest.approx(0.5 / np.sqrt(2000), rel=0.1)
+
+
+def test_the_calibration_ratio_is_information_over_curvature():
+    estimate = np.array([-1.0, 1.0, -1.0, 1.0]) * 0.1
+    method = summarise(
+        "a", "a", OBSERVED, fits_of(estimate, curvature=25.0), ExactScore(estimate, 1.0), theta_true=0.1
+    )
+    variance = 0.01 * 4 / 3
+    assert method.variance_information == pytest.approx(1 / variance)
+    assert method.calibration_ratio == pytest.approx(1 / variance / 25)
+    assert method.calibration_ratio_error == pytest.approx(method.calibration_ratio * np.sqrt(2 / 3))
+    assert method.bias == pytest.approx(-0.1)
+    assert method.rho2 == pytest.approx(1)
+
+
+def test_what_cannot_be_calculated_is_none():
+    stuck = summarise(
+        "a", "a", OBSERVED, fits_of(np.zeros(5)), ExactScore(np.arange(5.0), 1.0), theta_true=0.0
+    )
+    assert stuck.rho2 is stuck.slope is stuck.information is stuck.calibration_ratio is None
+    nothing = fits_of(np.full(5, np.nan), curvature=np.nan, status=Status.FAILED)
+    failed = summarise("a", "a", OBSERVED, nothing, ExactScore(np.arange(5.0), 1.0), theta_true=0.0)
+    assert failed.bias is failed.mean_curvature is failed.variance_information is None
+    assert failed.coverage.n_failed == failed.coverage.n_total == 5
+
+
+@pytest.mark.parametrize("n_covered", [0, 1, 68, 99, 100])
+def test_the_coverage_carries_its_clopper_pearson_interval(n_covered):
+    estimate = np.where(np.arange(100) < n_covered, 0.0, 1.0)
+    coverage = coverage_of(fits_of(estimate), 0.0)
+    expected = binomtest(n_covered, 100).proportion_ci(0.6827, method="exact")
+    assert (coverage.n_covered, coverage.n_total) == (n_covered, 100)
+    assert (coverage.low, coverage.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_failed_fits_count_as_not_covering():
+    coverage = coverage_of(fits_of(np.zeros(10), status=Status.NOT_CROSSED), 0.0)
+    assert (coverage.n_covered, coverage.n_failed, coverage.failures) == (0, 10, {"not_crossed": 10})
+
+
+@pytest.mark.parametrize("theta", [0.0, -0.3, 0.8])
+def test_the_exact_derivative_of_polynomial_scores_is_the_numerical_one(theta):
+    toy = QuadraticEFT(0.3)
+    events = toy.sample(np.random.default_rng(5), 100)
+    members = np.stack([toy.polynomials(events), QuadraticEFT(0.2).polynomials(events)])
+    rates = np.stack([toy.rate.coefficients, QuadraticEFT(0.2).rate.coefficients])
+    scores = PolynomialScores(members, rates)
+    steps = theta + np.array([-1e-5, 1e-5])
+    numerical = np.diff(scores.per_event(steps))[:, 0] / 2e-5
+    np.testing.assert_allclose(event_scores(scores, theta), numerical, atol=1e-8)
+
+
+def test_the_score_of_other_ratios_is_differentiated_to_fourth_order():
+    toy = QuadraticEFT(0.3)
+    events = toy.sample(np.random.default_rng(6), 100)
+    polynomial = PolynomialScores(toy.polynomials(events)[None], toy.rate.coefficients[None])
+    np.testing.assert_allclose(
+        event_scores(ToyScores(toy, events), 0.1), event_scores(polynomial, 0.1), rtol=0, atol=1e-10
+    )
+
+
+def test_a_grid_has_no_exact_score():
+    grid = parameter_points([-0.1, 0.0, 0.1])
+    with pytest.raises(ValueError, match="grid"):
+        event_scores(GridScores(grid, np.zeros((2, 3))), 0.0)
+
+
+def test_the_comparison_survives_json_with_the_promised_fields(strong):
+    text = json.dumps(strong.to_dict(), allow_nan=False)
+    assert Comparison.from_dict(json.loads(text)) == strong
+    for method in json.loads(text)["methods"]:
+        promised = {"name", "estimate", "interval", "level", "information", "information_exact", "slope"}
+        assert promised | {"calibration_ratio", "bias", "coverage"} <= method.keys()
+        assert {"n_covered", "n_total", "low", "high"} <= method["coverage"].keys()
+    with pytest.raises(KeyError, match="there are exact, exact_grid"):
+        strong["template"]

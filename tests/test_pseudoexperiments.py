@@ -1,0 +1,100 @@
+"""Drawing datasets, and measuring them with several methods."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from milanalysis.config import ParameterConfig
+from milanalysis.simulation.toys import GaussianShift, ToyScores
+from milanalysis.statistics.inference import Status, measure
+from milanalysis.statistics.likelihood import ProfileLikelihood, ShapeModel
+from milanalysis.statistics.pseudoexperiments import PseudoExperiments, draw, draw_poisson, run
+
+
+def gaussian_model(n_events=2000, **parameter):
+    toy = GaussianShift()
+    events = toy.sample(np.random.default_rng(0), n_events)
+    return ShapeModel(ToyScores(toy, events), ParameterConfig(**parameter))
+
+
+def test_events_are_drawn_in_proportion_to_their_weights():
+    weights = np.array([0.0, 1.0, 3.0, 0.0, 4.0])
+    rows = draw(weights, 1000, 80, np.random.default_rng(1))
+    assert rows.shape == (1000, 80)
+    observed = np.bincount(rows.ravel(), minlength=5)
+    assert observed[0] == observed[3] == 0
+    expected = 80_000 * weights / 8
+    # 4 binomial standard deviations
+    assert (np.abs(observed - expected) <= 4 * np.sqrt(expected)).all()
+
+
+def test_the_same_stream_draws_the_same_datasets():
+    first, second = (draw(np.ones(50), 3, 7, np.random.default_rng(9)) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_poisson_datasets_have_a_poisson_number_of_events():
+    rows = draw_poisson(np.ones(10), 2000, 25.0, np.random.default_rng(2))
+    sizes = np.array([len(dataset) for dataset in rows])
+    assert len(rows) == 2000
+    # 4 standard errors of the mean (5 / sqrt(2000)) and of the variance (25 sqrt(2 / 2000))
+    assert sizes.mean() == pytest.approx(25, abs=4 * 5 / np.sqrt(2000))
+    assert sizes.var() == pytest.approx(25, abs=4 * 25 * np.sqrt(2 / 2000))
+    assert np.concatenate(rows).max() == 9
+
+
+@pytest.mark.parametrize("weights", [[], [0.0, 0.0], [1.0, -1.0, 3.0], [1.0, np.nan], [1.0, np.inf]])
+def test_weights_that_are_no_probabilities_are_refused(weights):
+    with pytest.raises(ValueError, match="cannot be relative probabilities"):
+        draw(np.array(weights), 1, 1, np.random.default_rng(0))
+
+
+def test_empty_pseudo_experiments_are_refused():
+    with pytest.raises(ValueError, match="at least one event"):
+        draw(np.ones(3), 10, 0, np.random.default_rng(0))
+
+
+def test_every_method_measures_the_same_datasets():
+    model = gaussian_model()
+    rows = draw(np.ones(2000), 5, 100, np.random.default_rng(3))
+    experiments = run({"one": model, "two": model}, rows, theta_true=0.0, level=0.9)
+    one, two = experiments.methods["one"], experiments.methods["two"]
+    np.testing.assert_array_equal(one.estimate, two.estimate)
+    np.testing.assert_allclose(one.estimate, model.scores.events[rows, 0].mean(axis=1), atol=1e-3)
+    assert (len(experiments), experiments.level) == (5, 0.9)
+    third = measure(model.observe(rows[2]), 0.9)
+    assert (one.low[2], one.high[2], one.curvature[2]) == (third[1].low, third[1].high, third[0].curvature)
+
+
+def test_outcomes_that_are_no_intervals_are_counted_and_cover_nothing():
+    class Troubled:
+        def observe(self, rows):
+            centre = [0.0, 5.0, np.nan, 0.9][rows[0]]
+            return ProfileLikelihood(
+                ("c",), ((-1.0, 1.0),), (0.0,), lambda theta: 16 * (theta[:, 0] - centre) ** 2
+            )
+
+    rows = np.array([[0], [1], [2], [3]])
+    fits = run({"troubled": Troubled()}, rows, theta_true=0.0).methods["troubled"]
+    assert fits.status == (Status.VALID, Status.AT_LIMIT, Status.FAILED, Status.NOT_CROSSED)
+    assert fits.count() == {"at_limit": 1, "failed": 1, "not_crossed": 1}
+    np.testing.assert_array_equal(fits.covers(0.0), [True, False, False, False])
+    np.testing.assert_array_equal(fits.valid, [True, False, False, False])
+    np.testing.assert_array_equal(np.isnan(fits.estimate), [False, False, True, False])
+    np.testing.assert_array_equal(np.isnan(fits.high), [False, True, True, True])
+
+
+def test_pseudo_experiments_survive_json():
+    model = gaussian_model(low=-0.2, high=0.2)
+    rows = draw_poisson(np.ones(2000), 20, 60.0, np.random.default_rng(4))
+    experiments = run({"narrow": model}, rows, theta_true=0.0)
+    assert not experiments.methods["narrow"].valid.all()  # so that undefined ends are part of the test
+    again = PseudoExperiments.from_dict(json.loads(json.dumps(experiments.to_dict(), allow_nan=False)))
+    before, after = experiments.methods["narrow"], again.methods["narrow"]
+    assert after.status == before.status
+    for name in ("estimate", "low", "high", "curvature"):
+        np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
+    np.testing.assert_array_equal(again.n_events, [len(dataset) for dataset in rows])
