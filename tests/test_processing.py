@@ -82,9 +82,9 @@ def sample() -> Sample:
     return open_sample("sm", [GENUINE], theta=0.0, weight_points=POINTS, seed=5)
 
 
-def tables(sample: Sample, directory: Path, **changes: Any) -> dict[str, Any]:
+def tables(sample: Sample, directory: Path, *, processor: Path = FEATURES, **changes: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {"executor": ITERATIVE, "chunk_size": 1000, **changes}
-    return make_tables(load_processor(FEATURES)(), sample, directory, **settings)
+    return make_tables(load_processor(processor)(), sample, directory, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +147,28 @@ def test_bytes_do_not_depend_on_the_executor_and_workers_need_only_milanalysis(
         failing = load_processor(processor_file(tmp_path / "failing.py", body))()
         with pytest.raises(kind, match=text):
             run_processor(failing, sample, executor=FuturesExecutorConfig(workers=2), chunk_size=100)
+
+    # one chunk of many fails while others write: nothing is left behind
+    source = FEATURES.read_text().replace(
+        "return chunk_table(", "assert events.metadata['entrystart'] != 300\n        return chunk_table("
+    )
+    (tmp_path / "once.py").write_text(source)
+    with pytest.raises(ProcessorError, match=r"events 300 to 349.* AssertionError"):
+        tables(
+            sample,
+            tmp_path / "failed",
+            processor=tmp_path / "once.py",
+            executor=FuturesExecutorConfig(workers=2),
+            chunk_size=50,
+        )
+    assert list((tmp_path / "failed").iterdir()) == []
+
+    # a worker that dies is an error with advice, and the next run has new workers
+    dying = load_processor(processor_file(tmp_path / "dying.py", "import os\n        os._exit(9)"))()
+    with pytest.raises(ProcessorError, match="a worker process stopped without an answer"):
+        run_processor(dying, sample, executor=FuturesExecutorConfig(workers=2), chunk_size=500)
+    tables(sample, out, executor=FuturesExecutorConfig(workers=2), chunk_size=500)
+    assert file_digest(out / "events.parquet") == file_digest(made / "events.parquet")
 
 
 def test_files_follow_each_other_in_the_order_given(tmp_path: Path) -> None:
@@ -436,7 +458,7 @@ def test_a_feature_may_be_added_or_dropped_by_name(sample: Sample, tmp_path: Pat
         "        del features['l0_m']\n        return chunk_table(",
     )
     (tmp_path / "mine.py").write_text(source)
-    make_tables(load_processor(tmp_path / "mine.py")(), sample, tmp_path, executor=ITERATIVE, chunk_size=500)
+    tables(sample, tmp_path, processor=tmp_path / "mine.py", chunk_size=500)
     table = EventTable.read(tmp_path / "events.parquet")
     assert table.feature_names[-1] == "deta_qq"
     assert "l0_m" not in table.feature_names

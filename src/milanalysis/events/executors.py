@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from coffea.util import coffea_console
 from milanalysis.config import FuturesExecutorConfig, IterativeExecutorConfig
 from milanalysis.errors import MilAnalysisError, ProcessorError
 
-__all__ = ["ChunkFailure", "make_executor"]
+__all__ = ["ChunkFailure", "open_executor"]
 
 
 class ChunkFailure(BaseException):
@@ -53,20 +54,29 @@ class ChunkFailure(BaseException):
         return error
 
 
-def make_executor(
+@contextmanager
+def open_executor(
     config: IterativeExecutorConfig | FuturesExecutorConfig, advance: Callable[..., None]
-) -> ExecutorBase:
-    """Return the coffea executor that a configuration asks for.
+) -> Iterator[ExecutorBase]:
+    """Give the coffea executor that a configuration asks for.
 
     Args:
         config: which one.
         advance: called without arguments each time a chunk is done.
+
+    Yields:
+        The executor. When the block ends, by success, failure or interruption, no chunk is running any more;
+        the processes of ``futures`` stay warm for the next run.
     """
     coffea_console.quiet = True  # one progress bar is enough
     if isinstance(config, IterativeExecutorConfig):
-        return _Iterative(status=False, retries=0, advance=advance)
+        yield _Iterative(status=False, retries=0, advance=advance)
+        return
     pool = _WatchedPool(loky.get_reusable_executor(max_workers=config.workers), advance)
-    return FuturesExecutor(status=False, retries=0, workers=config.workers, pool=pool)
+    try:
+        yield FuturesExecutor(status=False, retries=0, workers=config.workers, pool=pool)
+    finally:
+        pool.settle()
 
 
 @dataclass
@@ -108,17 +118,31 @@ class _WatchedPool(concurrent.futures.Executor):
                 self._advance()
                 outer.set_result(done.result())
                 return
-            for other in list(self._running):
-                other.cancel()
-            if isinstance(error, Exception):  # the worker died, or its result could not be sent
-                error = ChunkFailure(
-                    _place(item), error, "the worker process ended; it may have run out of memory"
-                )
+            self._cancel()
+            if isinstance(error, Exception):
+                error = ChunkFailure(_place(item), _worker_error(error), str(error))
             outer.set_exception(error)
 
         self._running.add(inner)
         inner.add_done_callback(relay)
         return outer
+
+    def settle(self) -> None:
+        """Cancel what has not started and wait for what has."""
+        self._cancel()
+        concurrent.futures.wait(list(self._running))
+
+    def _cancel(self) -> None:
+        for future in list(self._running):
+            future.cancel()
+
+
+def _worker_error(error: Exception) -> ProcessorError:
+    """Return the error for a chunk whose worker process died or could not send its result."""
+    return ProcessorError(
+        f"a worker process stopped without an answer ({type(error).__name__}); most often it ran out of memory. "
+        "Try fewer workers, a smaller chunk_size, or the iterative executor"
+    )
 
 
 def _run_chunk(function: Callable[[WorkItem], Any], item: WorkItem) -> Any:

@@ -34,7 +34,7 @@ from coffea.processor.executor import WorkItem
 from milanalysis.config import FuturesExecutorConfig, IterativeExecutorConfig
 from milanalysis.errors import AccountingError, InputFileError, ProcessorError
 from milanalysis.events.chunks import Cutflow, exact_sum
-from milanalysis.events.executors import ChunkFailure, make_executor
+from milanalysis.events.executors import ChunkFailure, open_executor
 from milanalysis.events.schemas import LHEF_BRANCHES, LHEFSchema
 from milanalysis.events.tables import read_arrow, write_stream
 from milanalysis.progress import progress_bar
@@ -230,9 +230,12 @@ def run_processor(
         AccountingError: if coffea did not run all chunks.
     """
     items = sample.work_items(chunk_size, scratch)
-    with progress_bar(description or f"Reading {sample.name}", len(items)) as advance:
+    with (
+        progress_bar(description or f"Reading {sample.name}", len(items)) as advance,
+        open_executor(executor, advance) as coffea_executor,
+    ):
         runner = Runner(
-            executor=make_executor(executor, advance),
+            executor=coffea_executor,
             schema=LHEFSchema,
             chunksize=chunk_size,
             metadata_cache={},  # coffea's own outlives the run and does not notice a rewritten file
@@ -394,8 +397,9 @@ def _open_file(path: Path, tree: str, branches: Sequence[str], number: int) -> I
     except InputFileError:
         raise
     except Exception as error:  # uproot raises whatever the damaged bytes happen to cause
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         msg = (
-            f"{path} cannot be read: it is truncated or damaged ({type(error).__name__}: {str(error).strip():.120}); "
+            f"{path} cannot be read: it is truncated or damaged ({reason:.150}); "
             f"{expected}. Copy or produce it again"
         )
         raise InputFileError(msg) from error
