@@ -19,8 +19,8 @@ from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import parameter_points
 from milanalysis.randomness import stream
 from milanalysis.simulation.toys import QuadraticEFT
-from milanalysis.statistics.information import exact_score, summarise
 from milanalysis.statistics.inference import measure
+from milanalysis.statistics.information import exact_score, summarise
 from milanalysis.statistics.interpolation import NaturalSpline, ParabolaWindow
 from milanalysis.statistics.likelihood import LikelihoodModel, ShapeModel
 from milanalysis.statistics.pseudoexperiments import draw, run

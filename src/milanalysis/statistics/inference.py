@@ -289,6 +289,9 @@ def _crossings(search: _Search, level: float) -> Interval:
     low = float(estimate + errors.lower) if errors.lower_valid and not errors.at_lower_limit else None
     high = float(estimate + errors.upper) if errors.upper_valid and not errors.at_upper_limit else None
     allowed = search.scan[search.scan_values < search.result.minimum + rise]
+    second = search.result.second_minimum
+    if second is not None and second[1] < rise:  # it may be narrower than a step of the scan
+        allowed = np.append(allowed, second[0])
     below = low is not None and bool((allowed < low - 1e-3 * (estimate - low)).any())
     above = high is not None and bool((allowed > high + 1e-3 * (high - estimate)).any())
     if below or above or errors.lower_new_min or errors.upper_new_min:
