@@ -76,7 +76,7 @@ _OUTPUT = click.option(
 @_OUTPUT
 def run(config: Path, output: Path | None) -> None:
     """Run all stages of CONFIG that are not up to date, and print the comparison of methods."""
-    from milanalysis.pipeline import STAGES, execute, open_run
+    from milanalysis.pipeline.stages import STAGES, execute, open_run
 
     analysis = open_run(config, output)
     execute(analysis, [stage.name for stage in STAGES])
@@ -89,7 +89,7 @@ def _stage_command(name: str) -> None:
     @_CONFIG
     @_OUTPUT
     def command(config: Path, output: Path | None) -> None:
-        from milanalysis.pipeline import execute, open_run
+        from milanalysis.pipeline.stages import execute, open_run
 
         analysis = open_run(config, output)
         execute(analysis, [name])
@@ -103,10 +103,14 @@ def _print_comparison(directory: Path) -> None:
     """Print the table of results."""
     from rich.console import Console
 
-    from milanalysis.pipeline import comparison_tables
+    from milanalysis.provenance import read_json
+    from milanalysis.reporting.tables import comparison_table, observation_table
+    from milanalysis.statistics.information import Comparison
+    from milanalysis.statistics.observation import Observation
 
-    for table in comparison_tables(directory):
-        Console().print(table)
+    results = directory / "results"
+    Console().print(observation_table(Observation.from_dict(read_json(results / "observed.json"))))
+    Console().print(comparison_table(Comparison.from_dict(read_json(results / "comparison.json"))))
 
 
 _STAGE_HELP = {
@@ -128,3 +132,7 @@ _STAGE_HELP = {
 }
 for _name in _STAGE_HELP:
     _stage_command(_name)
+
+
+if __name__ == "__main__":
+    main()

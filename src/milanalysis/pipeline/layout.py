@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from milanalysis.config import AnalysisConfig, FileSampleConfig
+from milanalysis.learning.scores import GridScores, PolynomialScores, concatenate_scores, load_scores
 
 __all__ = ["Run"]
 
@@ -36,13 +37,18 @@ class Run:
         """Return the directory of the per-event scores of a sample."""
         return self.directory / "scores" / sample
 
+    def score_file(self, sample: str, label: str) -> Path:
+        """Return the per-event scores of one model on a sample."""
+        return self.scores(sample) / f"{label}.npz"
+
+    def load_scores(self, role: str, label: str) -> PolynomialScores | GridScores:
+        """Read the scores of one model on all samples with a role, in their order."""
+        files = [self.score_file(name, label) for name in self.config.samples_with_role(role)]
+        return concatenate_scores([load_scores(path) for path in files])
+
     def result(self, name: str) -> Path:
         """Return the file of a result."""
         return self.directory / "results" / f"{name}.json"
-
-    def figure(self, name: str) -> Path:
-        """Return the file of a figure, without its ending."""
-        return self.directory / "figures" / name
 
     def stamp(self, stage: str) -> Path:
         """Return the stamp of a stage."""

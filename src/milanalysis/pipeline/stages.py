@@ -11,19 +11,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from milanalysis import __version__
-from milanalysis.config import AnalysisConfig, FileSampleConfig, GenerateSampleConfig, load_config, to_plain
+from milanalysis.config import AnalysisConfig, GenerateSampleConfig, load_config, to_plain
 from milanalysis.errors import InputFileError, StageOrderError
 from milanalysis.pipeline import work
 from milanalysis.pipeline.layout import Run
 from milanalysis.progress import console
-from milanalysis.provenance import atomic_path, digest_of, file_digest, package_versions, read_json, write_json
+from milanalysis.provenance import (
+    atomic_path,
+    digest_of,
+    file_digest,
+    package_versions,
+    read_json,
+    write_json,
+)
 
 __all__ = ["STAGES", "Stage", "execute", "open_run"]
 
@@ -162,7 +169,7 @@ def _digest(path: Path) -> str:
     return _digest_of_state(path, status.st_size, status.st_mtime_ns)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _digest_of_state(path: Path, size: int, time_ns: int) -> str:  # noqa: ARG001
     return file_digest(path)
 
@@ -180,6 +187,15 @@ def _tables(run: Run, role: str) -> list[Path]:
 def _models(run: Run) -> list[Path]:
     """Return the manifests of the models, which hold the digests of the networks."""
     return [run.model(label) / "manifest.json" for label in run.config.models]
+
+
+def _scores(run: Run) -> list[Path]:
+    """Return the per-event scores of the simulated samples."""
+    return [
+        run.score_file(name, label)
+        for name in run.config.samples_with_role("simulation")
+        for label in run.config.models
+    ]
 
 
 STAGES = (
@@ -256,7 +272,12 @@ STAGES = (
             "inference": to_plain(config.inference),
             "coverage": to_plain(config.coverage),
         },
-        inputs=lambda run: [*_tables(run, "simulation"), run.result("observed")],
+        inputs=lambda run: [
+            *_tables(run, "simulation"),
+            *_scores(run),
+            run.result("observed"),
+            run.result("templates"),
+        ],
         work=work.coverage,
         summary="repeats the measurement on pseudo-experiments; writes results/comparison.json",
     ),
@@ -267,6 +288,7 @@ STAGES = (
         inputs=lambda run: [
             *_tables(run, "simulation"),
             run.result("observed"),
+            run.result("templates"),
             run.result("pseudo_experiments"),
             run.result("comparison"),
         ],

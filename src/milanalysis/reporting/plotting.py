@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import hist
 import matplotlib.pyplot as plt
@@ -20,14 +19,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from milanalysis.events.tables import EventTable
-from milanalysis.parameters import FloatArray
+from milanalysis.parameters import Float32Array, FloatArray
 from milanalysis.provenance import atomic_path
 from milanalysis.statistics.information import Comparison
 from milanalysis.statistics.observation import Observation
 from milanalysis.statistics.pseudoexperiments import PseudoExperiments
-
-if TYPE_CHECKING:
-    from milanalysis.statistics.templates import TemplateResult
+from milanalysis.statistics.templates import TemplateResult
 
 __all__ = ["FEATURE_LABELS", "coverage", "estimates", "kinematics", "profiles", "save", "style", "templates"]
 
@@ -54,8 +51,9 @@ _LEVELS = ((1.0, "68 %"), (3.841, "95 %"))
 @contextmanager
 def style() -> Iterator[None]:
     """Use the package's look (mplhep's, with a few changes) inside a ``with`` block."""
-    with as_file(files("milanalysis.reporting") / "milanalysis.mplstyle") as path, plt.style.context(
-        [mplhep.style.ROOT, path]
+    with (
+        as_file(files("milanalysis.reporting") / "milanalysis.mplstyle") as path,
+        plt.style.context([mplhep.style.ROOT, path]),
     ):
         yield
 
@@ -123,7 +121,7 @@ def kinematics(
 def _one_feature(
     upper: Axes,
     lower: Axes,
-    values: FloatArray,
+    values: Float32Array,
     weights: FloatArray,
     theta: Sequence[float],
     parameter: str,
@@ -137,7 +135,7 @@ def _one_feature(
         one = hist.Hist(axis, storage=hist.storage.Weight())
         one.fill(values, weight=column / column.sum())
         filled.append(one)
-    label = _PARAMETER_LABELS.get(parameter, parameter).split("  ")[0]
+    label = _short_label(parameter)
     mplhep.histplot(
         filled, ax=upper, yerr=False, label=[f"{label} = {value:g}" for value in theta], flow="none"
     )
@@ -178,7 +176,10 @@ def _near_the_minimum(observation: Observation) -> tuple[float, float]:
     """Return the range in which some method allows the parameter at -2 ln L < 10."""
     points = np.array(observation.points)
     low = np.array(
-        [[np.inf if value is None else value for value in method.profile] for method in observation.methods.values()]
+        [
+            [np.inf if value is None else value for value in method.profile]
+            for method in observation.methods.values()
+        ]
     ).min(axis=0)
     allowed = points[low < 10]
     return (float(allowed.min()), float(allowed.max())) if len(allowed) > 1 else (points[0], points[-1])
@@ -200,7 +201,9 @@ def estimates(experiments: PseudoExperiments, comparison: Comparison) -> Figure:
         for title, values in found.items():
             one = hist.Hist(axis).fill(values)
             spread = f"{values.std(ddof=1):.3f}" if len(values) > 1 else "-"
-            mplhep.histplot(one, ax=axes, yerr=False, label=f"{title}: {values.mean():+.3f} ± {spread}", flow="none")
+            mplhep.histplot(
+                one, ax=axes, yerr=False, label=f"{title}: {values.mean():+.3f} ± {spread}", flow="none"
+            )
         axes.axvline(experiments.theta_true, color="0.4", linestyle="--", linewidth=1.2)
         axes.set_ylim(0, axes.get_ylim()[1] * 1.45)
         axes.set_xlabel("estimate of " + _PARAMETER_LABELS.get(comparison.parameter, comparison.parameter))
@@ -218,7 +221,9 @@ def coverage(comparison: Comparison, ax: Axes | None = None) -> Figure:
     """Draw the coverage of every method with its Clopper-Pearson interval, and the information it extracts."""
     with style():
         if ax is None:
-            figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 0.75 * len(comparison.methods) + 2.2), sharey=True)
+            figure, (left, right) = plt.subplots(
+                1, 2, figsize=(11.5, 0.75 * len(comparison.methods) + 2.2), sharey=True
+            )
         else:
             figure, left, right = _figure_of(ax)[0], ax, None
         places = np.arange(len(comparison.methods))[::-1]
@@ -245,16 +250,49 @@ def coverage(comparison: Comparison, ax: Axes | None = None) -> Figure:
     return figure
 
 
-def templates(result: TemplateResult, theta: Sequence[float], ax: Axes | None = None) -> Figure:
-    """Draw the templates of the traditional analysis at several parameter points, and the observed counts."""
-    raise NotImplementedError
+def templates(result: TemplateResult, theta: Sequence[float]) -> Figure:
+    """Draw the templates at several parameter points, normalised to the observed events, and the observed counts.
+
+    The bins have equal expected content at the reference, so they are numbered rather than to scale; the
+    outermost ones reach to infinity.
+
+    Args:
+        result: the template analysis of the observed events.
+        theta: values of the parameter, the reference first.
+    """
+    counts = np.array(result.counts, dtype=np.float64)
+    edges = np.arange(len(counts) + 1, dtype=np.float64) + 0.5
+    expected = result.templates.expected(np.array(theta)[:, None])
+    expected *= counts.sum() / expected.sum(axis=1, keepdims=True)
+    label = _short_label(result.parameter)
+    with style():
+        figure, (upper, lower) = plt.subplots(
+            2, 1, sharex=True, figsize=(7, 6.4), gridspec_kw={"height_ratios": [2, 1], "hspace": 0.06}
+        )
+        for value, contents in zip(theta, expected, strict=True):
+            mplhep.histplot(contents, edges, ax=upper, yerr=False, label=f"{label} = {value:g}", flow="none")
+            mplhep.histplot(contents / expected[0], edges, ax=lower, yerr=False, flow="none")
+        centres = 0.5 * (edges[1:] + edges[:-1])
+        errors = np.sqrt(counts)
+        upper.errorbar(centres, counts, errors, fmt="ko", markersize=4, label="observed")
+        lower.errorbar(centres, counts / expected[0], errors / expected[0], fmt="ko", markersize=4)
+        upper.set_ylabel("events")
+        upper.set_ylim(0, 1.6 * counts.max() + 1)
+        upper.legend(ncols=2)
+        lower.set_ylabel(f"ratio to {theta[0]:g}")
+        lower.set_xlabel(f"bin of {result.discriminant}")
+    return figure
+
+
+def _short_label(parameter: str) -> str:
+    """Return the symbol of a parameter."""
+    return _PARAMETER_LABELS.get(parameter, parameter).split("  ")[0]
 
 
 def _figure_of(ax: Axes | None) -> tuple[Figure, Axes]:
     """Return the axes to draw on and their figure."""
     if ax is None:
-        figure, axes = plt.subplots()
-        return figure, axes
-    figure = ax.get_figure()
-    assert isinstance(figure, Figure)
+        return plt.subplots()
+    figure = ax.get_figure(root=True)
+    assert figure is not None
     return figure, ax

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from milanalysis.statistics.information import Comparison, MethodSummary
 from milanalysis.statistics.inference import Interval
+from milanalysis.statistics.information import Comparison, MethodSummary
 from milanalysis.statistics.observation import Observation
 
 __all__ = ["comparison_table", "observation_table"]

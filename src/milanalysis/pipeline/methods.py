@@ -1,0 +1,79 @@
+"""The methods of a run side by side: every model, the exact likelihood, the templates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from milanalysis.events.tables import EventTable
+from milanalysis.learning.ratios import ExactRatio
+from milanalysis.learning.scores import PolynomialScores
+from milanalysis.pipeline.layout import Run
+from milanalysis.statistics.interpolation import interpolation_from
+from milanalysis.statistics.likelihood import LikelihoodModel, ShapeModel
+from milanalysis.statistics.templates import TemplateModel, Templates
+
+__all__ = ["EXACT", "TEMPLATE", "Methods"]
+
+EXACT, TEMPLATE = "exact", "template"
+
+
+@dataclass(frozen=True, eq=False)
+class Methods:
+    """All methods of an analysis, applied to the same events.
+
+    Attributes:
+        titles: of the methods, in the order of the tables.
+        shapes: likelihoods from event by event log ratios, by name.
+        template: the traditional analysis.
+        exact_scores: exact log ratios of the events.
+    """
+
+    titles: Mapping[str, str]
+    shapes: Mapping[str, ShapeModel]
+    template: TemplateModel
+    exact_scores: PolynomialScores
+
+    @classmethod
+    def of(
+        cls, run: Run, simulated: EventTable, events: EventTable, role: str, templates: Templates
+    ) -> Methods:
+        """Assemble the methods.
+
+        Args:
+            run: the analysis, whose scores have been written.
+            simulated: the simulated events, for the rate of the exact ratio.
+            events: those the methods shall know, in the order of the scores.
+            role: of the samples these events belong to.
+            templates: of the traditional analysis.
+
+        Raises:
+            EventWeightError: if the events have no event weights.
+        """
+        config = run.config
+        exact = ExactRatio.of(simulated, np.arange(len(simulated))).scores(events)
+        interpolation = interpolation_from(config.inference.interpolation)
+        scores = {label: run.load_scores(role, label) for label in config.models}
+        shapes = {EXACT: ShapeModel(exact, config.parameter)}
+        for label, one in scores.items():
+            shapes[label] = ShapeModel(one, config.parameter, None if one.grid is None else interpolation)
+        discriminant = config.templates.discriminant
+        values = scores[discriminant.model].per_event(discriminant.theta)[:, 0]
+        titles = {EXACT: "exact (parton level)"}
+        titles |= {label: model.title for label, model in config.models.items()}
+        return cls(
+            titles | {TEMPLATE: "pyhf template"},
+            shapes,
+            TemplateModel(templates, templates.bin_numbers(values), config.parameter),
+            exact,
+        )
+
+    def models(self) -> dict[str, LikelihoodModel]:
+        """Return the likelihood of each method, by name."""
+        return {**self.shapes, TEMPLATE: self.template}
+
+    def with_titles(self) -> dict[str, tuple[str, LikelihoodModel]]:
+        """Return title and likelihood of each method, by name."""
+        return {name: (self.titles[name], model) for name, model in self.models().items()}

@@ -1,0 +1,333 @@
+"""What the stages do: each function reads files of a run, writes others, and returns those it has written."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from milanalysis.config import (
+    FileSampleConfig,
+    GenerateSampleConfig,
+    IterativeExecutorConfig,
+    MulticlassTaskConfig,
+)
+from milanalysis.errors import AccountingError
+from milanalysis.events.tables import EventTable, Split, concatenate
+from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
+from milanalysis.pipeline.layout import Run
+from milanalysis.progress import progress_bar
+from milanalysis.provenance import read_json, write_json
+from milanalysis.randomness import stream
+
+__all__ = ["coverage", "infer", "plot", "process", "simulate", "train"]
+
+_SCORED = (Split.VALIDATION, Split.TEST)
+_PROFILE_POINTS = 201
+
+
+def simulate(run: Run) -> Sequence[Path]:
+    """Generate the samples that the configuration does not take from files."""
+    from milanalysis.simulation.generator import Generator, generate_sample
+    from milanalysis.simulation.lhe import SampleHeader, write_lhef_root
+
+    written = []
+    for name, sample in run.config.samples.items():
+        if not isinstance(sample, GenerateSampleConfig):
+            continue
+        seed = run.config.seed
+        generator = Generator.adapted(
+            run.config.generator, sample.theta, stream(seed, "simulate", name, "adaptation")
+        )
+        header = SampleHeader.of_sample(
+            generator, weight_points=sample.weight_points, n_events=sample.events, seed=seed
+        )
+        with progress_bar(f"generating {name}", sample.events) as advance:
+            blocks = generate_sample(
+                generator,
+                name=name,
+                n_events=sample.events,
+                seed=seed,
+                workers=_workers(run),
+                progress=advance,
+            )
+            (path,) = run.event_files(name)
+            write_lhef_root(path, blocks, header)
+        written += [path, path.with_suffix(".json")]
+    return written
+
+
+def process(run: Run) -> Sequence[Path]:
+    """Turn the events of every sample into a table of features."""
+    from milanalysis.events.processing import load_processor, make_tables
+
+    processing = run.config.processing
+    features = load_processor(processing.features)()
+    written = []
+    for name, sample in _open_samples(run).items():
+        directory = run.table(name).parent
+        make_tables(
+            features, sample, directory, executor=processing.executor, chunk_size=processing.chunk_size
+        )
+        written += [run.table(name), directory / "cutflow.json"]
+    return written
+
+
+def train(run: Run) -> Sequence[Path]:
+    """Train all members of all models; members that are there already, and epochs already done, are kept."""
+    from milanalysis.learning.runs import train_models, training_jobs
+
+    config = run.config
+    jobs = training_jobs(
+        config.models,
+        tables=[run.table(name) for name in config.samples_with_role("simulation")],
+        reference=config.reference_point(),
+        seed=config.seed,
+        directory=run.directory / "models",
+    )
+    train_models(jobs, workers=_workers(run))
+    written = [run.model(label) / "manifest.json" for label in config.models]
+    return [*written, *(job.file(suffix) for job in jobs for suffix in (".keras", ".json", ".csv"))]
+
+
+def infer(run: Run) -> Sequence[Path]:
+    """Evaluate the models inside the bag processor, and fit every method to the observed events."""
+    from milanalysis.learning.runs import Manifest
+    from milanalysis.pipeline.methods import Methods
+    from milanalysis.statistics.likelihood import RateModel
+    from milanalysis.statistics.observation import observe
+    from milanalysis.statistics.templates import TemplateResult, Templates, quantile_edges
+
+    config = run.config
+    simulated, observed = _table(run, "simulation"), _table(run, "observed")
+    for label, model in config.models.items():
+        Manifest.read(run.model(label)).require(model, config.reference_point(), simulated.feature_names)
+
+    written = []
+    for role, splits in (("simulation", _SCORED), ("observed", tuple(Split))):
+        for name in config.samples_with_role(role):
+            written += _score(run, name, splits)
+
+    validation = simulated.take(simulated.rows(Split.VALIDATION))
+    discriminant = config.templates.discriminant
+    scores = run.load_scores("simulation", discriminant.model)
+    is_validation = simulated.take(simulated.rows(*_SCORED)).rows(Split.VALIDATION)
+    values = scores.take(is_validation).per_event(discriminant.theta)[:, 0]
+    weights = validation.weights_at(config.parameter.reference)[:, 0]
+    edges = quantile_edges(values, weights, config.templates.bins)
+    templates = Templates.from_hist(_fill_templates(run, edges))
+
+    methods = Methods.of(run, simulated, observed, "observed", templates)
+    rows = np.arange(len(observed))
+    nu = expected_events(run, simulated)
+    observation = observe(
+        methods.with_titles(),
+        RateModel(nu, config.parameter).observe(rows),
+        rows,
+        points=np.linspace(config.parameter.low, config.parameter.high, _PROFILE_POINTS),
+        level=config.inference.level,
+        n_expected=float(nu(config.parameter.reference)),
+    )
+    counts = methods.template.counts(rows)
+    title = config.models[discriminant.model].title
+    template_result = TemplateResult(
+        config.parameter.name,
+        f"log ratio at {config.parameter.name} = {discriminant.theta:g} ({title})",
+        templates,
+        tuple(int(count) for count in counts),
+        methods.template.fit_with_pyhf(counts),
+    )
+    write_json(run.result("observed"), observation.to_dict())
+    write_json(run.result("templates"), template_result.to_dict())
+    write_json(run.result("workspace"), methods.template.workspace(counts))
+    write_json(run.result("expected_events"), nu.to_dict())
+    names = ("observed", "templates", "workspace", "expected_events")
+    return [*written, *(run.result(name) for name in names)]
+
+
+def coverage(run: Run) -> Sequence[Path]:
+    """Repeat the measurement on pseudo-experiments, with every method on the same events."""
+    from milanalysis.pipeline.methods import EXACT, Methods
+    from milanalysis.statistics.information import compare, exact_score
+    from milanalysis.statistics.observation import Observation
+    from milanalysis.statistics.pseudoexperiments import draw
+    from milanalysis.statistics.pseudoexperiments import run as run_experiments
+    from milanalysis.statistics.templates import TemplateResult
+
+    config = run.config
+    simulated = _table(run, "simulation")
+    scored = simulated.take(simulated.rows(*_SCORED))
+    templates = TemplateResult.from_dict(read_json(run.result("templates"))).templates
+    methods = Methods.of(run, simulated, scored, "simulation", templates)
+
+    theta = config.coverage.theta
+    weights = np.where(scored.split == Split.TEST, scored.weights_at(theta)[:, 0], 0.0)
+    rows = draw(
+        weights,
+        config.coverage.pseudo_experiments,
+        config.coverage.events,
+        stream(config.seed, "coverage"),
+    )
+    experiments = run_experiments(methods.models(), rows, theta_true=theta, level=config.inference.level)
+    observation = Observation.from_dict(read_json(run.result("observed")))
+    comparison = compare(
+        experiments,
+        exact_score(methods.exact_scores, rows, theta_true=theta, weights=weights),
+        {name: method.shape for name, method in observation.methods.items()},
+        titles={name: method.title for name, method in observation.methods.items()},
+        parameter=config.parameter.name,
+        n_observed=observation.n_observed,
+        exact_method=EXACT,
+    )
+    write_json(run.result("pseudo_experiments"), experiments.to_dict())
+    write_json(run.result("comparison"), comparison.to_dict())
+    return [run.result("pseudo_experiments"), run.result("comparison")]
+
+
+def plot(run: Run) -> Sequence[Path]:
+    """Draw all figures."""
+    from milanalysis.reporting.gallery import FIGURES, draw
+
+    with progress_bar("drawing", len(FIGURES)) as advance:
+        written = []
+        for name in FIGURES:
+            written += draw(run.directory, name)
+            advance(1, name)
+    return written
+
+
+def expected_events(run: Run, simulated: EventTable) -> EFTPolynomial:
+    """Return the expected number of selected events as a polynomial, with its Monte Carlo error.
+
+    Simulation samples are alternative simulations of the same process, so their mean counts.
+    """
+    contents = simulated.weights_at(0.0) * simulated.event_polynomials()
+    scale = run.config.luminosity_fb / len(run.config.samples_with_role("simulation"))
+    return EFTPolynomial(contents.sum(axis=0), contents.T @ contents).scaled(scale)
+
+
+def _workers(run: Run) -> int:
+    """Return how many processes may work at the same time."""
+    executor = run.config.processing.executor
+    return 1 if isinstance(executor, IterativeExecutorConfig) else executor.workers
+
+
+def _open_samples(run: Run) -> dict[str, Any]:
+    """Look into the files of all samples; files are numbered through, since their number is part of an event's name."""
+    from milanalysis.events.processing import open_sample
+
+    config = run.config
+    opened: dict[str, Any] = {}
+    n_files = 0
+    for name, sample in config.samples.items():
+        files = run.event_files(name)
+        opened[name] = open_sample(
+            name,
+            files,
+            tree=sample.tree if isinstance(sample, FileSampleConfig) else "LHEF",
+            theta=sample.theta,
+            weight_points=sample.weight_points,
+            first_file_number=n_files,
+            seed=config.seed,
+            split=(config.split.train, config.split.validation, config.split.test),
+        )
+        n_files += len(files)
+    return opened
+
+
+def _table(run: Run, role: str) -> EventTable:
+    """Read the tables of all samples with a role."""
+    return concatenate([EventTable.read(run.table(name)) for name in run.config.samples_with_role(role)])
+
+
+def _bag_points(run: Run) -> FloatArray:
+    """Return the parameter points of the log ratios per bag: those that all grids have in common."""
+    grids = [
+        model.task.grid.points()
+        for model in run.config.models.values()
+        if isinstance(model.task, MulticlassTaskConfig)
+    ]
+    if not grids:
+        return np.linspace(run.config.parameter.low, run.config.parameter.high, 21)[:, None]
+    first, *others = grids
+    return np.array([point for point in first if all((point == other).all(axis=1).any() for other in others)])
+
+
+def _run_bag_processor(run: Run, name: str, scratch: Path | None, **options: Any) -> dict[str, Any]:
+    """Run the bag processor over a sample."""
+    from milanalysis.events.processing import load_processor, run_processor
+
+    processing = run.config.processing
+    selection = load_processor(processing.features)()
+    bag_processor = load_processor(processing.bag_likelihood)
+    return run_processor(
+        bag_processor(selection, one_thread=_workers(run) > 1, **options),
+        _open_samples(run)[name],
+        executor=processing.executor,
+        chunk_size=processing.chunk_size,
+        scratch=scratch,
+        description=f"evaluating {name}",
+    )
+
+
+def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
+    """Evaluate all models on a sample and keep the score of every event in some splits, in the order of its table.
+
+    Raises:
+        AccountingError: if the scored events are not those of the table, or an event is in no bag and not left over.
+    """
+    from milanalysis.learning.scores import concatenate_scores, load_scores
+
+    models = {label: run.model(label) for label in run.config.models}
+    directory = run.scores(name)
+    directory.mkdir(parents=True, exist_ok=True)
+    written = []
+    with tempfile.TemporaryDirectory(prefix=".parts-", dir=directory) as scratch:
+        output = _run_bag_processor(
+            run, name, Path(scratch), models=models, theta=_bag_points(run), splits=splits
+        )
+        chunks = sorted(output["event_id"])
+        table = EventTable.read(run.table(name))
+        scored: IntArray = np.concatenate([output["event_id"][chunk] for chunk in chunks])
+        if not np.array_equal(scored, table.event_id[table.rows(*splits)]):
+            msg = f"sample {name!r}: the bag processor did not see the events of {run.table(name)}; process it again"
+            raise AccountingError(msg)
+        for label in models:
+            counts = output["counts"][label]
+            if counts["n_selected"] != counts["n_bagged"] + counts["n_remainder"]:
+                msg = f"sample {name!r}, model {label!r}: events were lost on the way into bags: {counts}"
+                raise AccountingError(msg)
+            parts = [load_scores(Path(output["scores"][label][chunk])) for chunk in chunks]
+            path = run.score_file(name, label)
+            concatenate_scores(parts).save(path)
+            bags = directory / f"{label}.bags.json"
+            ratios = np.concatenate([output["bags"][label][chunk] for chunk in chunks])
+            write_json(
+                bags,
+                {**counts, "theta": _bag_points(run).tolist(), "log_ratio_sum": ratios.sum(axis=0).tolist()},
+            )
+            written += [path, bags]
+    return written
+
+
+def _fill_templates(run: Run, edges: FloatArray) -> Any:
+    """Fill the templates from the validation events of all simulated samples."""
+    discriminant = run.config.templates.discriminant
+    model = {discriminant.model: run.model(discriminant.model)}
+    outputs = [
+        _run_bag_processor(
+            run,
+            name,
+            None,
+            models=model,
+            theta=_bag_points(run),
+            splits=(),
+            discriminant=discriminant,
+            edges=edges,
+        )
+        for name in run.config.samples_with_role("simulation")
+    ]
+    return sum((output["templates"] for output in outputs[1:]), start=outputs[0]["templates"])
