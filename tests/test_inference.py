@@ -132,7 +132,7 @@ def test_a_second_minimum_is_reported_and_spoils_the_interval_only_where_it_is_a
 
 def test_a_second_minimum_narrower_than_the_scan_is_found_from_its_slope():
     def with_a_hole(c):
-        return 100 * (c - 0.3) ** 2 - 48.5 * np.exp(-0.5 * ((c + 0.385) / 0.02) ** 2)
+        return 100 * (c - 0.3) ** 2 - 46.5 * np.exp(-0.5 * ((c + 0.385) / 0.02) ** 2)
 
     result, found = measure(one_parameter(with_a_hole), 0.6827)
     assert result.second_minimum is not None

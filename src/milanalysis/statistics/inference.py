@@ -284,7 +284,7 @@ def _crossings(search: _Search, level: float) -> Interval:
         return Interval(estimate, None, None, level, status)
     rise = float(chi2.ppf(level, 1))
     search.minuit.minos(0, cl=level)
-    errors = search.minuit.merrors[0]
+    errors = search.minuit.merrors[0]  # codespell:ignore merrors
     # where MINOS runs into a limit it calls the limit a valid end
     low = float(estimate + errors.lower) if errors.lower_valid and not errors.at_lower_limit else None
     high = float(estimate + errors.upper) if errors.upper_valid and not errors.at_upper_limit else None
