@@ -81,7 +81,7 @@ def _table(momenta: FloatArray, **columns: FloatArray) -> EventTable:
 # ambiguous (these events were chosen for that); the first 250 events show the error of the integration.
 @pytest.mark.parametrize("assignment", ["beam_unknown", "beam_known", "beam_flavour_unknown"])
 @pytest.mark.parametrize(
-    ("accuracy", "typical"), [(FAST, 4e-4), (STANDARD, 6e-5), (FINE, 4e-5)], ids=["FAST", "STANDARD", "FINE"]
+    ("accuracy", "typical"), [(FAST, 4e-4), (STANDARD, 4e-5), (FINE, 4e-5)], ids=["FAST", "STANDARD", "FINE"]
 )
 def test_reference_values_are_met_to_the_accuracy_promised(
     reference: dict[str, FloatArray], assignment: str, accuracy: Accuracy, typical: float
@@ -105,10 +105,18 @@ def test_the_probability_of_the_beam_follows_from_the_hypotheses(reference: dict
 
 
 def test_coarse_orders_converge_to_fine_ones(reference: dict[str, FloatArray]) -> None:
-    orders = [Accuracy(6, 4, 2), FAST, Accuracy(24, 16, 4), Accuracy(12, 24, 4, split=True), FINE]
+    orders = [
+        Accuracy(6, 4, 2),
+        Accuracy(12, 8, 3),
+        FAST,
+        Accuracy(24, 16, 4),
+        STANDARD,
+        Accuracy(12, 24, 4, split=True),
+        FINE,
+    ]
     *coarse, fine = (VisibleRatio(accuracy=one).polynomials(reference["momenta"][:250]) for one in orders)
     errors = [np.sqrt(np.mean((one - fine)[:, 1] ** 2)) for one in coarse]
-    assert np.all(np.array(errors) < [4e-3, 1e-3, 1.5e-4, 5e-6])
+    assert np.all(np.array(errors) < [4e-3, 1e-3, 6e-4, 1.5e-4, 2e-5, 5e-6])
 
 
 def _boost(momenta: FloatArray, frame: FloatArray) -> FloatArray:
@@ -399,7 +407,7 @@ def _functions(events: Events, score: FloatArray) -> FloatArray:
     )
 
 
-def _tower(n_blocks: int) -> dict[str, FloatArray]:
+def _tower(n_blocks: int, accuracy: Accuracy) -> dict[str, FloatArray]:
     """Compare weighted sums of event weights w_k and of r_k, block by block of 25,000 phase-space points.
 
     The points are those of a generator adapted at cHW = -1, reweighted to 0: it visits the tail at large quark
@@ -411,7 +419,7 @@ def _tower(n_blocks: int) -> dict[str, FloatArray]:
         known, as sums of the weight times (1, r_1, r_1^2), shape (n_blocks, 2, 2, 3).
     """
     generator = Generator.adapted(GeneratorConfig(), -1.0, stream(20, "adapt"))
-    ratio = VisibleRatio(accuracy=FAST)
+    ratio = VisibleRatio(accuracy=accuracy)
     size = 25_000
     first, second = np.zeros((2, 2, 4, 4))
     information = np.zeros((n_blocks, 2, 2, 3))
@@ -450,7 +458,7 @@ INFORMATION = np.array([[273.61, 288.81], [223.98, 235.85]])
 
 
 def test_event_weights_average_to_the_visible_ratio() -> None:
-    result = _tower(8)
+    result = _tower(6, FAST)
     assert np.max(np.abs(result["residual"])) < 4  # 32 numbers, strongly correlated, with heavy tails
     found, error = _information(result["information"])
     assert np.all(np.abs(found - INFORMATION) < 4 * np.hypot(error, 0.4))
@@ -459,7 +467,7 @@ def test_event_weights_average_to_the_visible_ratio() -> None:
 
 @pytest.mark.long
 def test_a_million_event_weights_average_to_the_visible_ratio() -> None:
-    result = _tower(200)
+    result = _tower(200, STANDARD)  # with FAST its error of 7e-5 in the mean of r_1 would be seen
     assert np.max(np.abs(result["residual"])) < 4
     found, error = _information(result["information"])
     assert np.all(np.abs(found - INFORMATION) < 3 * np.hypot(error, 0.4))
@@ -469,7 +477,7 @@ def test_a_million_event_weights_average_to_the_visible_ratio() -> None:
 @pytest.mark.long
 def test_a_million_unweighted_events_average_to_the_visible_ratio() -> None:
     generator = Generator.adapted(GeneratorConfig(), 0.0, stream(21, "adapt"))
-    ratio = VisibleRatio(accuracy=FAST)
+    ratio = VisibleRatio()
     residuals, scores = [], []
     for block in range(40):
         events = generator.unweighted(25_000, stream(21, "events", block))
