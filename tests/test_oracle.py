@@ -411,7 +411,7 @@ def _tower(n_blocks: int, accuracy: Accuracy) -> dict[str, FloatArray]:
     """Compare weighted sums of event weights w_k and of r_k, block by block of 25,000 phase-space points.
 
     The points are those of a generator adapted at cHW = -1, reweighted to 0: it visits the tail at large quark
-    momenta, where w_1 - r_1 is large and rare, thirty times more often than events at 0 do. Nothing is clipped.
+    momenta, where w_1 - r_1 is large and rare, more often than events at 0 do. Nothing is clipped.
 
     Returns:
         ``residual``: means of ``(w_k - r_k) f`` in units of their statistical error, shape (2 assignments, 4, 4
