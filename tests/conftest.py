@@ -36,7 +36,12 @@ SMALL = {
             "bag_size": 20,
             "task": {"kind": "multiclass"},
             "network": {"hidden": [8]},
-            "training": {"batch_events": 500, "steps_per_epoch": 10, "max_epochs": 2, "validation_events": 500},
+            "training": {
+                "batch_events": 500,
+                "steps_per_epoch": 10,
+                "max_epochs": 2,
+                "validation_events": 500,
+            },
         },
     },
     "templates": {"discriminant": {"model": "polynomial", "theta": 0.2}, "bins": 4},

@@ -35,14 +35,23 @@ def test_one_command_goes_from_nothing_to_a_table_of_intervals(small_run):
     assert result.exit_code == 0, result.output
     for title in ("exact (parton level)", "polynomial per-event", "multiclass bag", "pyhf template"):
         assert title in result.output
-    for name in ("events/reference.root", "tables/reference/events.parquet", "models/polynomial/manifest.json"):
+    for name in (
+        "events/reference.root",
+        "tables/reference/events.parquet",
+        "models/polynomial/manifest.json",
+    ):
         assert (run / name).is_file()
     assert len(list((run / "figures").glob("*.png"))) >= 4
 
 
 def test_the_comparison_holds_every_field_a_reader_needs(small_run):
     values = json.loads((small_run[1] / "results" / "comparison.json").read_text())
-    assert {method["name"] for method in values["methods"]} == {"exact", "polynomial", "multiclass_bag", "template"}
+    assert {method["name"] for method in values["methods"]} == {
+        "exact",
+        "polynomial",
+        "multiclass_bag",
+        "template",
+    }
     for method in values["methods"]:
         for key in ("estimate", "interval", "level", "information", "information_exact", "slope"):
             assert key in method
@@ -62,7 +71,9 @@ def test_the_manifest_tells_where_everything_comes_from(small_run):
     assert manifest["seed"] == SMALL["seed"]
     assert {"milanalysis", "tensorflow", "coffea", "python"} <= set(manifest["versions"])
     assert list(manifest["stages"]) == ["simulate", "process", "train", "infer", "coverage", "plot"]
-    recorded = {name: digest for stage in manifest["stages"].values() for name, digest in stage["outputs"].items()}
+    recorded = {
+        name: digest for stage in manifest["stages"].values() for name, digest in stage["outputs"].items()
+    }
     for name, digest in recorded.items():
         assert file_digest(run / name) == digest
     assert yaml.safe_load((run / "config.yaml").read_text()) == manifest["config"]
@@ -122,7 +133,9 @@ def test_a_run_killed_in_training_continues_to_the_same_result(small_run, tmp_pa
     for stage in ("simulate", "process"):
         shutil.copy(small_run[1] / "stages" / f"{stage}.json", run / "stages")
     command = [sys.executable, "-m", "milanalysis.cli", "run", str(small_run[0]), "-o", str(run)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     deadline = time.monotonic() + 120
     while not list((run / "models").rglob("*")) and time.monotonic() < deadline:
         time.sleep(0.05)

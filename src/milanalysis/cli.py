@@ -20,6 +20,7 @@ __all__ = ["main"]
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
+_TABLE_WIDTH = 132
 
 
 class _FriendlyGroup(click.Group):
@@ -108,9 +109,11 @@ def _print_comparison(directory: Path) -> None:
     from milanalysis.statistics.information import Comparison
     from milanalysis.statistics.observation import Observation
 
+    # In a file or a pipe, where there is no width, lines are as long as the table.
+    console = Console(width=None if sys.stdout.isatty() else _TABLE_WIDTH)
     results = directory / "results"
-    Console().print(observation_table(Observation.from_dict(read_json(results / "observed.json"))))
-    Console().print(comparison_table(Comparison.from_dict(read_json(results / "comparison.json"))))
+    console.print(observation_table(Observation.from_dict(read_json(results / "observed.json"))))
+    console.print(comparison_table(Comparison.from_dict(read_json(results / "comparison.json"))))
 
 
 _STAGE_HELP = {

@@ -1,0 +1,181 @@
+"""Figures and tables, made from results alone."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from rich.console import Console
+
+from milanalysis.events.tables import EventTable
+from milanalysis.provenance import read_json
+from milanalysis.reporting import plotting
+from milanalysis.reporting.gallery import FIGURES, draw
+from milanalysis.reporting.tables import comparison_table, observation_table
+from milanalysis.statistics.inference import Interval, Status
+from milanalysis.statistics.information import Comparison, Coverage, MethodSummary
+from milanalysis.statistics.observation import MethodObservation, Observation
+from milanalysis.statistics.pseudoexperiments import MethodFits, PseudoExperiments
+
+ROOT = Path(__file__).parents[1]
+
+
+def observation() -> Observation:
+    points = np.linspace(-1, 1, 41)
+    valid = Interval(0.1, 0.0, 0.2, 0.6827, Status.VALID)
+    failed = Interval(None, None, None, 0.6827, Status.FAILED)
+    parabola = tuple(float(value) for value in 100 * (points - 0.1) ** 2)
+    holes = tuple(None if value > 50 else value for value in parabola)
+    return Observation(
+        "cHW",
+        100,
+        98.5,
+        tuple(float(point) for point in points),
+        valid,
+        {
+            "good": MethodObservation("good method", valid, valid, parabola),
+            "bad": MethodObservation("bad method", failed, failed, holes),
+        },
+    )
+
+
+def summary(name: str, **changes: object) -> MethodSummary:
+    values = MethodSummary(
+        name=name,
+        title=f"{name} method",
+        estimate=0.1,
+        interval=(0.0, 0.2),
+        interval_status="valid",
+        level=0.6827,
+        information=90.0,
+        information_error=1.0,
+        information_exact=100.0,
+        rho2=0.9,
+        rho2_error=0.01,
+        slope=1.0,
+        slope_error=0.01,
+        variance_information=91.0,
+        mean_curvature=90.0,
+        calibration_ratio=1.01,
+        calibration_ratio_error=0.05,
+        calibration_ratio_over_exact=1.0,
+        bias=0.001,
+        bias_error=0.002,
+        coverage=Coverage(68, 100, 0, 0.63, 0.73, {}),
+    )
+    return replace(values, **changes)
+
+
+def comparison() -> Comparison:
+    nothing = dict.fromkeys(
+        ("estimate", "information", "rho2", "rho2_error", "slope", "calibration_ratio", "bias")
+    )
+    bad = summary(
+        "bad",
+        **nothing,
+        interval=(None, None),
+        interval_status="failed",
+        coverage=Coverage(0, 100, 100, 0.0, 0.02, {"failed": 100}),
+    )
+    return Comparison(
+        parameter="cHW",
+        theta_true=0.0,
+        n_experiments=100,
+        n_events=1000,
+        n_observed=100,
+        methods=(summary("good"), bad),
+    )
+
+
+def test_profiles_show_every_method_in_the_range_that_matters():
+    figure = plotting.profiles(observation())
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["good method", "bad method"]
+    curve = axes.lines[0].get_xydata()
+    np.testing.assert_allclose(curve[:, 1], 100 * (curve[:, 0] - 0.1) ** 2)
+    # -2 ln L < 10 where |theta - 0.1| < sqrt(0.1), on a grid of 0.05.
+    assert axes.get_xlim() == pytest.approx((-0.2, 0.4))
+    plt.close(figure)
+
+
+def test_coverage_is_drawn_with_its_interval_and_without_inventing_information():
+    figure = plotting.coverage(comparison())
+    left, right = figure.axes
+    assert len(left.containers) == 2
+    assert len(right.containers) == 1
+    plt.close(figure)
+
+
+def test_kinematics_weight_events_to_each_point_and_leave_the_total_alone():
+    rng = np.random.default_rng(3)
+    n = 5000
+    pt = rng.exponential(100, n).astype(np.float32)
+    w = np.zeros((n, 4))
+    w[:, 0] = 0.2 * (pt / 100 - 1)
+    table = EventTable(
+        ("q0_pt",), pt[:, None], np.zeros((n, 1)), np.ones(n), np.arange(n), np.zeros(n, dtype=np.int8), w
+    )
+    figure = plotting.kinematics(table, [1.0], parameter="cHW", names=("q0_pt",), bins=10)
+    lower = figure.axes[1]
+    ratio = lower.patches[1].get_data().values
+    # The weight 1 + 0.2 (pT/100 - 1) has mean one, so the ratio in a bin is its mean there: rising with pT.
+    assert ratio[0] == pytest.approx(1 + 0.2 * (pt[pt < 50].mean() / 100 - 1), abs=0.05)
+    assert (np.diff(ratio[:8]) > 0).all()
+    plt.close(figure)
+
+
+def test_failed_methods_stay_visible_in_the_tables():
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(comparison_table(comparison()))
+    console.print(observation_table(observation()))
+    text = console.export_text()
+    assert "100 failed" in text
+    assert "[-, -] (failed)" in text
+    assert "+0.100 [+0.000, +0.200]" in text
+    assert "68.0% +5.0% -5.0%" in text
+
+
+def test_estimates_leave_failed_fits_out_and_count_the_others():
+    found = np.array([0.1, np.nan, -0.1, 0.05])
+    status = tuple(Status.FAILED if np.isnan(value) else Status.VALID for value in found)
+    fits = MethodFits(found, found - 0.1, found + 0.1, np.full(4, 100.0), status)
+    experiments = PseudoExperiments(0.0, 0.6827, np.full(4, 1000), {"good": fits, "bad": fits})
+    figure = plotting.estimates(experiments, comparison())
+    assert sum(figure.axes[0].patches[0].get_data().values) == 3
+    plt.close(figure)
+
+
+def test_drawing_leaves_the_global_style_alone(tmp_path):
+    before = dict(mpl.rcParams)
+    files = plotting.save(plotting.profiles(observation()), tmp_path / "profiles")
+    assert [path.name for path in files] == ["profiles.png", "profiles.pdf"]
+    assert dict(mpl.rcParams) == before
+    assert not plt.get_fignums()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_of_a_run_has_a_script_that_draws_it_the_same(name, small_run, tmp_path):
+    run = small_run[1]
+    script = ROOT / "plots" / f"{name}.py"
+    command = [sys.executable, str(script), str(run), str(tmp_path / name)]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stderr
+    assert (tmp_path / f"{name}.png").read_bytes() == (run / "figures" / f"{name}.png").read_bytes()
+    assert [path.suffix for path in draw(run, name, tmp_path / "again")] == [".png", ".pdf"]
+
+
+@pytest.mark.slow
+def test_results_of_a_run_are_what_the_figures_are_made_from(small_run):
+    results = small_run[1] / "results"
+    read = Observation.from_dict(read_json(results / "observed.json"))
+    assert read.to_dict() == read_json(results / "observed.json")
+    experiments = PseudoExperiments.from_dict(read_json(results / "pseudo_experiments.json"))
+    assert experiments.to_dict() == read_json(results / "pseudo_experiments.json")
