@@ -23,7 +23,7 @@ from milanalysis.config import GeneratorConfig, LeptonCutsConfig
 from milanalysis.parameters import EFTPolynomial, FloatArray
 from milanalysis.randomness import stream
 from milanalysis.simulation.amplitudes import GAMMA_H, event_polynomials
-from milanalysis.simulation.densities import make_densities
+from milanalysis.simulation.densities import PartonDensities, make_densities
 from milanalysis.simulation.grid import AdaptiveGrid, MixedGrid, adapt
 from milanalysis.simulation.phasespace import (
     DecayPhaseSpace,
@@ -51,7 +51,7 @@ _CHUNK = 25_000
 """Phase-space points that are handled at a time; they fit into the cache."""
 _ITERATIONS = 8
 _ADAPTATION_POINTS = 100_000
-_PILOT_CHUNKS = 120
+_PILOT_CHUNKS = 80
 """Chunks of points that fix the rate and, the first half of them, the maximum weight."""
 _PAIR_CHUNKS = 80
 """Chunks of joined events that fix the rate when there are cuts on leptons."""
@@ -219,6 +219,7 @@ class Generator:
     Attributes:
         config: beams, cuts and parton densities.
         theta: value of cHW at which events are unweighted.
+        densities: of partons in the proton.
         production: source of ``u d > u d h``.
         decay: source of ``h > e+ ve e- ve~``.
         rate: cross-section [fb] within the cuts as a polynomial in cHW, with covariance.
@@ -226,6 +227,7 @@ class Generator:
 
     config: GeneratorConfig
     theta: float
+    densities: PartonDensities
     production: _Source[ProductionPoints]
     decay: _Source[DecayPoints]
     rate: EFTPolynomial
@@ -243,7 +245,8 @@ class Generator:
             ConfigError: if the parton densities need a package that is not installed.
             InputFileError: if the grid of the parton densities cannot be read.
         """
-        space = ProductionPhaseSpace(config.beam_energy, config.cuts, make_densities(config.pdf))
+        densities = make_densities(config.pdf)
+        space = ProductionPhaseSpace(config.beam_energy, config.cuts, densities)
         production, rate_p, covariance_p = _Source.adapted(
             space, theta, rng, mixture={theta: 1.0 - _TAIL_FRACTION, _TAIL_THETA: _TAIL_FRACTION}
         )
@@ -253,8 +256,8 @@ class Generator:
                 np.convolve(rate_p, rate_d),
                 _multiplied(rate_d, covariance_p) + _multiplied(rate_p, covariance_d),
             ).scaled(_joint_factor(config))
-            return cls(config, theta, production, decay, rate)
-        generator = cls(config, theta, production, decay, EFTPolynomial(np.zeros(5)))
+            return cls(config, theta, densities, production, decay, rate)
+        generator = cls(config, theta, densities, production, decay, EFTPolynomial(np.zeros(5)))
         moments = _Moments.empty(5)
         for _ in range(_PAIR_CHUNKS):
             events = generator.weighted(_CHUNK, rng)

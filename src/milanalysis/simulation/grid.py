@@ -118,11 +118,12 @@ class MixedGrid:
             return points, inverse_density
         choice = np.searchsorted(np.cumsum(self.fractions[:-1]), rng.random(n_points), side="right")
         for number, grid in enumerate(self.grids[1:], start=1):
-            chosen = np.flatnonzero(choice == number)
-            points[:, chosen] = grid.map(uniform[:, chosen])[0]
-        density = np.zeros(n_points)
-        for fraction, grid in zip(self.fractions, self.grids, strict=True):
-            density += fraction * grid.density(points)
+            own = np.flatnonzero(choice == number)
+            points[:, own], inverse_density[own] = grid.map(uniform[:, own])
+        density = np.asarray(self.fractions)[choice] / inverse_density
+        for number, grid in enumerate(self.grids):
+            others = np.flatnonzero(choice != number)
+            density[others] += self.fractions[number] * grid.density(points[:, others])
         return points, 1.0 / density
 
 

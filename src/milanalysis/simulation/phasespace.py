@@ -338,7 +338,7 @@ class DecayPhaseSpace:
             """Product of a lepton of the first with one of the second pair; charged leptons have sign +1."""
             energies = (energy_1 + sign_1 * momentum * cos_1) * (energy_2 + sign_2 * momentum * cos_2)
             along = (momentum + sign_1 * energy_1 * cos_1) * (momentum + sign_2 * energy_2 * cos_2)
-            return 0.25 * (energies + along) - 0.5 * sign_1 * sign_2 * plane
+            return np.asarray(0.25 * (energies + along) - 0.5 * sign_1 * sign_2 * plane)
 
         polynomial = decay_dot_polynomial(
             ab=dot(1, -1), a1=dot(1, 1), a2=0.5 * s_1, b1=0.5 * s_2, b2=dot(-1, -1), l12=dot(-1, 1)
