@@ -230,7 +230,7 @@ class EventNetwork:
         self._call = tf.function(
             lambda features: network(features, training=False),
             input_signature=[tf.TensorSpec((None, None, self.n_features), tf.float32)],
-        )
+        ).get_concrete_function()
 
     def __call__(self, features: Float32Array) -> FloatArray:
         """Return the outputs for bags, shape ``(n_bags, n_outputs)`` or ``(n_bags, bag_size, n_outputs)``."""

@@ -75,7 +75,8 @@ class ExactRatio:
     def of(cls, table: EventTable, rows: IntArray) -> ExactRatio:
         """Take the rate from simulated events: the mean of their polynomials over the reference 0."""
         probabilities = probabilities_at(table, rows, 0.0)
-        return cls(probabilities @ table.take(rows).event_polynomials())
+        rate: FloatArray = probabilities @ table.take(rows).event_polynomials()
+        return cls(rate / rate[0])
 
     @property
     def reference(self) -> FloatArray:

@@ -228,7 +228,7 @@ def load_scores(path: Path) -> PolynomialScores | GridScores:
         InputFileError: naming the file, if it is missing or holds something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             if "polynomials" in arrays:
                 return PolynomialScores(arrays["polynomials"], arrays["rates"])
             return GridScores(arrays["grid"], arrays["values"])

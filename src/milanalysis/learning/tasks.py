@@ -292,7 +292,8 @@ class PolynomialTask:
     def normalise(self, outputs: FloatArray, probabilities: FloatArray, bag_size: int) -> FloatArray:
         """Return the rate ``sigma(c)/sigma(0)``: the mean polynomial of reference events, shape ``(5,)``."""
         del bag_size  # the polynomial is that of an event, however many of them were trained on together
-        return np.asarray(probabilities @ squares_polynomial(outputs))
+        rate: FloatArray = probabilities @ squares_polynomial(outputs)
+        return np.asarray(rate / rate[0])  # exactly one at c = 0, whatever the rounding of the sum
 
     def scores(self, outputs: FloatArray, normalisation: FloatArray, bag_size: int) -> PolynomialScores:
         """Return the polynomials of the events and the rate."""

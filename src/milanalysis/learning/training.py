@@ -300,8 +300,8 @@ def _compile_step(network: Any, optimizer: Any, task: Task, targets: Targets) ->
             total += loss
         return total
 
-    compiled: Callable[..., Any] = take_steps
-    return compiled
+    compiled = take_steps.get_concrete_function()
+    return lambda *arrays: compiled(*map(tf.constant, arrays))
 
 
 def _compile_validation(network: Any, task: Task, targets: Targets) -> Callable[[Bags, Targets], float]:
@@ -317,12 +317,15 @@ def _compile_validation(network: Any, task: Task, targets: Targets) -> Callable[
     def losses(features: Any, *targets: Any) -> Any:
         return task.loss(network(features, training=False), *targets)
 
+    compiled = losses.get_concrete_function()
+
     def mean_loss(bags: Bags, targets: Targets) -> float:
         block = max(1, _EVENTS_PER_CALL // bags.bag_size)
         total = 0.0
         for start in range(0, len(bags), block):
             some = slice(start, start + block)
-            values = losses(bags.take(some).features(), *[target[some] for target in targets]).numpy()
+            arrays = (bags.take(some).features(), *[target[some] for target in targets])
+            values = compiled(*map(tf.constant, arrays)).numpy()
             total += float(values.sum(dtype=np.float64))
         return total / len(bags)
 
@@ -372,7 +375,7 @@ class _State:
         if not self._path.exists():
             return
         try:
-            with np.load(self._path, allow_pickle=False) as arrays:
+            with self._path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 about = json.loads(str(arrays["about"]))
                 if about["fingerprint"] != self._fingerprint:
                     logger.info(
@@ -398,7 +401,7 @@ class _State:
 
 def _values(owner: Any) -> list[FloatArray]:
     """Return the values of all variables of a network or an optimizer, in their order."""
-    return [np.asarray(variable) for variable in owner.variables]
+    return [variable.value.numpy() for variable in owner.variables]
 
 
 def _assign(owner: Any, values: Sequence[FloatArray]) -> None:
