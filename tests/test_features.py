@@ -12,7 +12,7 @@ import pytest
 import uproot
 import vector
 from coffea.nanoevents import NanoEventsFactory
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from milanalysis.events.chunks import Cutflow
@@ -178,6 +178,7 @@ PARTICLE = st.tuples(st.floats(1, 1000), st.floats(-4.5, 4.5), ANGLE)
 ROTATING = {"l0_phi", "l1_phi", "q0_phi", "q1_phi", "met_phi"}
 
 
+@settings(max_examples=40)
 @given(particles=st.tuples(PARTICLE, PARTICLE, PARTICLE, PARTICLE), angle=ANGLE)
 def test_a_rotation_about_the_beam_turns_azimuths_and_leaves_the_rest(particles: Any, angle: float) -> None:
     pids = (11, -11, 2, 1)
