@@ -66,7 +66,7 @@ class ClosedFormDensities:
 
     Example:
         >>> ClosedFormDensities().up(np.array([0.01, 0.1, 0.3])).round(3)
-        array([0.737, 0.591, 0.336])
+        array([0.738, 0.591, 0.336])
     """
 
     scale: float = MW

@@ -262,7 +262,7 @@ def write_lhe(path: Path, blocks: Iterable[Events], header: SampleHeader) -> Non
     """
     with (
         atomic_path(path) as temporary,
-        gzip.open(temporary, "wt", compresslevel=4, encoding="ascii", newline="\n") as file,
+        gzip.open(temporary, "wt", compresslevel=2, encoding="ascii", newline="\n") as file,
     ):
         n_written = 0
         file.write(_preamble(header))
@@ -321,21 +321,21 @@ def _write_events(file: TextIO, events: Events, header: SampleHeader) -> None:
         if np.any(events.u_beam == beam)
     }
     texts = (templates[beam] for beam in events.u_beam.tolist())
-    file.write("".join(text % tuple(map(repr, row)) for text, row in zip(texts, numbers, strict=True)))
+    file.write("".join(text % tuple(row) for text, row in zip(texts, numbers, strict=True)))
 
 
 def _template(flavours: npt.NDArray[np.int32], colours: npt.NDArray[np.int32], header: SampleHeader) -> str:
-    """Return the text of an event with ``%s`` for each number: momenta of the particles, then weights."""
+    """Return the text of an event with ``%r`` for each number: momenta of the particles, then weights."""
     lines = [
         "<event>",
         f"{_N_PARTICLES} 1 {header.cross_section_pb!r} {header.scale!r} {_ALPHA_QED!r} {_ALPHA_QCD!r}",
     ]
     columns = zip(flavours[0], _STATUS, _MOTHER_1, _MOTHER_2, colours[0], _MASS, _SPIN, strict=True)
     lines += [
-        f"{pid} {status} {mother_1} {mother_2} {colour} 0 %s %s %s %s {mass:.16g} 0. {spin:g}"
+        f"{pid} {status} {mother_1} {mother_2} {colour} 0 %r %r %r %r {mass:.16g} 0. {spin:g}"
         for pid, status, mother_1, mother_2, colour, mass, spin in columns
     ]
     lines.append("<rwgt>")
-    lines += [f'<wgt id="{_weight_id(point)}"> %s </wgt>' for point in header.weight_points]
+    lines += [f'<wgt id="{_weight_id(point)}"> %r </wgt>' for point in header.weight_points]
     lines += ["</rwgt>", "</event>", ""]
     return "\n".join(lines)
