@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from milanalysis import __version__
-from milanalysis.config import AnalysisConfig, GenerateSampleConfig, load_config, to_plain
+from milanalysis.config import AnalysisConfig, FileSampleConfig, load_config, to_plain
 from milanalysis.errors import InputFileError, StageOrderError
 from milanalysis.learning.labels import uses_exact_labels
 from milanalysis.pipeline import work
@@ -220,7 +220,7 @@ STAGES = (
             "samples": {
                 name: to_plain(sample)
                 for name, sample in config.samples.items()
-                if isinstance(sample, GenerateSampleConfig)
+                if not isinstance(sample, FileSampleConfig)
             },
         },
         inputs=lambda run: [],  # noqa: ARG005
