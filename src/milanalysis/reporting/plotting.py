@@ -1,7 +1,7 @@
 """Figures, drawn from results and tables, never from a fit.
 
-Every function returns a ``matplotlib`` figure, saves nothing and leaves the global style alone; `save` writes a
-figure to disk. Axes that belong to somebody else can be given as ``ax``.
+Every function returns a ``matplotlib`` figure that pyplot knows nothing about (so nothing has to be closed), saves
+nothing and leaves the global style alone; `save` writes a figure to disk. Axes that belong to somebody else can be given as ``ax``.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def style() -> Iterator[None]:
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
-    """Write a figure as PNG and PDF and close it.
+    """Write a figure as PNG and PDF.
 
     Args:
         figure: what to write.
@@ -73,10 +73,9 @@ def save(figure: Figure, path: Path) -> list[Path]:
         target = path.with_name(path.name + suffix)
         # The date of a PDF would make the bytes of an unchanged figure change.
         metadata = {"CreationDate": None} if suffix == ".pdf" else {}
-        with atomic_path(target) as temporary:
+        with atomic_path(target) as temporary, style():
             figure.savefig(temporary, metadata=metadata)
         written.append(target)
-    plt.close(figure)
     return written
 
 
@@ -105,7 +104,7 @@ def kinematics(
     weights = table.weights_at([reference, *theta])
     n_rows = -(-len(names) // 3)
     with style():
-        figure = plt.figure(figsize=(16.5, 5.6 * n_rows))
+        figure = Figure(figsize=(16.5, 5.6 * n_rows))
         outer = figure.add_gridspec(n_rows, 3, hspace=0.28, wspace=0.27)
         for place, name in enumerate(names):
             inner = outer[place // 3, place % 3].subgridspec(2, 1, height_ratios=[3, 1], hspace=0.06)
@@ -197,7 +196,7 @@ def estimates(experiments: PseudoExperiments, comparison: Comparison) -> Figure:
     low, high = np.quantile(every, [0.002, 0.998]) + np.array([-0.02, 0.02])
     axis = hist.axis.Regular(40, float(low), float(high))
     with style():
-        figure, axes = plt.subplots()
+        figure, axes = _figure_of(None)
         for title, values in found.items():
             one = hist.Hist(axis).fill(values)
             spread = f"{values.std(ddof=1):.3f}" if len(values) > 1 else "-"
@@ -221,9 +220,8 @@ def coverage(comparison: Comparison, ax: Axes | None = None) -> Figure:
     """Draw the coverage of every method with its Clopper-Pearson interval, and the information it extracts."""
     with style():
         if ax is None:
-            figure, (left, right) = plt.subplots(
-                1, 2, figsize=(11.5, 0.75 * len(comparison.methods) + 2.2), sharey=True
-            )
+            figure = Figure(figsize=(11.5, 0.75 * len(comparison.methods) + 2.2))
+            left, right = figure.subplots(1, 2, sharey=True)
         else:
             figure, left, right = _figure_of(ax)[0], ax, None
         places = np.arange(len(comparison.methods))[::-1]
@@ -266,8 +264,9 @@ def templates(result: TemplateResult, theta: Sequence[float]) -> Figure:
     expected *= counts.sum() / expected.sum(axis=1, keepdims=True)
     label = _short_label(result.parameter)
     with style():
-        figure, (upper, lower) = plt.subplots(
-            2, 1, sharex=True, figsize=(7, 6.4), gridspec_kw={"height_ratios": [2, 1], "hspace": 0.06}
+        figure = Figure(figsize=(7, 6.4))
+        upper, lower = figure.subplots(
+            2, 1, sharex=True, gridspec_kw={"height_ratios": [2, 1], "hspace": 0.06}
         )
         for value, contents in zip(theta, expected, strict=True):
             mplhep.histplot(contents, edges, ax=upper, yerr=False, label=f"{label} = {value:g}", flow="none")
@@ -292,7 +291,8 @@ def _short_label(parameter: str) -> str:
 def _figure_of(ax: Axes | None) -> tuple[Figure, Axes]:
     """Return the axes to draw on and their figure."""
     if ax is None:
-        return plt.subplots()
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    return figure, ax
+        figure = Figure()
+        return figure, figure.subplots()
+    owner = ax.get_figure(root=True)
+    assert owner is not None
+    return owner, ax
