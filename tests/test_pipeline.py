@@ -33,7 +33,14 @@ def digests(directory):
 def test_one_command_goes_from_nothing_to_a_table_of_intervals(small_run):
     _, run, result = small_run
     assert result.exit_code == 0, result.output
-    for title in ("exact (parton level)", "polynomial per-event", "multiclass bag", "pyhf template"):
+    for title in (
+        "exact (parton level)",
+        "exact (visible)",
+        "I_eff/I_vis",
+        "polynomial per-event",
+        "multiclass bag",
+        "pyhf template",
+    ):
         assert title in result.output
     for name in (
         "events/reference.root",
@@ -48,6 +55,7 @@ def test_the_comparison_holds_every_field_a_reader_needs(small_run):
     values = json.loads((small_run[1] / "results" / "comparison.json").read_text())
     assert {method["name"] for method in values["methods"]} == {
         "exact",
+        "exact_visible",
         "polynomial",
         "multiclass_bag",
         "template",
@@ -70,7 +78,15 @@ def test_the_manifest_tells_where_everything_comes_from(small_run):
     manifest = read_json(run / "manifest.json")
     assert manifest["seed"] == SMALL["seed"]
     assert {"milanalysis", "tensorflow", "coffea", "python"} <= set(manifest["versions"])
-    assert list(manifest["stages"]) == ["simulate", "process", "train", "infer", "coverage", "plot"]
+    assert list(manifest["stages"]) == [
+        "simulate",
+        "process",
+        "exact",
+        "train",
+        "infer",
+        "coverage",
+        "plot",
+    ]
     recorded = {
         name: digest for stage in manifest["stages"].values() for name, digest in stage["outputs"].items()
     }

@@ -53,7 +53,7 @@ def main(debug: bool, verbose: bool) -> None:
     run alone, again, or continued after it was interrupted:
 
     \b
-      simulate -> process -> train -> infer -> coverage -> plot
+      simulate -> process -> exact -> train -> infer -> coverage -> plot
     """
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING,
@@ -121,6 +121,10 @@ _STAGE_HELP = {
     "process": (
         "Run the feature processor with coffea.\n\n"
         "Reads events/*.root or the files of CONFIG; writes tables/<sample>/events.parquet and cutflow.json."
+    ),
+    "exact": (
+        "Integrate the exact likelihood ratio of what is visible, for parton-level events of the built-in process.\n\n"
+        "Reads tables/*/events.parquet; writes exact/<sample>.npz and results/exact.json, which says why if it is not known."
     ),
     "train": "Train the networks.\n\nReads tables/*/events.parquet; writes models/<label>/.",
     "infer": (

@@ -13,11 +13,24 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from milanalysis.errors import ConfigError
 from milanalysis.parameters import FloatArray, parameter_points
+from milanalysis.physics_config import (
+    STRICT,
+    Count,
+    CutsConfig,
+    ExactConfig,
+    FitPDFConfig,
+    GeneratorConfig,
+    LeptonCutsConfig,
+    LHAPDFConfig,
+    NonNegative,
+    Positive,
+    TruthConfig,
+)
 
 __all__ = [
     "AnalysisConfig",
@@ -25,6 +38,7 @@ __all__ = [
     "CoverageConfig",
     "CutsConfig",
     "DiscriminantConfig",
+    "ExactConfig",
     "FileSampleConfig",
     "FitPDFConfig",
     "FuturesExecutorConfig",
@@ -49,16 +63,12 @@ __all__ = [
     "SymmetricInputsConfig",
     "TemplateConfig",
     "TrainingConfig",
+    "TruthConfig",
     "load_config",
     "to_plain",
 ]
 
-STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
 
 
 def _plain_name(text: str) -> str:
@@ -100,53 +110,6 @@ class GridConfig:
     def points(self) -> FloatArray:
         """Return the points, shape ``(n_points, 1)``, rounded so that zero is exactly zero."""
         return parameter_points(np.linspace(self.low, self.high, self.n_points).round(12))
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class LeptonCutsConfig:
-    """Generator cuts on the charged leptons (not applied by MadGraph to decay products)."""
-
-    pt_min: NonNegative = 10.0
-    eta_max: Positive = 2.5
-    delta_r_min: NonNegative = 0.4
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class CutsConfig:
-    """Generator cuts; ``leptons: null`` (the default) leaves the leptons alone, as MadGraph does."""
-
-    quark_pt_min: Positive = 20.0
-    quark_eta_max: Positive = 5.0
-    quark_delta_r_min: NonNegative = 0.4
-    leptons: LeptonCutsConfig | None = None
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class FitPDFConfig:
-    """Closed-form fit to NNPDF2.3 LO (alpha_s 0.130) at the scale of the W mass."""
-
-    kind: Literal["fit"] = "fit"
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class LHAPDFConfig:
-    """A grid in LHAPDF 6 format, read with the optional package ``parton``."""
-
-    kind: Literal["lhapdf"] = "lhapdf"
-    name: str
-    directory: Path
-    member: Annotated[int, Field(ge=0)] = 0
-    scale: Positive = 80.387
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class GeneratorConfig:
-    """The built-in generator of u d > u d h, h > e+ ve e- ve~ in W-boson fusion."""
-
-    beam_energy: Positive = 6500.0
-    u_beam: Literal["both", "first"] = "both"
-    cuts: CutsConfig = CutsConfig()
-    pdf: Annotated[FitPDFConfig | LHAPDFConfig, Field(discriminator="kind")] = FitPDFConfig()
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -237,9 +200,13 @@ class PolynomialTaskConfig:
 
     Each time a bag is shown the network is asked about ``points_per_bag`` values of the parameter, one drawn
     uniformly in each of as many equal parts of the interval within ``theta_range`` of the reference.
+
+    ``labels: exact`` replaces the event weights by their means over all that is not visible, the exact visible ratio
+    of each event. The optimum is the same and the labels are free of noise; it needs events at parton level.
     """
 
     kind: Literal["polynomial"] = "polynomial"
+    labels: Literal["weights", "exact"] = "weights"
     theta_range: Positive = 0.2
     points_per_bag: Count = 4
 
@@ -389,6 +356,8 @@ class AnalysisConfig:
     split: SplitConfig = SplitConfig()
     inference: InferenceConfig = InferenceConfig()
     coverage: CoverageConfig = CoverageConfig()
+    exact: ExactConfig = ExactConfig()
+    truth: TruthConfig = TruthConfig()
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> AnalysisConfig:

@@ -17,6 +17,7 @@ __all__ = [
     "MilAnalysisError",
     "ModelMismatchError",
     "OffGridError",
+    "ProcessMismatchError",
     "ProcessorError",
     "StageOrderError",
 ]
@@ -60,6 +61,10 @@ class OffGridError(MilAnalysisError, ValueError):
 
 class ModelMismatchError(MilAnalysisError, ValueError):
     """A saved model does not fit the data it is given."""
+
+
+class ProcessMismatchError(MilAnalysisError, ValueError):
+    """Events are not of the process, or not at the level, that a calculation is made for."""
 
 
 class FitError(MilAnalysisError, RuntimeError):

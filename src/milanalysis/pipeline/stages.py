@@ -20,6 +20,7 @@ import yaml
 from milanalysis import __version__
 from milanalysis.config import AnalysisConfig, GenerateSampleConfig, load_config, to_plain
 from milanalysis.errors import InputFileError, StageOrderError
+from milanalysis.learning.labels import uses_exact_labels
 from milanalysis.pipeline import work
 from milanalysis.pipeline.layout import Run
 from milanalysis.progress import console
@@ -217,6 +218,17 @@ def _scores(run: Run) -> list[Path]:
     ]
 
 
+def _learns_exact(run: Run) -> bool:
+    """Say whether a model learns from exact labels."""
+    return any(uses_exact_labels(model) for model in run.config.models.values())
+
+
+def _exact(run: Run, role: str) -> list[Path]:
+    """Return the exact visible scores of the samples with a role that are there, and the file that says why not."""
+    files = [run.exact_file(name) for name in run.config.samples_with_role(role)]
+    return [run.result("exact"), *(path for path in files if path.exists())]
+
+
 STAGES = (
     Stage(
         name="simulate",
@@ -251,20 +263,36 @@ STAGES = (
         summary="reads events/*.root with coffea; writes tables/<sample>/events.parquet and cutflow.json",
     ),
     Stage(
-        name="train",
+        name="exact",
         needs=("process",),
+        settings=lambda config: {
+            "exact": to_plain(config.exact),
+            "beam_energy": config.generator.beam_energy,
+            "u_beam": config.generator.u_beam,
+            "pdf": to_plain(config.generator.pdf),
+        },
+        inputs=lambda run: [*_tables(run, "simulation"), *_tables(run, "observed")],
+        work=work.exact,
+        summary="integrates the exact ratio of what is visible; writes exact/<sample>.npz",
+    ),
+    Stage(
+        name="train",
+        needs=("process", "exact"),
         settings=lambda config: {
             "seed": config.seed,
             "parameter": to_plain(config.parameter),
             "models": {label: to_plain(model) for label, model in config.models.items()},
         },
-        inputs=lambda run: _tables(run, "simulation"),
+        inputs=lambda run: [
+            *_tables(run, "simulation"),
+            *(_exact(run, "simulation") if _learns_exact(run) else []),
+        ],
         work=work.train,
         summary="reads tables/; writes models/<label>/",
     ),
     Stage(
         name="infer",
-        needs=("simulate", "process", "train"),
+        needs=("simulate", "process", "exact", "train"),
         settings=lambda config: {
             "parameter": to_plain(config.parameter),
             "templates": to_plain(config.templates),
@@ -276,6 +304,7 @@ STAGES = (
             *_tables(run, "simulation"),
             *_tables(run, "observed"),
             *_models(run),
+            *_exact(run, "observed"),
             run.config.processing.bag_likelihood,
         ],
         work=work.infer,
@@ -283,7 +312,7 @@ STAGES = (
     ),
     Stage(
         name="coverage",
-        needs=("process", "infer"),
+        needs=("process", "exact", "infer"),
         settings=lambda config: {
             "seed": config.seed,
             "parameter": to_plain(config.parameter),
@@ -294,6 +323,7 @@ STAGES = (
         inputs=lambda run: [
             *_tables(run, "simulation"),
             *_scores(run),
+            *_exact(run, "simulation"),
             run.result("observed"),
             run.result("templates"),
         ],

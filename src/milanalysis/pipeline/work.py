@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from milanalysis.config import (
     IterativeExecutorConfig,
     MulticlassTaskConfig,
 )
-from milanalysis.errors import AccountingError
+from milanalysis.errors import AccountingError, ProcessMismatchError
 from milanalysis.events.tables import EventTable, Split, concatenate
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.pipeline.layout import Run
@@ -23,7 +24,9 @@ from milanalysis.progress import progress_bar
 from milanalysis.provenance import read_json, write_json
 from milanalysis.randomness import stream
 
-__all__ = ["coverage", "infer", "plot", "process", "simulate", "train"]
+__all__ = ["coverage", "exact", "infer", "plot", "process", "simulate", "train"]
+
+logger = logging.getLogger(__name__)
 
 _SCORED = (Split.VALIDATION, Split.TEST)
 _PROFILE_POINTS = 201
@@ -76,17 +79,104 @@ def process(run: Run) -> Sequence[Path]:
     return written
 
 
+def exact(run: Run) -> Sequence[Path]:
+    """Compute the exact likelihood ratio of what is visible for all events, if it is known for them.
+
+    Raises:
+        ProcessMismatchError: if it is required and not known, saying why.
+    """
+    from milanalysis.learning.ratios import mean_polynomial
+    from milanalysis.learning.scores import PolynomialScores
+
+    config = run.config
+    reason = ""
+    if config.exact.visible == "never":
+        reason = "the configuration does without it (exact.visible: never)"
+    else:
+        try:
+            polynomials = _visible_polynomials(run)
+        except ProcessMismatchError as error:
+            if config.exact.visible == "required":
+                raise
+            reason = str(error)
+            logger.warning("there is no row for the exact visible ratio: %s", reason)
+    written = [run.result("exact")]
+    rate = None
+    if not reason:
+        simulated = _table(run, "simulation")
+        samples = [polynomials[name] for name in config.samples_with_role("simulation")]
+        rate = mean_polynomial(simulated, np.arange(len(simulated)), np.concatenate(samples))
+        for name, one in polynomials.items():
+            PolynomialScores(one[None], rate[None]).save(run.exact_file(name))
+            written.append(run.exact_file(name))
+    write_json(
+        run.result("exact"),
+        {
+            "available": not reason,
+            "reason": reason,
+            "accuracy": config.exact.accuracy,
+            "u_beam": config.generator.u_beam,
+            "rate": None if rate is None else rate.tolist(),
+        },
+    )
+    return written
+
+
+def _visible_polynomials(run: Run) -> dict[str, FloatArray]:
+    """Return the exact visible ratio of all events as polynomials, for each sample.
+
+    Raises:
+        ProcessMismatchError: if a sample is of another process or level, naming it.
+    """
+    from milanalysis.simulation.densities import make_densities
+    from milanalysis.simulation.oracle import PRESETS, VisibleRatio
+
+    generator = run.config.generator
+    ratio = VisibleRatio(
+        generator.beam_energy, make_densities(generator.pdf), PRESETS[run.config.exact.accuracy]
+    )
+    names = [name for role in ("observed", "simulation") for name in run.config.samples_with_role(role)]
+    polynomials = {}
+    with progress_bar("exact visible ratio", len(names)) as advance:
+        for name in names:
+            try:
+                polynomials[name] = ratio.table_polynomials(
+                    EventTable.read(run.table(name)),
+                    u_beam=1 if generator.u_beam == "first" else None,
+                    n_jobs=_workers(run),
+                )
+            except ProcessMismatchError as error:
+                msg = f"sample {name!r}: {error}"
+                raise ProcessMismatchError(msg) from error
+            advance(1, name)
+    return polynomials
+
+
 def train(run: Run) -> Sequence[Path]:
-    """Train all members of all models; members that are there already, and epochs already done, are kept."""
+    """Train all members of all models; members that are there already, and epochs already done, are kept.
+
+    Raises:
+        ProcessMismatchError: if a model learns from exact labels and these are not known, saying why.
+    """
+    from milanalysis.learning.labels import uses_exact_labels
     from milanalysis.learning.runs import train_models, training_jobs
 
     config = run.config
+    about = read_json(run.result("exact"))
+    learners = [label for label, model in config.models.items() if uses_exact_labels(model)]
+    if learners and not about["available"]:
+        msg = (
+            f"model {learners[0]!r} learns from exact labels, and they are not known: {about['reason']}. Use "
+            "`labels: weights`"
+        )
+        raise ProcessMismatchError(msg)
     jobs = training_jobs(
         config.models,
         tables=[run.table(name) for name in config.samples_with_role("simulation")],
         reference=config.reference_point(),
         seed=config.seed,
         directory=run.directory / "models",
+        exact_labels=[run.exact_file(name) for name in config.samples_with_role("simulation")],
     )
     train_models(jobs, workers=_workers(run))
     written = [run.model(label) / "manifest.json" for label in config.models]
@@ -120,7 +210,14 @@ def infer(run: Run) -> Sequence[Path]:
     edges = quantile_edges(values, weights, config.templates.bins)
     templates = Templates.from_hist(_fill_templates(run, edges))
 
-    methods = Methods.of(run, simulated, observed, "observed", templates)
+    methods = Methods.of(
+        run,
+        simulated,
+        observed,
+        role="observed",
+        visible=run.load_exact("observed"),
+        templates=templates,
+    )
     rows = np.arange(len(observed))
     nu = expected_events(run, simulated)
     observation = observe(
@@ -159,9 +256,18 @@ def coverage(run: Run) -> Sequence[Path]:
 
     config = run.config
     simulated = _table(run, "simulation")
-    scored = simulated.take(simulated.rows(*_SCORED))
+    is_scored = simulated.rows(*_SCORED)
+    scored = simulated.take(is_scored)
     templates = TemplateResult.from_dict(read_json(run.result("templates"))).templates
-    methods = Methods.of(run, simulated, scored, "simulation", templates)
+    visible = run.load_exact("simulation")
+    methods = Methods.of(
+        run,
+        simulated,
+        scored,
+        role="simulation",
+        visible=None if visible is None else visible.take(is_scored),
+        templates=templates,
+    )
 
     theta = config.coverage.theta
     weights = np.where(scored.split == Split.TEST, scored.weights_at(theta)[:, 0], 0.0)
@@ -181,6 +287,11 @@ def coverage(run: Run) -> Sequence[Path]:
         parameter=config.parameter.name,
         n_observed=observation.n_observed,
         exact_method=EXACT,
+        visible=(
+            None
+            if methods.visible_scores is None
+            else exact_score(methods.visible_scores, rows, theta_true=theta, weights=weights)
+        ),
     )
     write_json(run.result("pseudo_experiments"), experiments.to_dict())
     write_json(run.result("comparison"), comparison.to_dict())
