@@ -14,7 +14,6 @@ __all__ = ["comparison_table", "observation_table"]
 def comparison_table(comparison: Comparison) -> Table:
     """Return all methods side by side: what they measure, and how good they are on pseudo-experiments."""
     level = comparison.methods[0].level
-    has_visible = any(method.rho2_visible is not None for method in comparison.methods)
     table = Table(
         title=(
             f"{comparison.parameter} from the shape of {comparison.n_observed} observed events; quality on "
@@ -22,24 +21,14 @@ def comparison_table(comparison: Comparison) -> Table:
             f"{comparison.parameter} = {comparison.theta_true:g}"
         ),
         caption=(
-            "I_eff/I: effective over exact information (parton level); "
-            + ("I_eff/I_vis: over that of what is visible; " if has_visible else "")
-            + "c: 1/Var over curvature, 1 where the likelihood is calibrated; slope: response of the estimate; errors "
-            "are statistical"
+            "I_eff/I: effective over exact Fisher information (parton level). efficiency: squared correlation with the "
+            "exact likelihood's estimate on the same events. c: 1/Var over curvature, 1 where the likelihood is "
+            "calibrated. slope: response of the estimate. Errors are statistical."
         ),
     )
     table.add_column("method")
-    visible = ("I_eff/I_vis",) if has_visible else ()
-    for heading in (
-        "estimate",
-        f"{level:.0%} interval",
-        "I_eff/I",
-        *visible,
-        "slope",
-        "c",
-        "bias",
-        "coverage",
-    ):
+    columns = ("estimate", f"{level:.0%} interval", "I_eff/I", "efficiency", "slope", "c", "bias", "coverage")
+    for heading in columns:
         table.add_column(heading, justify="right")
     for method in comparison.methods:
         table.add_row(
@@ -47,7 +36,7 @@ def comparison_table(comparison: Comparison) -> Table:
             _number(method.estimate, "+.3f"),
             _ends(method.interval, method.interval_status),
             _with_error(method.rho2, method.rho2_error),
-            *([_with_error(method.rho2_visible, method.rho2_visible_error)] if has_visible else []),
+            _with_error(method.efficiency, method.efficiency_error),
             _with_error(method.slope, method.slope_error),
             _with_error(method.calibration_ratio, method.calibration_ratio_error),
             _with_error(method.bias, method.bias_error, "+.3f"),
