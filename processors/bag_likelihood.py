@@ -19,7 +19,6 @@ from milanalysis.events.chunks import ChunkReader, chunk_name
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning.bags import partition
 from milanalysis.learning.runs import cached_model
-from milanalysis.learning.scores import EventScores
 from milanalysis.parameters import FloatArray
 
 
@@ -95,22 +94,18 @@ class BagLikelihoodProcessor(processor.ProcessorABC):
                 "n_bagged": bags.index.size,
                 "n_remainder": len(remainder),
             }
-            scores = ratio.scores(table)
             if events.metadata["scratch"] is not None:
                 path = Path(events.metadata["scratch"]) / label / f"{chunk}.npz"
-                scores.take(rows).save(path)
+                ratio.scores(table.take(rows)).save(path)
                 output["scores"][label] = {chunk: str(path)}
             if self.discriminant is not None and self.discriminant.model == label:
-                output["templates"] = self.fill_templates(table, scores, self.discriminant)
+                simulated = table.take(table.rows(Split.VALIDATION))
+                values = ratio.scores(simulated).per_event(self.discriminant.theta)[:, 0]
+                output["templates"] = self.fill_templates(simulated, values)
         return output
 
-    def fill_templates(
-        self, table: EventTable, scores: EventScores, discriminant: DiscriminantConfig
-    ) -> hist.Hist:
-        """Fill ``weight * w_k`` of the validation events, for each bin and power k of the coefficient."""
-        rows = table.rows(Split.VALIDATION)
-        simulated = table.take(rows)
-        values = scores.take(rows).per_event(discriminant.theta)[:, 0]
+    def fill_templates(self, simulated: EventTable, discriminant: FloatArray) -> hist.Hist:
+        """Fill ``weight * w_k`` of simulated events, for each bin and each power k of the coefficient."""
         contents = simulated.weights_at(0.0) * simulated.event_polynomials()
         templates = hist.Hist(
             hist.axis.Variable(self.edges, name="discriminant"),
@@ -118,7 +113,7 @@ class BagLikelihoodProcessor(processor.ProcessorABC):
             storage=hist.storage.Weight(),
         )
         for power, weight in enumerate(contents.T):
-            templates.fill(discriminant=values, power=np.full(len(values), power), weight=weight)
+            templates.fill(discriminant=discriminant, power=np.full(len(simulated), power), weight=weight)
         return templates
 
     def postprocess(self, accumulator: dict[str, Any]) -> dict[str, Any]:

@@ -58,7 +58,8 @@ def test_a_wrong_type_is_refused_with_what_was_expected(tmp_path):
 def test_a_missing_configuration_and_a_missing_event_file_are_refused_by_name(tmp_path):
     refuses(milanalysis("run", tmp_path / "none.yaml"), "none.yaml", "no such file")
     config = with_observed_file(tmp_path, tmp_path / "absent.root")
-    refuses(milanalysis("run", config, "-o", tmp_path / "run"), "absent.root")
+    refuses(milanalysis("run", config, "-o", tmp_path / "run"), "absent.root", "samples.observed")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_stage_without_its_input_says_which_stage_to_run_first(tmp_path):
@@ -85,7 +86,12 @@ def event_file(directory: Path, kind: str) -> Path:
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("zero", ["empty"]), ("text", ["ROOT"]), ("truncated", ["truncated"]), ("tree", ["LHEF", "Events"])],
+    [
+        ("zero", ["no content"]),
+        ("text", ["ROOT"]),
+        ("truncated", ["truncated"]),
+        ("tree", ["LHEF", "Events"]),
+    ],
 )
 def test_a_bad_event_file_is_refused_by_name_and_nothing_is_half_written(small_run, tmp_path, kind, words):
     # The generated sample of the finished run is there already, so the command comes to the bad file at once.

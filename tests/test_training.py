@@ -166,7 +166,7 @@ def test_a_training_that_diverges_says_so(tmp_path: Path):
     explosive = with_training(
         replace(PAPER, network=plain), schedule=PlateauScheduleConfig(initial=1e30, final=1e30)
     )
-    with pytest.raises(FitError, match="diverged in epoch 0.*lower the learning rate"):
+    with pytest.raises(FitError, match=r"diverged in epoch 0.*lower the learning rate"):
         trained(tmp_path, explosive)
 
 
@@ -198,15 +198,15 @@ def test_the_digest_of_a_training_knows_what_matters_and_nothing_else():
 def test_a_multiclass_bag_network_learns_the_gaussian_log_ratio(tmp_path: Path):
     """The exact log ratio of a bag is n (theta mean(x) - theta^2/2).
 
-    40,000 events per point and 300 steps leave a correlation of 0.999 (0.9990 to 0.9996 in five seeds) and a
-    slope within 5 % of one; the limits are three times wider.
+    Four seeds gave correlations from 0.992 to 0.999 and slopes from 0.96 to 1.04; the limits are three times
+    as far from one.
     """
-    table = gaussian_table(40_000)
+    table = gaussian_table(20_000)
     model = ModelConfig(
         title="",
         bag_size=5,
         task=MulticlassTaskConfig(grid=GRID),
-        network=NetworkConfig(hidden=(16,), dropout=0.0, l2=0.0),
+        network=NetworkConfig(hidden=(16,), batch_norm=False, dropout=0.0, l2=0.0),
         training=TrainingConfig(
             batch_events=5000,
             steps_per_epoch=100,
@@ -226,8 +226,8 @@ def test_a_multiclass_bag_network_learns_the_gaussian_log_ratio(tmp_path: Path):
     exact = 5 * (bags.mean(axis=1) * theta - theta**2 / 2)
     assert np.all(learned[:, 2] == 0)
     for k in (0, 4):
-        assert np.corrcoef(learned[:, k], exact[:, k])[0, 1] > 0.997
-        assert np.polyfit(exact[:, k], learned[:, k], 1)[0] == pytest.approx(1, abs=0.15)
+        assert np.corrcoef(learned[:, k], exact[:, k])[0, 1] > 0.976
+        assert np.polyfit(exact[:, k], learned[:, k], 1)[0] == pytest.approx(1, abs=0.12)
 
 
 @pytest.mark.slow
@@ -235,8 +235,9 @@ def test_a_multiclass_bag_network_learns_the_gaussian_log_ratio(tmp_path: Path):
 def test_the_polynomial_task_learns_the_score_and_the_rate_of_the_toy(bag_size: int, tmp_path: Path):
     """Captured information: squared correlation of the learned with the exact score on unseen events.
 
-    30,000 training events, of which the noise features take their share, give 0.93 to 0.95 in five seeds.
-    The rate's quadratic coefficient is 0.08125 exactly; that of the learned polynomial scatters by 0.004.
+    32,000 training events and five epochs gave 0.895 to 0.917 in three seeds, at both bag sizes, and slopes
+    (covariance over the variance of the exact score) from 0.89 to 0.93. The rate at c = 0.5 is 1.0203 exactly;
+    the learned one was within 0.003 of it.
     """
     toy = QuadraticEFT(information=0.3)
     table = toy.table(np.random.default_rng(5), 50_000)
@@ -260,7 +261,7 @@ def test_the_polynomial_task_learns_the_score_and_the_rate_of_the_toy(bag_size: 
         make_task(model.task, REFERENCE).scores(outputs, result.normalisation, bag_size).polynomials[0]
     )
     exact = 2 * toy.amplitudes(unseen.features)[0]
-    assert np.corrcoef(polynomials[:, 1], exact)[0, 1] ** 2 > 0.88
-    assert np.cov(polynomials[:, 1], exact)[0, 1] / exact.var() == pytest.approx(0.95, abs=0.1)
+    assert np.corrcoef(polynomials[:, 1], exact)[0, 1] ** 2 > 0.85
+    assert np.cov(polynomials[:, 1], exact)[0, 1] / exact.var() == pytest.approx(0.91, abs=0.06)
     assert result.normalisation[0] == 1
-    assert result.normalisation[2] == pytest.approx(0.08125, abs=0.02)
+    assert np.polynomial.polynomial.polyval(0.5, result.normalisation) == pytest.approx(1.0203, abs=0.01)

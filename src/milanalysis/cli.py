@@ -20,7 +20,7 @@ __all__ = ["main"]
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
-_TABLE_WIDTH = 132
+_TABLE_WIDTH = 150
 
 
 class _FriendlyGroup(click.Group):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,7 +75,10 @@ def open_executor(
         return
     pool = _WatchedPool(loky.get_reusable_executor(max_workers=config.workers), advance)
     try:
-        yield FuturesExecutor(status=False, retries=0, workers=config.workers, pool=pool)
+        with warnings.catch_warnings():
+            # loky takes what a worker imports or loads once (TensorFlow, a network) for a leak
+            warnings.filterwarnings("ignore", "A worker was restarted", UserWarning)
+            yield FuturesExecutor(status=False, retries=0, workers=config.workers, pool=pool)
     finally:
         pool.settle()
 

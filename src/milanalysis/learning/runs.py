@@ -8,6 +8,7 @@ what has a manifest is a model; what does not fit its manifest is refused.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import asdict, dataclass
@@ -300,8 +301,10 @@ def train_models(jobs: Sequence[TrainingJob], *, workers: int) -> None:
     )
     finished = False
     try:
-        futures = {executor.submit(train_member, job): job for job in ordered}
-        _watch(futures)
+        with warnings.catch_warnings():
+            # loky takes the memory of TensorFlow for a leak and starts a fresh process for the next member: fine.
+            warnings.filterwarnings("ignore", "A worker was restarted", UserWarning)
+            _watch({executor.submit(train_member, job): job for job in ordered})
         finished = True
     except TerminatedWorkerError as error:
         msg = (

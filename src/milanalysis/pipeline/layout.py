@@ -21,10 +21,12 @@ class Run:
 
     def event_files(self, sample: str) -> tuple[Path, ...]:
         """Return the ROOT files of a sample: those that were given, or the one that is generated."""
+        return self.given_files(sample) or (self.directory / "events" / f"{sample}.root",)
+
+    def given_files(self, sample: str) -> tuple[Path, ...]:
+        """Return the files that the configuration names for a sample; none if it is generated."""
         source = self.config.samples[sample]
-        if isinstance(source, FileSampleConfig):
-            return source.files
-        return (self.directory / "events" / f"{sample}.root",)
+        return source.files if isinstance(source, FileSampleConfig) else ()
 
     def table(self, sample: str) -> Path:
         """Return the table of features of a sample."""

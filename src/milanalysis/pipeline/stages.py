@@ -80,8 +80,9 @@ def execute(run: Run, names: Sequence[str]) -> None:
 
     Raises:
         StageOrderError: if a stage is asked for whose input is not up to date.
-        InputFileError: if a file named in the configuration is missing.
+        InputFileError: if a file named in the configuration is missing; nothing has been done then.
     """
+    _require_given_files(run)
     started = time.monotonic()
     current: dict[str, bool] = {}
     n_run = 0
@@ -107,6 +108,24 @@ def execute(run: Run, names: Sequence[str]) -> None:
         console().print(f"Nothing to do: all is up to date in {run.directory} ({seconds:.1f} s).")
     else:
         console().print(f"Finished in {seconds:.0f} s; results are in {run.directory}.")
+
+
+def _require_given_files(run: Run) -> None:
+    """Refuse a configuration that names files that are not there, before any work."""
+    processing = run.config.processing
+    given = {f"samples.{name}.files": run.given_files(name) for name in run.config.samples}
+    given |= {
+        "processing.features": (processing.features,),
+        "processing.bag_likelihood": (processing.bag_likelihood,),
+    }
+    for key, paths in given.items():
+        for path in paths:
+            if not path.is_file():
+                msg = (
+                    f"{path}: there is no such file; it is named under {key} in the configuration, where relative "
+                    "paths start at the directory of the YAML file"
+                )
+                raise InputFileError(msg)
 
 
 def _run_stage(run: Run, stage: Stage) -> None:

@@ -259,7 +259,7 @@ def infer(run: Run) -> Sequence[Path]:
 
 def coverage(run: Run) -> Sequence[Path]:
     """Repeat the measurement on pseudo-experiments, with every method on the same events."""
-    from milanalysis.pipeline.methods import EXACT, Methods
+    from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
     from milanalysis.statistics.information import compare, exact_score
     from milanalysis.statistics.observation import Observation
     from milanalysis.statistics.pseudoexperiments import draw
@@ -304,6 +304,7 @@ def coverage(run: Run) -> Sequence[Path]:
             if methods.visible_scores is None
             else exact_score(methods.visible_scores, rows, theta_true=theta, weights=weights)
         ),
+        visible_method=None if methods.visible_scores is None else EXACT_VISIBLE,
     )
     write_json(run.result("pseudo_experiments"), experiments.to_dict())
     write_json(run.result("comparison"), comparison.to_dict())

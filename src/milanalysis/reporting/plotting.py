@@ -1,7 +1,7 @@
 """Figures, drawn from results and tables, never from a fit.
 
-Every function returns a ``matplotlib`` figure, saves nothing and leaves the global style alone; `save` writes a
-figure to disk. Axes that belong to somebody else can be given as ``ax``.
+Every function returns a ``matplotlib`` figure that pyplot knows nothing about (so nothing has to be closed), saves
+nothing and leaves the global style alone; `save` writes a figure to disk. Axes that belong to somebody else can be given as ``ax``.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def style() -> Iterator[None]:
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
-    """Write a figure as PNG and PDF and close it.
+    """Write a figure as PNG and PDF.
 
     Args:
         figure: what to write.
@@ -73,10 +73,9 @@ def save(figure: Figure, path: Path) -> list[Path]:
         target = path.with_name(path.name + suffix)
         # The date of a PDF would make the bytes of an unchanged figure change.
         metadata = {"CreationDate": None} if suffix == ".pdf" else {}
-        with atomic_path(target) as temporary:
+        with atomic_path(target) as temporary, style():
             figure.savefig(temporary, metadata=metadata)
         written.append(target)
-    plt.close(figure)
     return written
 
 
@@ -105,7 +104,7 @@ def kinematics(
     weights = table.weights_at([reference, *theta])
     n_rows = -(-len(names) // 3)
     with style():
-        figure = plt.figure(figsize=(16.5, 5.6 * n_rows))
+        figure = Figure(figsize=(16.5, 5.6 * n_rows))
         outer = figure.add_gridspec(n_rows, 3, hspace=0.28, wspace=0.27)
         for place, name in enumerate(names):
             inner = outer[place // 3, place % 3].subgridspec(2, 1, height_ratios=[3, 1], hspace=0.06)
@@ -137,14 +136,19 @@ def _one_feature(
         filled.append(one)
     label = _short_label(parameter)
     mplhep.histplot(
-        filled, ax=upper, yerr=False, label=[f"{label} = {value:g}" for value in theta], flow="none"
+        filled,
+        ax=upper,
+        yerr=False,
+        label=[f"{label} = {value:g}" for value in theta],
+        flow="none",
+        edges=False,
     )
     upper.set_ylabel("fraction of events")
     upper.tick_params(labelbottom=False)
     base = filled[0].values()
     for one in filled:
         with np.errstate(divide="ignore", invalid="ignore"):
-            mplhep.histplot(one.values() / base, axis.edges, ax=lower, yerr=False, flow="none")
+            mplhep.histplot(one.values() / base, axis.edges, ax=lower, yerr=False, flow="none", edges=False)
     lower.set_ylim(0.6, 1.6)
     lower.set_ylabel("ratio")
 
@@ -195,17 +199,22 @@ def estimates(experiments: PseudoExperiments, comparison: Comparison) -> Figure:
     }
     every = np.concatenate([*found.values(), [experiments.theta_true]])
     low, high = np.quantile(every, [0.002, 0.998]) + np.array([-0.02, 0.02])
-    axis = hist.axis.Regular(40, float(low), float(high))
+    axis = hist.axis.Regular(25, float(low), float(high))
     with style():
-        figure, axes = plt.subplots()
+        figure, axes = _figure_of(None)
         for title, values in found.items():
             one = hist.Hist(axis).fill(values)
             spread = f"{values.std(ddof=1):.3f}" if len(values) > 1 else "-"
             mplhep.histplot(
-                one, ax=axes, yerr=False, label=f"{title}: {values.mean():+.3f} ± {spread}", flow="none"
+                one,
+                ax=axes,
+                yerr=False,
+                label=f"{title}: {values.mean():+.3f} ± {spread}",
+                flow="none",
+                edges=False,
             )
         axes.axvline(experiments.theta_true, color="0.4", linestyle="--", linewidth=1.2)
-        axes.set_ylim(0, axes.get_ylim()[1] * 1.45)
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.75)  # room for the legend
         axes.set_xlabel("estimate of " + _PARAMETER_LABELS.get(comparison.parameter, comparison.parameter))
         axes.set_ylabel("pseudo-experiments")
         axes.legend(
@@ -221,9 +230,8 @@ def coverage(comparison: Comparison, ax: Axes | None = None) -> Figure:
     """Draw the coverage of every method with its Clopper-Pearson interval, and the information it extracts."""
     with style():
         if ax is None:
-            figure, (left, right) = plt.subplots(
-                1, 2, figsize=(11.5, 0.75 * len(comparison.methods) + 2.2), sharey=True
-            )
+            figure = Figure(figsize=(11.5, 0.75 * len(comparison.methods) + 2.2))
+            left, right = figure.subplots(1, 2, sharey=True)
         else:
             figure, left, right = _figure_of(ax)[0], ax, None
         places = np.arange(len(comparison.methods))[::-1]
@@ -237,8 +245,16 @@ def coverage(comparison: Comparison, ax: Axes | None = None) -> Figure:
                 color="C0",
                 capsize=3,
             )
-            if right is not None and method.rho2 is not None and method.rho2_error is not None:
-                right.errorbar(method.rho2, place, xerr=method.rho2_error, fmt="s", color="C2", capsize=3)
+            if right is not None:
+                values = (
+                    (method.rho2, method.rho2_error, "s", "C2", r"$I_{eff}\,/\,I_{exact}$"),
+                    (method.efficiency, method.efficiency_error, "D", "C3", "efficiency"),
+                )
+                for value, error, marker, colour, label in values:
+                    if value is not None:
+                        right.errorbar(
+                            value, place, xerr=error, fmt=marker, color=colour, capsize=3, label=label
+                        )
         left.axvline(comparison.methods[0].level, color="0.4", linestyle="--", linewidth=1.2)
         left.set_yticks(places, [method.title for method in comparison.methods])
         left.set_ylim(-0.6, len(places) - 0.4)
@@ -246,7 +262,9 @@ def coverage(comparison: Comparison, ax: Axes | None = None) -> Figure:
         left.set_xlabel(f"coverage of {comparison.methods[0].level:.1%} intervals")
         if right is not None:
             right.axvline(1.0, color="0.4", linestyle="--", linewidth=1.2)
-            right.set_xlabel(r"$I_{eff}\,/\,I_{exact}$")
+            right.set_xlabel("fraction of the exact information")
+            named = dict(zip(*reversed(right.get_legend_handles_labels()), strict=True))
+            right.legend(named.values(), named.keys(), loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return figure
 
 
@@ -266,12 +284,15 @@ def templates(result: TemplateResult, theta: Sequence[float]) -> Figure:
     expected *= counts.sum() / expected.sum(axis=1, keepdims=True)
     label = _short_label(result.parameter)
     with style():
-        figure, (upper, lower) = plt.subplots(
-            2, 1, sharex=True, figsize=(7, 6.4), gridspec_kw={"height_ratios": [2, 1], "hspace": 0.06}
+        figure = Figure(figsize=(7, 6.4))
+        upper, lower = figure.subplots(
+            2, 1, sharex=True, gridspec_kw={"height_ratios": [2, 1], "hspace": 0.06}
         )
         for value, contents in zip(theta, expected, strict=True):
-            mplhep.histplot(contents, edges, ax=upper, yerr=False, label=f"{label} = {value:g}", flow="none")
-            mplhep.histplot(contents / expected[0], edges, ax=lower, yerr=False, flow="none")
+            mplhep.histplot(
+                contents, edges, ax=upper, yerr=False, label=f"{label} = {value:g}", flow="none", edges=False
+            )
+            mplhep.histplot(contents / expected[0], edges, ax=lower, yerr=False, flow="none", edges=False)
         centres = 0.5 * (edges[1:] + edges[:-1])
         errors = np.sqrt(counts)
         upper.errorbar(centres, counts, errors, fmt="ko", markersize=4, label="observed")
@@ -292,7 +313,8 @@ def _short_label(parameter: str) -> str:
 def _figure_of(ax: Axes | None) -> tuple[Figure, Axes]:
     """Return the axes to draw on and their figure."""
     if ax is None:
-        return plt.subplots()
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    return figure, ax
+        figure = Figure()
+        return figure, figure.subplots()
+    owner = ax.get_figure(root=True)
+    assert owner is not None
+    return owner, ax

@@ -14,7 +14,6 @@ __all__ = ["comparison_table", "observation_table"]
 def comparison_table(comparison: Comparison) -> Table:
     """Return all methods side by side: what they measure, and how good they are on pseudo-experiments."""
     level = comparison.methods[0].level
-    has_visible = any(method.rho2_visible is not None for method in comparison.methods)
     table = Table(
         title=(
             f"{comparison.parameter} from the shape of {comparison.n_observed} observed events; quality on "
@@ -22,36 +21,37 @@ def comparison_table(comparison: Comparison) -> Table:
             f"{comparison.parameter} = {comparison.theta_true:g}"
         ),
         caption=(
-            "I_eff/I: effective over exact information (parton level); "
-            + ("I_eff/I_vis: over that of what is visible; " if has_visible else "")
-            + "c: 1/Var over curvature, 1 where the likelihood is calibrated; slope: response of the estimate; errors "
-            "are statistical"
+            "I_eff/I: effective over exact Fisher information (parton level). efficiency: squared correlation with the "
+            "exact likelihood's estimate on the same events. c: 1/Var over curvature, 1 where the likelihood is "
+            "calibrated. slope: response of the estimate. Statistical errors in brackets, in units of the last digit."
         ),
     )
     table.add_column("method")
-    visible = ("I_eff/I_vis",) if has_visible else ()
-    for heading in (
+    columns = (
         "estimate",
         f"{level:.0%} interval",
         "I_eff/I",
-        *visible,
+        "efficiency",
         "slope",
         "c",
         "bias",
         "coverage",
-    ):
-        table.add_column(heading, justify="right")
+        "failed",
+    )
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
     for method in comparison.methods:
         table.add_row(
             method.title,
             _number(method.estimate, "+.3f"),
             _ends(method.interval, method.interval_status),
             _with_error(method.rho2, method.rho2_error),
-            *([_with_error(method.rho2_visible, method.rho2_visible_error)] if has_visible else []),
+            _with_error(method.efficiency, method.efficiency_error),
             _with_error(method.slope, method.slope_error),
             _with_error(method.calibration_ratio, method.calibration_ratio_error),
             _with_error(method.bias, method.bias_error, "+.3f"),
             _coverage(method),
+            str(method.coverage.n_failed),
         )
     return table
 
@@ -80,13 +80,13 @@ def _number(value: float | None, form: str) -> str:
 def _with_error(value: float | None, error: float | None, form: str = ".3f") -> str:
     if value is None:
         return "-"
-    return format(value, form) if error is None else f"{format(value, form)} ± {error:.3f}"
+    return format(value, form) if error is None else f"{format(value, form)}({round(1000 * error)})"
 
 
 def _ends(ends: tuple[float | None, float | None], status: str) -> str:
-    text = f"[{_number(ends[0], '+.3f')}, {_number(ends[1], '+.3f')}]"
-    # rich takes square brackets for markup
-    return text.replace("[", r"\[") if status == "valid" else text.replace("[", r"\[") + f" ({status})"
+    # rich takes a square bracket for markup, unless there is a backslash before it
+    text = rf"\[{_number(ends[0], '+.3f')}, {_number(ends[1], '+.3f')}]"
+    return text if status == "valid" else f"{text} ({status})"
 
 
 def _interval(interval: Interval) -> str:
@@ -95,5 +95,4 @@ def _interval(interval: Interval) -> str:
 
 def _coverage(method: MethodSummary) -> str:
     one = method.coverage
-    failed = f", {one.n_failed} failed" if one.n_failed else ""
-    return f"{one.fraction:.1%} +{one.high - one.fraction:.1%} -{one.fraction - one.low:.1%}{failed}"
+    return f"{100 * one.fraction:.1f} % \\[{100 * one.low:.1f}, {100 * one.high:.1f}]"
