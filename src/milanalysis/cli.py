@@ -100,17 +100,43 @@ def _stage_command(name: str) -> None:
     main.command(name, help=_STAGE_HELP[name])(command)
 
 
-def _print_comparison(directory: Path) -> None:
-    """Print the table of results."""
+@main.command()
+@_CONFIG
+@_OUTPUT
+def truth(config: Path, output: Path | None) -> None:
+    """Compute the information that is there to be had: what no method can exceed.
+
+    For the cuts, beams and parton densities under `generator`: Fisher information of all that is in the events and of what
+    is visible, expected widths of intervals, and the best separation of single events. Not a part of `run`.
+
+    Reads nothing; writes results/truth.json.
+    """
+    from milanalysis.pipeline.stages import TRUTH, execute, open_run
+    from milanalysis.provenance import read_json
+    from milanalysis.reporting.tables import information_table
+    from milanalysis.simulation.truth import ReferenceInformation
+
+    analysis = open_run(config, output)
+    execute(analysis, [TRUTH.name])
+    information = ReferenceInformation.from_dict(read_json(analysis.result("truth")))
+    _console().print(information_table(information))
+
+
+def _console() -> Any:
+    """Return a console for results; in a file or a pipe, where there is no width, lines are as long as the tables."""
     from rich.console import Console
 
+    return Console(width=None if sys.stdout.isatty() else _TABLE_WIDTH)
+
+
+def _print_comparison(directory: Path) -> None:
+    """Print the table of results."""
     from milanalysis.provenance import read_json
     from milanalysis.reporting.tables import comparison_table, observation_table
     from milanalysis.statistics.information import Comparison
     from milanalysis.statistics.observation import Observation
 
-    # In a file or a pipe, where there is no width, lines are as long as the table.
-    console = Console(width=None if sys.stdout.isatty() else _TABLE_WIDTH)
+    console = _console()
     results = directory / "results"
     console.print(observation_table(Observation.from_dict(read_json(results / "observed.json"))))
     console.print(comparison_table(Comparison.from_dict(read_json(results / "comparison.json"))))

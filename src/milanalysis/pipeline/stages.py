@@ -33,7 +33,7 @@ from milanalysis.provenance import (
     write_json,
 )
 
-__all__ = ["STAGES", "Stage", "execute", "open_run"]
+__all__ = ["STAGES", "TRUTH", "Stage", "execute", "open_run"]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def execute(run: Run, names: Sequence[str]) -> None:
     started = time.monotonic()
     current: dict[str, bool] = {}
     n_run = 0
-    for stage in STAGES:
+    for stage in (*STAGES, TRUTH):
         missing = [name for name in stage.needs if not current[name]]
         current[stage.name] = not missing and _is_current(run, stage)
         if stage.name not in names:
@@ -151,7 +151,7 @@ def _run_stage(run: Run, stage: Stage) -> None:
 
 def _write_manifest(run: Run) -> None:
     """Write down where everything in the run directory comes from."""
-    stamps = {stage.name: run.stamp(stage.name) for stage in STAGES}
+    stamps = {stage.name: run.stamp(stage.name) for stage in (*STAGES, TRUTH)}
     manifest = {
         "config": to_plain(run.config),
         "config_digest": digest_of(to_plain(run.config)),
@@ -216,6 +216,23 @@ def _scores(run: Run) -> list[Path]:
         for name in run.config.samples_with_role("simulation")
         for label in run.config.models
     ]
+
+
+TRUTH = Stage(
+    name="truth",
+    needs=(),
+    settings=lambda config: {
+        "seed": config.seed,
+        "parameter": to_plain(config.parameter),
+        "generator": to_plain(config.generator),
+        "truth": to_plain(config.truth),
+        "events": config.coverage.events,
+    },
+    inputs=lambda run: [],  # noqa: ARG005
+    work=work.truth,
+    summary="integrates over phase space what there is to know; writes results/truth.json",
+)
+"""The reference information, which no other stage needs."""
 
 
 def _learns_exact(run: Run) -> bool:

@@ -26,7 +26,7 @@ from milanalysis.provenance import read_json, write_json
 from milanalysis.randomness import stream
 from milanalysis.simulation.generator import EventSource
 
-__all__ = ["coverage", "exact", "infer", "plot", "process", "simulate", "train"]
+__all__ = ["coverage", "exact", "infer", "plot", "process", "simulate", "train", "truth"]
 
 logger = logging.getLogger(__name__)
 
@@ -321,6 +321,27 @@ def plot(run: Run) -> Sequence[Path]:
             written += draw(run.directory, name)
             advance(1, name)
     return written
+
+
+def truth(run: Run) -> Sequence[Path]:
+    """Compute the information that is there to be had."""
+    from milanalysis.simulation.truth import reference_information
+
+    config = run.config
+    with progress_bar("reference information", config.truth.points) as advance:
+        information = reference_information(
+            config.generator,
+            parameter=config.parameter.name,
+            theta=config.parameter.reference,
+            auc_at=config.truth.auc_at,
+            n_events=config.coverage.events,
+            n_points=config.truth.points,
+            seed=config.seed,
+            workers=_workers(run),
+            progress=advance,
+        )
+    write_json(run.result("truth"), information.to_dict())
+    return [run.result("truth")]
 
 
 def expected_events(run: Run, simulated: EventTable) -> EFTPolynomial:
