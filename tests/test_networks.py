@@ -160,7 +160,8 @@ def test_equal_seeds_make_equal_networks_and_global_seeds_do_not_count():
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_a_network_survives_the_file(symmetric: bool, tmp_path: Path):
     data = collision(50)
-    config = NetworkConfig(hidden=(6,), inputs=SymmetricInputsConfig()) if symmetric else TINY
+    inputs = SymmetricInputsConfig(reflection=True, products=True)
+    config = NetworkConfig(hidden=(6,), inputs=inputs) if symmetric else TINY
     network = build_network(config, TABLE1, 3, pooled=True, training_features=data, seed=1)
     write_network(network, tmp_path / "member-00.keras")
     again = read_network(tmp_path / "member-00.keras")
@@ -211,6 +212,37 @@ def test_symmetric_inputs_do_not_change_under_rotations_and_reflection_of_the_be
     np.testing.assert_allclose(layer(mirrored(data)[None]).numpy(), invariant, atol=2e-6)
 
 
+def reflected(data: np.ndarray) -> np.ndarray:
+    """Reflection of azimuths."""
+    out = data.copy()
+    for i, name in enumerate(TABLE1):
+        if name.endswith("_phi") or name.startswith("dphi_"):
+            out[:, i] = -data[:, i]
+    return out
+
+
+def test_symmetric_inputs_do_not_change_under_reflection_of_azimuths_if_they_shall_not():
+    data = collision(200)
+    layer = SymmetricInputs(TABLE1, reflection=True, products=True)
+    invariant = layer(data[None]).numpy()
+    for change in (reflected, mirrored, lambda events: rotated(events, 0.7)):
+        np.testing.assert_allclose(layer(change(data)[None]).numpy(), invariant, rtol=1e-5, atol=2e-6)
+    plain = SymmetricInputs(TABLE1)
+    assert np.max(np.abs(plain(reflected(data)[None]) - plain(data[None]))) > 0.1
+    # Nothing is lost: up to the signs that were taken out it is the same as without.
+    np.testing.assert_allclose(np.abs(invariant[..., :-2]), np.abs(plain(data[None])), atol=2e-6)
+
+
+def test_products_are_those_of_the_transverse_momenta_of_the_quarks():
+    data = collision(50)
+    column = dict(zip(TABLE1, data.T.astype(float), strict=True))
+    product = column["q0_pt"] * column["q1_pt"] / 1e4
+    found = SymmetricInputs(TABLE1, products=True)(data[None]).numpy()[0, :, -2:]
+    np.testing.assert_allclose(found[:, 0], product, rtol=1e-5)
+    scalar = product * np.cos(column["q1_phi"] - column["q0_phi"])
+    np.testing.assert_allclose(found[:, 1], scalar, rtol=1e-5, atol=1e-5 * product.max())
+
+
 def test_symmetric_inputs_keep_everything_else():
     """36 features: 4 azimuths (relative to that of q0) and 2 differences become two numbers each."""
     layer = SymmetricInputs(TABLE1)
@@ -220,3 +252,5 @@ def test_symmetric_inputs_keep_everything_else():
 def test_symmetric_inputs_need_quarks():
     with pytest.raises(ConfigError, match="q0_eta"):
         SymmetricInputs(["l0_pt", "met"])
+    with pytest.raises(ConfigError, match="no q1_phi, q0_pt, q1_pt;"):
+        SymmetricInputs(["q0_eta", "q1_eta", "q0_phi"], reflection=True)

@@ -253,9 +253,15 @@ class SymmetricInputsConfig:
 
     Azimuths are taken relative to the leading quark and enter as cosine and sine, pseudorapidities change sign
     with the ordering of the quarks, momenta, energies and masses enter as logarithms; then as ``standard``.
+
+    ``reflection`` makes them invariant under the reflection of azimuths, too, a symmetry as long as parity-odd effects
+    do not count. ``products`` adds the product and the scalar product of the quarks' transverse momenta, which operators
+    with two more derivatives multiply.
     """
 
     kind: Literal["symmetric"] = "symmetric"
+    reflection: bool = False
+    products: bool = False
 
 
 InputsConfig = Annotated[StandardInputsConfig | SymmetricInputsConfig, Field(discriminator="kind")]

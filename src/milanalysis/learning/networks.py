@@ -42,6 +42,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _EVENTS_PER_CALL = 50_000
+_PRODUCT_SCALE = 1e4
+"""Unit of products of transverse momenta [GeV^2]."""
 
 
 @contextmanager
@@ -87,17 +89,30 @@ class SymmetricInputs(keras.layers.Layer):
     - ``*_pt``, ``*_e``, ``*_m``, ``met``, ``m_*``, ``pt_*`` become the logarithm of their value in GeV, and not less
       than ``ln 0.001``;
     - anything else stays.
+
+    With ``reflection`` all sines change their sign where that of ``q1_phi`` is negative. With ``products`` there are two
+    more: ``q0_pt q1_pt`` and the same times the cosine of the azimuth between them, in units of (100 GeV)^2.
     """
 
     NEEDS = ("q0_eta", "q1_eta", "q0_phi")
+    NEEDS_TOO = ("q1_phi", "q0_pt", "q1_pt")
 
-    def __init__(self, feature_names: Sequence[str], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        feature_names: Sequence[str],
+        *,
+        reflection: bool = False,
+        products: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.feature_names = tuple(feature_names)
-        missing = [name for name in self.NEEDS if name not in self.feature_names]
+        self.reflection, self.products = reflection, products
+        needs = (*self.NEEDS, *(self.NEEDS_TOO if reflection or products else ()))
+        missing = [name for name in needs if name not in self.feature_names]
         if missing:
             msg = (
-                f"network.inputs: symmetric needs the features {', '.join(self.NEEDS)}, and the table has no "
+                f"network.inputs: symmetric needs the features {', '.join(needs)}, and the table has no "
                 f"{', '.join(missing)}; use `inputs: {{kind: standard}}`"
             )
             raise ConfigError(msg)
@@ -106,31 +121,43 @@ class SymmetricInputs(keras.layers.Layer):
             if name != "q0_phi":
                 groups[_kind_of(name)].append(column)
         self._groups = {kind: np.array(columns, dtype=np.int32) for kind, columns in groups.items()}
+        self._positions = {name: self.feature_names.index(name) for name in needs}
 
     def call(self, features: Any) -> Any:
         """Return the invariant features, shape ``(n_bags, bag_size, n_invariant)``."""
-        positions = {name: self.feature_names.index(name) for name in self.NEEDS}
-        column = {name: features[..., i : i + 1] for name, i in positions.items()}
+        column = {name: features[..., i : i + 1] for name, i in self._positions.items()}
         one = tf.ones_like(column["q0_eta"])
         sign = tf.where(column["q0_eta"] < column["q1_eta"], -one, one)
         pick = {name: tf.gather(features, columns, axis=-1) for name, columns in self._groups.items()}
         azimuth = pick["phi"] - column["q0_phi"]
+        side, extra = one, []
+        if self.reflection:
+            side = tf.where(tf.sin(column["q1_phi"] - column["q0_phi"]) < 0, -one, one)
+        if self.products:
+            product = column["q0_pt"] * column["q1_pt"] / _PRODUCT_SCALE
+            extra = [product, product * tf.cos(column["q1_phi"] - column["q0_phi"])]
         return tf.concat(
             [
                 tf.math.log(tf.maximum(pick["log"], 1e-3)),
                 sign * pick["eta"],
                 tf.cos(azimuth),
-                tf.sin(azimuth),
+                side * tf.sin(azimuth),
                 tf.cos(pick["dphi"]),
-                sign * tf.sin(pick["dphi"]),
+                sign * side * tf.sin(pick["dphi"]),
                 pick["other"],
+                *extra,
             ],
             axis=-1,
         )
 
     def get_config(self) -> dict[str, Any]:
         """Return what is needed to make the layer again."""
-        return {**super().get_config(), "feature_names": list(self.feature_names)}
+        return {
+            **super().get_config(),
+            "feature_names": list(self.feature_names),
+            "reflection": self.reflection,
+            "products": self.products,
+        }
 
 
 def _kind_of(name: str) -> str:
@@ -184,7 +211,12 @@ def build_network(
     inputs = keras.Input((None, len(feature_names)), name="features")
     x, prepared = inputs, training_features
     if isinstance(config.inputs, SymmetricInputsConfig):
-        symmetric = SymmetricInputs(feature_names, name="symmetric")
+        symmetric = SymmetricInputs(
+            feature_names,
+            reflection=config.inputs.reflection,
+            products=config.inputs.products,
+            name="symmetric",
+        )
         x = symmetric(x)
         prepared = symmetric(training_features[None]).numpy()[0]
     mean, variance = _moments(prepared)
