@@ -20,15 +20,17 @@ import awkward as ak
 import numpy as np
 import uproot
 
-from milanalysis.config import FuturesExecutorConfig, IterativeExecutorConfig
+from milanalysis.config import FuturesExecutorConfig, IterativeExecutorConfig, LHEFFormatConfig
 from milanalysis.events.features import TABLE1
-from milanalysis.events.processing import load_processor, make_tables, open_sample, run_processor
-from milanalysis.events.schemas import LHEF_BRANCHES
+from milanalysis.events.filesets import open_sample
+from milanalysis.events.objects import object_branches
+from milanalysis.events.processing import load_processor
+from milanalysis.events.tabulating import make_tables
 
 ROOT = Path(__file__).parents[1]
 GENUINE = ROOT / "tests" / "data" / "vbf_hww_sm.lhef.root"
 WEIGHT_POINTS = (-1.0, -0.5, -0.1, 0.1, 0.2, 0.5, 1.0)
-BRANCHES = (*(name for name in LHEF_BRANCHES), "Rwgt.Weight")
+BRANCHES = (*object_branches(LHEFFormatConfig()), "Rwgt.Weight")
 BASKET_EVENTS = 25_000
 
 
@@ -97,14 +99,9 @@ def main() -> None:
         path = Path(directory) / "events.lhef.root"
         write_sample(path, options.events)
         sample = open_sample("benchmark", [path], theta=0.0, weight_points=WEIGHT_POINTS)
-        scratch = Path(directory) / "parts"
-        scratch.mkdir()
         ways: dict[str, Callable[[], object]] = {
             "uproot alone": lambda: read_with_uproot(path, options.chunk_size),
-            "processor": lambda: run_processor(
-                processor, sample, executor=executor, chunk_size=options.chunk_size, scratch=scratch
-            ),
-            "processor and merge": lambda: make_tables(
+            "tables": lambda: make_tables(
                 processor, sample, Path(directory), executor=executor, chunk_size=options.chunk_size
             ),
         }

@@ -22,8 +22,10 @@ from milanalysis.config import (
     TrainingConfig,
 )
 from milanalysis.errors import BagSizeMismatchError, InputFileError, OffGridError
-from milanalysis.events.processing import Sample, load_processor, make_tables, open_sample, run_processor
+from milanalysis.events.filesets import Sample, open_sample
+from milanalysis.events.processing import load_processor, run_processor
 from milanalysis.events.tables import EventTable, Split
+from milanalysis.events.tabulating import make_tables
 from milanalysis.learning.bags import partition
 from milanalysis.learning.runs import load_model, train_member, training_jobs, write_manifest
 from milanalysis.learning.scores import concatenate_scores, load_scores

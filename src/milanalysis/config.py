@@ -13,10 +13,28 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from milanalysis.errors import ConfigError
+from milanalysis.inputs import (
+    STRICT,
+    Count,
+    DaskExecutorConfig,
+    DelphesFormatConfig,
+    FileSampleConfig,
+    Fraction,
+    FuturesExecutorConfig,
+    GenerateSampleConfig,
+    IterativeExecutorConfig,
+    LHEFFormatConfig,
+    Name,
+    NonNegative,
+    ParslExecutorConfig,
+    Positive,
+    ProcessingConfig,
+    SampleConfig,
+)
 from milanalysis.parameters import FloatArray, parameter_points
 
 __all__ = [
@@ -24,6 +42,8 @@ __all__ = [
     "CosineScheduleConfig",
     "CoverageConfig",
     "CutsConfig",
+    "DaskExecutorConfig",
+    "DelphesFormatConfig",
     "DiscriminantConfig",
     "FileSampleConfig",
     "FitPDFConfig",
@@ -34,12 +54,14 @@ __all__ = [
     "InferenceConfig",
     "IterativeExecutorConfig",
     "LHAPDFConfig",
+    "LHEFFormatConfig",
     "LeptonCutsConfig",
     "ModelConfig",
     "MulticlassTaskConfig",
     "NetworkConfig",
     "ParabolaConfig",
     "ParameterConfig",
+    "ParslExecutorConfig",
     "PlateauScheduleConfig",
     "PolynomialTaskConfig",
     "ProcessingConfig",
@@ -52,24 +74,6 @@ __all__ = [
     "load_config",
     "to_plain",
 ]
-
-STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-
-
-def _plain_name(text: str) -> str:
-    """Accept names that can stand in a file name."""
-    if not text or not all(letter.isalnum() or letter in "-_." for letter in text) or text.startswith("."):
-        msg = "use letters, digits, '-', '_' and '.', since the name becomes a file name"
-        raise ValueError(msg)
-    return text
-
-
-Name = Annotated[str, AfterValidator(_plain_name)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -147,63 +151,6 @@ class GeneratorConfig:
     u_beam: Literal["both", "first"] = "both"
     cuts: CutsConfig = CutsConfig()
     pdf: Annotated[FitPDFConfig | LHAPDFConfig, Field(discriminator="kind")] = FitPDFConfig()
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class GenerateSampleConfig:
-    """A sample made by the built-in generator.
-
-    ``weight_points`` are the values of the parameter at which event weights are stored beside the nominal
-    one; four besides the nominal value fix the quartic polynomial.
-    """
-
-    kind: Literal["generate"] = "generate"
-    role: Literal["simulation", "observed"]
-    theta: float
-    events: Count
-    weight_points: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class FileSampleConfig:
-    """A sample read from ROOT files; ``weight_points`` name the weights of ``Rwgt.Weight`` in file order."""
-
-    kind: Literal["files"] = "files"
-    role: Literal["simulation", "observed"]
-    files: Annotated[tuple[Path, ...], Field(min_length=1)]
-    tree: str = "LHEF"
-    theta: float | None = None
-    weight_points: tuple[float, ...] = ()
-
-
-SampleConfig = Annotated[GenerateSampleConfig | FileSampleConfig, Field(discriminator="kind")]
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class IterativeExecutorConfig:
-    """One chunk after the other, in this process."""
-
-    kind: Literal["iterative"] = "iterative"
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class FuturesExecutorConfig:
-    """Chunks in local processes that stay warm between runs."""
-
-    kind: Literal["futures"] = "futures"
-    workers: Count = 2
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class ProcessingConfig:
-    """Where the coffea processors are and how they are run."""
-
-    features: Path = Path("../processors/features.py")
-    bag_likelihood: Path = Path("../processors/bag_likelihood.py")
-    executor: Annotated[IterativeExecutorConfig | FuturesExecutorConfig, Field(discriminator="kind")] = (
-        FuturesExecutorConfig()
-    )
-    chunk_size: Count = 100_000
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -6,11 +6,14 @@ says what was found, what was expected and what to try next; the command line pr
 
 from __future__ import annotations
 
+from pathlib import Path
+
 __all__ = [
     "AccountingError",
     "BagSizeMismatchError",
     "ConfigError",
     "DataLeakError",
+    "EmptyTableError",
     "EventWeightError",
     "FitError",
     "InputFileError",
@@ -19,6 +22,7 @@ __all__ = [
     "OffGridError",
     "ProcessorError",
     "StageOrderError",
+    "UnreadableEventsError",
 ]
 
 
@@ -32,6 +36,25 @@ class ConfigError(MilAnalysisError, ValueError):
 
 class InputFileError(MilAnalysisError, OSError):
     """A file is missing, unreadable, or not what it should be."""
+
+
+class UnreadableEventsError(InputFileError):
+    """Events of a file that looked complete cannot be read.
+
+    Attributes:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[UnreadableEventsError], tuple[Path, str]]:
+        return type(self), (self.path, str(self))
+
+
+class EmptyTableError(MilAnalysisError, ValueError):
+    """A table without events was given to something that needs some."""
 
 
 class ProcessorError(MilAnalysisError, RuntimeError):

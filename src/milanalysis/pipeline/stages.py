@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from milanalysis import __version__
-from milanalysis.config import AnalysisConfig, GenerateSampleConfig, load_config, to_plain
+from milanalysis.config import AnalysisConfig, FileSampleConfig, GenerateSampleConfig, load_config, to_plain
 from milanalysis.errors import InputFileError, StageOrderError
 from milanalysis.pipeline import work
 from milanalysis.pipeline.layout import Run
@@ -194,8 +194,18 @@ def _digest_of_state(path: Path, size: int, time_ns: int) -> str:  # noqa: ARG00
 
 
 def _event_files(run: Run) -> list[Path]:
-    """Return the ROOT files of all samples, generated or given."""
-    return [path for name in run.config.samples for path in run.event_files(name)]
+    """Return the ROOT files of all samples, generated or given, and the JSON files that describe them."""
+    files: list[Path] = []
+    for name, sample in run.config.samples.items():
+        for path in run.event_files(name):
+            # A file that is missing is an error, unless such files are skipped.
+            if run.config.processing.on_bad_file == "fail" or path.is_file():
+                files.append(path)
+            if path.with_suffix(".json").is_file():
+                files.append(path.with_suffix(".json"))
+        if isinstance(sample, FileSampleConfig) and sample.weight_names is not None:
+            files.append(sample.weight_names)
+    return files
 
 
 def _tables(run: Run, role: str) -> list[Path]:
@@ -241,6 +251,7 @@ STAGES = (
             "seed": config.seed,
             "split": to_plain(config.split),
             "parameter": to_plain(config.parameter),
+            "on_bad_file": config.processing.on_bad_file,
             "samples": {
                 name: {key: value for key, value in to_plain(sample).items() if key != "files"}
                 for name, sample in config.samples.items()

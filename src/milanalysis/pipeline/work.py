@@ -15,7 +15,7 @@ from milanalysis.config import (
     IterativeExecutorConfig,
     MulticlassTaskConfig,
 )
-from milanalysis.errors import AccountingError
+from milanalysis.errors import AccountingError, EmptyTableError
 from milanalysis.events.tables import EventTable, Split, concatenate
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.pipeline.layout import Run
@@ -62,7 +62,8 @@ def simulate(run: Run) -> Sequence[Path]:
 
 def process(run: Run) -> Sequence[Path]:
     """Turn the events of every sample into a table of features."""
-    from milanalysis.events.processing import load_processor, make_tables
+    from milanalysis.events.processing import load_processor
+    from milanalysis.events.tabulating import make_tables
 
     processing = run.config.processing
     features = load_processor(processing.features)()
@@ -70,7 +71,15 @@ def process(run: Run) -> Sequence[Path]:
     for name, sample in _open_samples(run).items():
         directory = run.table(name).parent
         make_tables(
-            features, sample, directory, executor=processing.executor, chunk_size=processing.chunk_size
+            features,
+            sample,
+            directory,
+            executor=processing.executor,
+            chunk_size=processing.chunk_size,
+            multiple=processing.chunk_multiple,
+            on_bad_file=processing.on_bad_file,
+            theta_range=(run.config.parameter.low, run.config.parameter.high),
+            stamp=run.stamp(f"process-{name}"),
         )
         written += [run.table(name), directory / "cutflow.json"]
     return written
@@ -81,6 +90,7 @@ def train(run: Run) -> Sequence[Path]:
     from milanalysis.learning.runs import train_models, training_jobs
 
     config = run.config
+    _table(run, "simulation")  # refuses to go on without events
     jobs = training_jobs(
         config.models,
         tables=[run.table(name) for name in config.samples_with_role("simulation")],
@@ -217,30 +227,51 @@ def _workers(run: Run) -> int:
 
 def _open_samples(run: Run) -> dict[str, Any]:
     """Look into the files of all samples; files are numbered through, since their number is part of an event's name."""
-    from milanalysis.events.processing import open_sample
+    from milanalysis.events.filesets import open_sample
 
     config = run.config
     opened: dict[str, Any] = {}
     n_files = 0
     for name, sample in config.samples.items():
         files = run.event_files(name)
+        of_files: dict[str, Any] = {}
+        if isinstance(sample, FileSampleConfig):
+            of_files = {
+                "source": sample.format,
+                "weight_names": sample.weight_names,
+                "normalisation": sample.normalisation,
+                "cross_section_fb": sample.cross_section_fb,
+            }
         opened[name] = open_sample(
             name,
             files,
-            tree=sample.tree if isinstance(sample, FileSampleConfig) else "LHEF",
             theta=sample.theta,
             weight_points=sample.weight_points,
+            on_bad_file=config.processing.on_bad_file,
             first_file_number=n_files,
             seed=config.seed,
             split=(config.split.train, config.split.validation, config.split.test),
+            **of_files,
         )
         n_files += len(files)
     return opened
 
 
 def _table(run: Run, role: str) -> EventTable:
-    """Read the tables of all samples with a role."""
-    return concatenate([EventTable.read(run.table(name)) for name in run.config.samples_with_role(role)])
+    """Read the tables of all samples with a role.
+
+    Raises:
+        EmptyTableError: if they have no events.
+    """
+    names = run.config.samples_with_role(role)
+    table = concatenate([EventTable.read(run.table(name)) for name in names])
+    if len(table) == 0:
+        msg = (
+            f"no event of the samples with role {role} ({', '.join(names)}) is selected, so there is nothing to go "
+            f"on with; tables/<sample>/cutflow.json in {run.directory} says which cut rejects them"
+        )
+        raise EmptyTableError(msg)
+    return table
 
 
 def _bag_points(run: Run) -> FloatArray:
@@ -261,13 +292,18 @@ def _run_bag_processor(run: Run, name: str, scratch: Path | None, **options: Any
     from milanalysis.events.processing import load_processor, run_processor
 
     processing = run.config.processing
+    sample = _open_samples(run)[name]
+    for skipped in read_json(run.table(name).parent / "cutflow.json")["skipped"]:
+        if any(str(file.path) == skipped["file"] for file in sample.files):  # its events could not be read
+            sample = sample.without(Path(skipped["file"]), skipped["reason"])
     selection = load_processor(processing.features)()
     bag_processor = load_processor(processing.bag_likelihood)
     return run_processor(
         bag_processor(selection, one_thread=_workers(run) > 1, **options),
-        _open_samples(run)[name],
+        sample,
         executor=processing.executor,
         chunk_size=processing.chunk_size,
+        multiple=processing.chunk_multiple,
         scratch=scratch,
         description=f"evaluating {name}",
     )
