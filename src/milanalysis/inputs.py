@@ -105,14 +105,15 @@ class GenerateSampleConfig:
     """A sample made by the built-in generator.
 
     ``weight_points`` are the values of the parameter at which event weights are stored beside the nominal
-    one; four besides the nominal value fix the quartic polynomial.
+    one; four besides the nominal value fix the quartic polynomial, and more of them, not placed symmetrically,
+    let a wrong order of the points be noticed.
     """
 
     kind: Literal["generate"] = "generate"
     role: Literal["simulation", "observed"]
     theta: float
     events: Count
-    weight_points: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
+    weight_points: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.2, 0.5, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

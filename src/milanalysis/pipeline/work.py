@@ -132,7 +132,7 @@ def infer(run: Run) -> Sequence[Path]:
 
     methods = Methods.of(run, simulated, observed, "observed", templates)
     rows = np.arange(len(observed))
-    nu = expected_events(run, simulated)
+    nu = _expected_events(run)
     observation = observe(
         methods.with_titles(),
         RateModel(nu, config.parameter).observe(rows),
@@ -209,14 +209,17 @@ def plot(run: Run) -> Sequence[Path]:
     return written
 
 
-def expected_events(run: Run, simulated: EventTable) -> EFTPolynomial:
-    """Return the expected number of selected events as a polynomial, with its Monte Carlo error.
+def _expected_events(run: Run) -> EFTPolynomial:
+    """Return the expected number of selected events as a polynomial."""
+    from milanalysis.events.rates import SimulatedSample, expected_events, positive_yield
 
-    Simulation samples are alternative simulations of the same process, so their mean counts.
-    """
-    contents = simulated.weights_at(0.0) * simulated.event_polynomials()
-    scale = run.config.luminosity_fb / len(run.config.samples_with_role("simulation"))
-    return EFTPolynomial(contents.sum(axis=0), contents.T @ contents).scaled(scale)
+    samples = []
+    for name in run.config.samples_with_role("simulation"):
+        n_generated = read_json(run.table(name).parent / "cutflow.json")["n_read"]
+        samples.append(SimulatedSample(name, EventTable.read(run.table(name)), n_generated))
+    nu = expected_events(samples, run.config.luminosity_fb)
+    positive_yield(nu, run.config.parameter.low, run.config.parameter.high)
+    return nu
 
 
 def _workers(run: Run) -> int:
