@@ -84,6 +84,35 @@ def run(config: Path, output: Path | None) -> None:
     _print_comparison(analysis.directory)
 
 
+@main.command()
+@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Directory of the ROOT files; the default is that of each text file.",
+)
+def convert(files: tuple[Path, ...], output: Path | None) -> None:
+    """Convert Les Houches text (.lhe, .lhe.gz) to ROOT.
+
+    Reads FILE...; writes <name>.lhef.root, and beside it <name>.lhef.json with the names of the weights and the
+    cross-section, which ROOT trees of this kind cannot hold.
+    """
+    from milanalysis.events.conversion import convert_lhe, converted_path
+    from milanalysis.progress import console, progress_bar
+
+    for path in files:
+        target = converted_path(path, output)
+        with progress_bar(f"converting {path.name}", None) as advance:
+            summary = convert_lhe(path, target, advance)
+        names = summary["weight_names"]
+        console().print(
+            f"{target}: {summary['n_events']} events, {len(names)} weights{': ' if names else ''}{', '.join(names[:12])}"
+            f"{', ...' if len(names) > 12 else ''}; normalisation: {summary['normalisation'] or 'not recognised'}"
+        )
+
+
 def _stage_command(name: str) -> None:
     """Add the command of one stage."""
 
