@@ -72,14 +72,23 @@ _OUTPUT = click.option(
 )
 
 
+_SCHEDULER = click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    default=None,
+    help="Run coffea on the dask cluster of this scheduler (tcp://host:port), whatever CONFIG says.",
+)
+
+
 @main.command()
 @_CONFIG
 @_OUTPUT
-def run(config: Path, output: Path | None) -> None:
+@_SCHEDULER
+def run(config: Path, output: Path | None, scheduler: str | None) -> None:
     """Run all stages of CONFIG that are not up to date, and print the comparison of methods."""
     from milanalysis.pipeline.stages import STAGES, execute, open_run
 
-    analysis = open_run(config, output)
+    analysis = open_run(config, output, scheduler)
     execute(analysis, [stage.name for stage in STAGES])
     _print_comparison(analysis.directory)
 
@@ -118,14 +127,16 @@ def _stage_command(name: str) -> None:
 
     @_CONFIG
     @_OUTPUT
-    def command(config: Path, output: Path | None) -> None:
+    def command(config: Path, output: Path | None, scheduler: str | None = None) -> None:
         from milanalysis.pipeline.stages import execute, open_run
 
-        analysis = open_run(config, output)
+        analysis = open_run(config, output, scheduler)
         execute(analysis, [name])
         if name == "coverage":
             _print_comparison(analysis.directory)
 
+    if name in _WITH_COFFEA:
+        command = _SCHEDULER(command)
     main.command(name, help=_STAGE_HELP[name])(command)
 
 
@@ -162,6 +173,7 @@ _STAGE_HELP = {
     ),
     "plot": "Draw the figures.\n\nReads results/ and tables/; writes figures/*.png and *.pdf.",
 }
+_WITH_COFFEA = ("process", "infer")
 for _name in _STAGE_HELP:
     _stage_command(_name)
 

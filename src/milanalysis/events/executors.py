@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures
+import shutil
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -105,8 +107,7 @@ def _pool(config: FuturesExecutorConfig | DaskExecutorConfig | ParslExecutorConf
         return loky.get_reusable_executor(max_workers=config.workers)
     try:
         if isinstance(config, DaskExecutorConfig):
-            # Outputs are taken as they come, so dask must not think that equal calls have equal results.
-            return _dask_client(config.scheduler, config.workers).get_executor(pure=False)
+            return _DaskCalls(_dask_client(config.scheduler, config.workers))
         return _parsl_pool(config.workers)
     except ImportError as error:
         msg = f"the executor {config.kind!r} needs a package: pip install 'milanalysis[{config.kind}]' ({error})"
@@ -126,7 +127,7 @@ def _dask_client(scheduler: str | None, workers: int) -> Any:
             raise ConfigError(msg) from error
         atexit.register(client.close)
         return client
-    cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+    cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
     client = Client(cluster, set_as_default=False)
     atexit.register(cluster.close)
     atexit.register(client.close)
@@ -141,17 +142,46 @@ def _parsl_pool(workers: int) -> Any:
     from parsl.providers import LocalProvider
 
     directory = tempfile.mkdtemp(prefix="milanalysis-parsl-")
+    programs = Path(sys.executable).parent  # parsl starts its own by name, and this may not be on the path
     executor = HighThroughputExecutor(
         label="milanalysis",
         address="127.0.0.1",
         max_workers_per_node=workers,
         cores_per_worker=0.01,  # as many workers as asked for, on machines with fewer cores, too
-        provider=LocalProvider(init_blocks=1, max_blocks=1),
+        provider=LocalProvider(init_blocks=1, max_blocks=1, worker_init=f'export PATH="{programs}:$PATH"'),
+        interchange_launch_cmd=[str(programs / "interchange.py")],
     )
     config = Config(executors=[executor], run_dir=directory, usage_tracking=0, initialize_logging=False)
     pool = _PickledCalls(ParslPoolExecutor(config))
-    atexit.register(pool.shutdown)
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    atexit.register(pool.shutdown)  # called before the line above
     return pool
+
+
+class _DaskCalls(concurrent.futures.Executor):
+    """The workers of a dask cluster as a pool; calls on a worker that dies are made on another one."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def submit(  # type: ignore[override]  # positional arguments are all that is needed
+        self, function: Callable[..., Any], /, *arguments: Any
+    ) -> concurrent.futures.Future[Any]:
+        # Calls write files, so dask must not think that equal ones need to be made only once.
+        inner = self._client.submit(function, *arguments, pure=False)
+        outer: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def relay(done: Any) -> None:
+            if not outer.set_running_or_notify_cancel():
+                return
+            try:
+                outer.set_result(done.result())
+            except Exception as error:  # noqa: BLE001 (a worker that died again and again, a lost cluster)
+                outer.set_exception(error)
+
+        inner.add_done_callback(relay)
+        outer.add_done_callback(lambda done: inner.cancel() if done.cancelled() else None)
+        return outer
 
 
 class _PickledCalls(concurrent.futures.Executor):
@@ -202,7 +232,7 @@ class _WatchedPool(concurrent.futures.Executor):
     def submit(  # type: ignore[override]  # coffea submits one function of one work item
         self, function: Callable[[WorkItem], Any], item: WorkItem, /
     ) -> concurrent.futures.Future[Any]:
-        inner = self._pool.submit(_run_chunk, function, item)
+        inner = self._pool.submit(_outcome, function, item)
         outer: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
         def relay(done: concurrent.futures.Future[Any]) -> None:
@@ -211,14 +241,16 @@ class _WatchedPool(concurrent.futures.Executor):
                 outer.cancel()
                 return
             error = done.exception()
-            if error is None:
-                self._advance()
-                outer.set_result(done.result())
-                return
-            self._cancel()
             if isinstance(error, Exception):
                 error = ChunkFailure(_place(item), _worker_error(error), str(error))
-            outer.set_exception(error)
+            if error is None and isinstance(done.result(), ChunkFailure):
+                error = done.result()
+            if error is not None:
+                self._cancel()
+                outer.set_exception(error)
+                return
+            self._advance()
+            outer.set_result(done.result())
 
         self._running.add(inner)
         inner.add_done_callback(relay)
@@ -240,6 +272,14 @@ def _worker_error(error: Exception) -> ProcessorError:
         f"a worker process stopped without an answer ({type(error).__name__}); most often it ran out of memory. "
         "Try fewer workers, a smaller chunk_size, or the iterative executor"
     )
+
+
+def _outcome(function: Callable[[WorkItem], Any], item: WorkItem) -> Any:
+    """Return the output of a chunk, or its failure: pools differ in what they do with exceptions."""
+    try:
+        return _run_chunk(function, item)
+    except ChunkFailure as failure:
+        return failure
 
 
 def _run_chunk(function: Callable[[WorkItem], Any], item: WorkItem) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,14 @@ from typing import Any
 import yaml
 
 from milanalysis import __version__
-from milanalysis.config import AnalysisConfig, FileSampleConfig, GenerateSampleConfig, load_config, to_plain
+from milanalysis.config import (
+    AnalysisConfig,
+    DaskExecutorConfig,
+    FileSampleConfig,
+    GenerateSampleConfig,
+    load_config,
+    to_plain,
+)
 from milanalysis.errors import InputFileError, StageOrderError
 from milanalysis.pipeline import work
 from milanalysis.pipeline.layout import Run
@@ -56,17 +63,21 @@ class Stage:
     summary: str
 
 
-def open_run(config_path: Path, output: Path | None = None) -> Run:
+def open_run(config_path: Path, output: Path | None = None, scheduler: str | None = None) -> Run:
     """Read a configuration and say where its results go; nothing is written yet.
 
     Args:
         config_path: the YAML file.
         output: the run directory; ``runs/<name>`` in the current directory if it is not given.
+        scheduler: address of a dask scheduler, to be used instead of the executor of the configuration.
 
     Raises:
         ConfigError: if the configuration is not valid.
     """
     config = load_config(config_path)
+    if scheduler is not None:
+        executor = DaskExecutorConfig(scheduler=scheduler)
+        config = replace(config, processing=replace(config.processing, executor=executor))
     return Run(config, (output if output is not None else Path("runs") / config.name).resolve())
 
 
