@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures
+import ctypes
+import gc
 import shutil
 import sys
 import tempfile
@@ -44,6 +46,9 @@ __all__ = ["ChunkFailure", "open_executor"]
 
 
 _CONNECTING_SECONDS = 10
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _KEPT_BYTES = -1, -3, 1 << 30  # malloc.h of glibc
+_IDLE_SECONDS = 300
+"""After which local workers with nothing to do end; starting them costs seconds."""
 
 
 class ChunkFailure(BaseException):
@@ -104,7 +109,7 @@ def open_executor(config: ExecutorConfig, advance: Callable[..., None]) -> Itera
 def _pool(config: FuturesExecutorConfig | DaskExecutorConfig | ParslExecutorConfig) -> Any:
     """Return a pool of workers."""
     if isinstance(config, FuturesExecutorConfig):
-        return loky.get_reusable_executor(max_workers=config.workers)
+        return loky.get_reusable_executor(max_workers=config.workers, timeout=_IDLE_SECONDS)
     try:
         if isinstance(config, DaskExecutorConfig):
             return _DaskCalls(_dask_client(config.scheduler, config.workers))
@@ -283,7 +288,13 @@ def _outcome(function: Callable[[WorkItem], Any], item: WorkItem) -> Any:
 
 
 def _run_chunk(function: Callable[[WorkItem], Any], item: WorkItem) -> Any:
-    """Run one chunk; whatever goes wrong becomes a `ChunkFailure` with the exception that caused it."""
+    """Run one chunk; whatever goes wrong becomes a `ChunkFailure` with the exception that caused it.
+
+    Events refer to the file they are read from, and it to them. Left to itself Python notices only after many
+    chunks that they can go, so it is told to look, at nothing older than the chunk.
+    """
+    _keep_freed_memory()
+    gc.freeze()
     try:
         return function(item)
     except Exception as error:  # noqa: BLE001 (an analyst's code may raise anything)
@@ -294,6 +305,24 @@ def _run_chunk(function: Callable[[WorkItem], Any], item: WorkItem) -> Any:
         except Exception:  # noqa: BLE001 (nor need its exceptions survive the journey)
             original = RuntimeError(f"{type(original).__name__}: {original}")
         raise ChunkFailure(_place(item), original, trace) from None
+    finally:
+        gc.collect()
+        gc.unfreeze()
+
+
+@lru_cache(maxsize=1)
+def _keep_freed_memory() -> None:
+    """Let this process use freed memory again instead of giving it back to the system after each array.
+
+    The arrays of a chunk are as large as those of the one before, and getting their pages anew from the system
+    takes as long as the arithmetic on them. Only glibc needs to be told.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+    mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def _unreadable(item: WorkItem, error: Exception) -> Exception:

@@ -50,32 +50,33 @@ def table1(leptons: ak.Array, jets: ak.Array, missing: ak.Array) -> dict[str, Fl
     }
     for kind, particles in (("l", leptons), ("q", jets)):
         pair = particles[:, :2]
-        first, second = _Kinematics.of(pair, 0), _Kinematics.of(pair, 1)
-        for i, one in enumerate((first, second)):
+        one = _Kinematics.of(pair)
+        mass = _numbers(pair.Mass)
+        for i in (0, 1):
             columns |= {
-                f"{kind}{i}_pt": one.pt,
-                f"{kind}{i}_eta": one.eta,
-                f"{kind}{i}_phi": one.phi,
-                f"{kind}{i}_e": one.energy,
-                f"{kind}{i}_m": _numbers(pair.Mass, i),
+                f"{kind}{i}_pt": one.pt[i],
+                f"{kind}{i}_eta": one.eta[i],
+                f"{kind}{i}_phi": one.phi[i],
+                f"{kind}{i}_e": one.energy[i],
+                f"{kind}{i}_m": mass[i],
             }
-            if "PID" in particles.fields:
-                pid = _numbers(pair.PID, i)
+        if "PID" in particles.fields:
+            for i, pid in enumerate(_numbers(pair.PID)):
                 if kind == "l":
                     columns |= {f"l{i}_electron": 1.0 * (pid == 11), f"l{i}_positron": 1.0 * (pid == -11)}
                 else:
                     columns |= {f"q{i}_down": 1.0 * (pid % 2 == 1), f"q{i}_up": 1.0 * (pid % 2 == 0)}
         columns |= {
-            f"m_{kind}{kind}": _pair_mass(first, second),
-            f"pt_{kind}{kind}": np.sqrt((first.px + second.px) ** 2 + (first.py + second.py) ** 2),
-            f"dphi_{kind}{kind}": _signed_delta_phi(first, second),
+            f"m_{kind}{kind}": one.pair_mass(),
+            f"pt_{kind}{kind}": np.sqrt(one.px.sum(axis=0) ** 2 + one.py.sum(axis=0) ** 2),
+            f"dphi_{kind}{kind}": one.signed_delta_phi(),
         }
     return {name: columns[name] for name in TABLE1 if name in columns}
 
 
 @dataclass(frozen=True)
 class _Kinematics:
-    """Momenta of one particle per event in all coordinates, each computed once; shapes ``(n_events,)``."""
+    """Momenta of two particles per event in all coordinates, each computed once; shapes ``(2, n_events)``."""
 
     pt: FloatArray
     eta: FloatArray
@@ -86,32 +87,31 @@ class _Kinematics:
     energy: FloatArray
 
     @classmethod
-    def of(cls, particles: ak.Array, i: int) -> _Kinematics:
-        """Take the coordinates that the i-th vector of each event has, and compute the others."""
-        px, py, pz = _numbers(particles.px, i), _numbers(particles.py, i), _numbers(particles.pz, i)
-        if {"pt", "eta", "phi"} <= set(particles.fields):
-            pt, eta, phi = (_numbers(particles[name], i) for name in ("pt", "eta", "phi"))
+    def of(cls, pair: ak.Array) -> _Kinematics:
+        """Take the coordinates that the vectors have, and compute the others."""
+        px, py, pz, energy = map(_numbers, (pair.px, pair.py, pair.pz, pair.energy))
+        if {"pt", "eta", "phi"} <= set(pair.fields):
+            pt, eta, phi = (_numbers(pair[name]) for name in ("pt", "eta", "phi"))
         else:
             pt, phi = np.sqrt(px**2 + py**2), np.arctan2(py, px)
             eta = np.arcsinh(pz / pt)
-        return cls(pt, eta, phi, px, py, pz, _numbers(particles.energy, i))
+        return cls(pt, eta, phi, px, py, pz, energy)
+
+    def pair_mass(self) -> FloatArray:
+        """Return the invariant mass of each pair; rounding below zero counts as zero."""
+        energy, px, py, pz = (each.sum(axis=0) for each in (self.energy, self.px, self.py, self.pz))
+        return np.asarray(np.sqrt(np.maximum(energy**2 - px**2 - py**2 - pz**2, 0.0)), dtype=np.float64)
+
+    def signed_delta_phi(self) -> FloatArray:
+        """Return the azimuth of the particle with the larger eta minus that of the other, in (-pi, pi]."""
+        difference = self.phi[0] - self.phi[1]
+        difference = np.where(self.eta[0] > self.eta[1], difference, -difference)
+        difference = np.where(difference > np.pi, difference - 2 * np.pi, difference)
+        wrapped: FloatArray = np.where(difference <= -np.pi, difference + 2 * np.pi, difference)
+        return wrapped
 
 
-def _numbers(values: ak.Array, i: int) -> FloatArray:
-    """Return a column of the i-th particle of each pair as plain numbers."""
+def _numbers(values: ak.Array) -> FloatArray:
+    """Return a column of pairs as plain numbers, shape ``(2, n_events)``."""
     numbers = np.asarray(ak.to_numpy(ak.flatten(values, axis=1)), dtype=np.float64)
-    return np.ascontiguousarray(numbers.reshape(-1, 2)[:, i])
-
-
-def _pair_mass(first: _Kinematics, second: _Kinematics) -> FloatArray:
-    """Return the invariant mass of a pair; rounding below zero counts as zero."""
-    energy = first.energy + second.energy
-    px, py, pz = first.px + second.px, first.py + second.py, first.pz + second.pz
-    return np.sqrt(np.maximum(energy**2 - px**2 - py**2 - pz**2, 0.0))
-
-
-def _signed_delta_phi(first: _Kinematics, second: _Kinematics) -> FloatArray:
-    """Return the azimuth of the particle with the larger eta minus that of the other, in (-pi, pi]."""
-    difference = np.where(first.eta > second.eta, first.phi - second.phi, second.phi - first.phi)
-    difference = np.where(difference > np.pi, difference - 2 * np.pi, difference)
-    return np.where(difference <= -np.pi, difference + 2 * np.pi, difference)
+    return np.ascontiguousarray(numbers.reshape(-1, 2).T)

@@ -107,7 +107,8 @@ def _partons(events: Any) -> Objects:
     particles = events.Particle
     n_events = len(particles)
     names = {"PID": "PID", "px": "x", "py": "y", "pz": "z", "energy": "t", "Mass": "Mass", "Status": "Status"}
-    flat = dict(zip(names, _read([particles[name] for name in names.values()]), strict=True))
+    weights = [events.Rwgt.Weight] if events.metadata.get("weight_points") and "Rwgt" in events.fields else []
+    flat = dict(zip(names, _read([particles[name] for name in names.values()], weights), strict=True))
     kind = _kinds(flat["PID"]) * (flat.pop("Status") == 1)
     event = _events_of(particles)
     finite = np.ones(n_events, dtype=bool)
@@ -186,12 +187,18 @@ def _polar(collection: ak.Array) -> dict[str, npt.NDArray[Any]]:
     return {name: _flat(collection[member]).astype(np.float64) for name, member in members.items()}
 
 
-def _read(columns: Sequence[ak.Array]) -> list[npt.NDArray[Any]]:
-    """Return the numbers of columns; those not read yet are decompressed two at a time."""
+def _read(columns: Sequence[ak.Array], ahead: Sequence[ak.Array] = ()) -> list[npt.NDArray[Any]]:
+    """Return the numbers of columns; those not read yet are decompressed two at a time.
+
+    Args:
+        columns: lists of one collection.
+        ahead: columns that somebody will ask for soon.
+    """
     first, *others = columns
     numbers = [_flat(first)]  # alone, since it also reads what all columns share
     with ThreadPoolExecutor(_READING_THREADS) as pool:
-        return [*numbers, *pool.map(_flat, others)]
+        numbers += pool.map(_flat, [*others, *ahead])
+    return numbers[: len(columns)]
 
 
 def _flat(values: ak.Array) -> npt.NDArray[Any]:
