@@ -90,6 +90,13 @@ def test_the_manifest_tells_where_everything_comes_from(small_run):
     recorded = {
         name: digest for stage in manifest["stages"].values() for name, digest in stage["outputs"].items()
     }
+    read = manifest["stages"]["coverage"]["inputs"]
+    assert (
+        file_digest(run / "tables" / "reference" / "events.parquet")
+        == read["tables/reference/events.parquet"]
+    )
+    read = manifest["stages"]["infer"]["inputs"]
+    assert {f"models/{label}/manifest.json" for label in SMALL["models"]} < set(read)
     for name, digest in recorded.items():
         assert file_digest(run / name) == digest
     assert yaml.safe_load((run / "config.yaml").read_text()) == manifest["config"]

@@ -70,6 +70,9 @@ __all__ = [
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
+_METHODS_OF_THE_PACKAGE = ("exact", "exact_visible", "template")
+"""Names under which results hold the methods that are not models."""
+
 
 def _plain_name(text: str) -> str:
     """Accept names that can stand in a file name."""
@@ -107,9 +110,20 @@ class GridConfig:
     high: float = 1.0
     n_points: Annotated[int, Field(ge=2)] = 21
 
+    @model_validator(mode="after")
+    def _points_ascend(self) -> GridConfig:
+        if not self.low < self.high:
+            msg = f"low ({self.low}) has to be below high ({self.high})"
+            raise ValueError(msg)
+        return self
+
     def points(self) -> FloatArray:
         """Return the points, shape ``(n_points, 1)``, rounded so that zero is exactly zero."""
         return parameter_points(np.linspace(self.low, self.high, self.n_points).round(12))
+
+    def has(self, value: float) -> bool:
+        """Return whether a value is one of the points."""
+        return bool((np.abs(self.points()[:, 0] - value) <= 1e-9).any())
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -372,11 +386,28 @@ class AnalysisConfig:
             )
             raise ValueError(msg)
         for label, one in self.models.items():
-            if isinstance(one.task, MulticlassTaskConfig):
-                grid = one.task.grid.points()[:, 0]
-                if self.parameter.reference not in grid:
-                    msg = f"models.{label}.task.grid: the reference {self.parameter.reference} has to be a grid point"
-                    raise ValueError(msg)
+            if label in _METHODS_OF_THE_PACKAGE:
+                msg = f"models.{label}: this is the name of a method that every comparison has; use another label"
+                raise ValueError(msg)
+            if isinstance(one.task, MulticlassTaskConfig) and not one.task.grid.has(self.parameter.reference):
+                msg = f"models.{label}.task.grid: the reference {self.parameter.reference} has to be a grid point"
+                raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _points_are_known(self) -> AnalysisConfig:
+        theta, low, high = self.coverage.theta, self.parameter.low, self.parameter.high
+        if not low < theta < high:
+            msg = f"coverage.theta: {theta} has to lie between parameter.low ({low}) and parameter.high ({high})"
+            raise ValueError(msg)
+        model = self.templates.discriminant.model
+        task = self.models[model].task
+        if isinstance(task, MulticlassTaskConfig) and not task.grid.has(self.templates.discriminant.theta):
+            msg = (
+                f"templates.discriminant.theta: {self.templates.discriminant.theta} has to be a point of "
+                f"models.{model}.task.grid, since this model knows no others"
+            )
+            raise ValueError(msg)
         return self
 
     def samples_with_role(self, role: str) -> list[str]:

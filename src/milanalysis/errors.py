@@ -20,6 +20,7 @@ __all__ = [
     "ProcessMismatchError",
     "ProcessorError",
     "StageOrderError",
+    "TooFewEventsError",
 ]
 
 
@@ -61,6 +62,10 @@ class OffGridError(MilAnalysisError, ValueError):
 
 class ModelMismatchError(MilAnalysisError, ValueError):
     """A saved model does not fit the data it is given."""
+
+
+class TooFewEventsError(MilAnalysisError, ValueError):
+    """There are not enough events for what is asked of them."""
 
 
 class ProcessMismatchError(MilAnalysisError, ValueError):

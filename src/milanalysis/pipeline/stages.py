@@ -8,6 +8,7 @@ exactly those stages that depend on it.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -80,7 +81,8 @@ def execute(run: Run, names: Sequence[str]) -> None:
 
     Raises:
         StageOrderError: if a stage is asked for whose input is not up to date.
-        InputFileError: if a file named in the configuration is missing; nothing has been done then.
+        InputFileError: if a file named in the configuration is missing, or the run directory cannot be written to;
+            nothing has been done then.
     """
     _require_given_files(run)
     started = time.monotonic()
@@ -128,8 +130,23 @@ def _require_given_files(run: Run) -> None:
                 raise InputFileError(msg)
 
 
+def _require_writable(directory: Path) -> None:
+    """Make the run directory, or say why nothing can be written there."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        msg = (
+            f"{directory} cannot be written to ({error.strerror}); choose another run directory with --output, or make "
+            "room for this one"
+        )
+        raise InputFileError(msg) from error
+
+
 def _run_stage(run: Run, stage: Stage) -> None:
     """Do the work of a stage and leave its stamp."""
+    _require_writable(run.directory)
     console().print(f"[bold]{stage.name:>9}[/]  {stage.summary}")
     run.stamp(stage.name).unlink(missing_ok=True)
     with atomic_path(run.directory / "config.yaml") as temporary:
@@ -141,12 +158,17 @@ def _run_stage(run: Run, stage: Stage) -> None:
     stamp = {
         "key": key,
         "seconds": seconds,
-        "inputs": {path.name: _digest(path) for path in stage.inputs(run)},
+        "inputs": {_place(run, path): _digest(path) for path in stage.inputs(run)},
         "outputs": {str(path.relative_to(run.directory)): _digest(path) for path in outputs},
     }
     write_json(run.stamp(stage.name), stamp)
     _write_manifest(run)
     console().print(f"[green]{stage.name:>9}[/]  done in {seconds:.0f} s")
+
+
+def _place(run: Run, path: Path) -> str:
+    """Return where a file is, seen from the run directory; the whole path of one that is elsewhere."""
+    return str(path.relative_to(run.directory) if path.is_relative_to(run.directory) else path)
 
 
 def _write_manifest(run: Run) -> None:

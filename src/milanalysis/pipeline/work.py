@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from milanalysis.config import (
     IterativeExecutorConfig,
     MulticlassTaskConfig,
 )
-from milanalysis.errors import AccountingError, ProcessMismatchError
+from milanalysis.errors import AccountingError, ProcessMismatchError, ProcessorError
 from milanalysis.events.tables import EventTable, Split, concatenate
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.pipeline.layout import Run
@@ -65,10 +65,10 @@ def simulate(run: Run) -> Sequence[Path]:
 
 def process(run: Run) -> Sequence[Path]:
     """Turn the events of every sample into a table of features."""
-    from milanalysis.events.processing import load_processor, make_tables
+    from milanalysis.events.processing import make_processor, make_tables
 
     processing = run.config.processing
-    features = load_processor(processing.features)()
+    features = make_processor(processing.features)
     written = []
     for name, sample in _open_samples(run).items():
         directory = run.table(name).parent
@@ -370,13 +370,13 @@ def _bag_points(run: Run) -> FloatArray:
 
 def _run_bag_processor(run: Run, name: str, scratch: Path | None, **options: Any) -> dict[str, Any]:
     """Run the bag processor over a sample."""
-    from milanalysis.events.processing import load_processor, run_processor
+    from milanalysis.events.processing import make_processor, run_processor
 
     processing = run.config.processing
-    selection = load_processor(processing.features)()
-    bag_processor = load_processor(processing.bag_likelihood)
+    selection = make_processor(processing.features)
+    one_thread = _workers(run) > 1
     return run_processor(
-        bag_processor(selection, one_thread=_workers(run) > 1, **options),
+        make_processor(processing.bag_likelihood, selection, one_thread=one_thread, **options),
         _open_samples(run)[name],
         executor=processing.executor,
         chunk_size=processing.chunk_size,
@@ -401,6 +401,7 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
         output = _run_bag_processor(
             run, name, Path(scratch), models=models, theta=_bag_points(run), splits=splits
         )
+        _require_output(run.config.processing.bag_likelihood, output, models)
         chunks = sorted(output["event_id"])
         table = EventTable.read(run.table(name))
         scored: IntArray = np.concatenate([output["event_id"][chunk] for chunk in chunks])
@@ -423,6 +424,19 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
             )
             written += [path, bags]
     return written
+
+
+def _require_output(path: Path, output: dict[str, Any], models: Iterable[str]) -> None:
+    """Refuse a bag processor that does not return what the analysis goes on with."""
+    for name in ("bags", "counts", "scores"):
+        missing = [label for label in models if label not in output.get(name, {})]
+        if missing or "event_id" not in output:
+            msg = (
+                f"{path}: a bag processor returns 'event_id', and 'bags', 'counts' and 'scores' of every model (see "
+                f"processors/bag_likelihood.py); this one returned {', '.join(output)}, with no {name!r} of "
+                f"{', '.join(missing) or 'some model'}"
+            )
+            raise ProcessorError(msg)
 
 
 def _fill_templates(run: Run, edges: FloatArray) -> Any:

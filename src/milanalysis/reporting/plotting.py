@@ -281,7 +281,7 @@ def templates(result: TemplateResult, theta: Sequence[float]) -> Figure:
     counts = np.array(result.counts, dtype=np.float64)
     edges = np.arange(len(counts) + 1, dtype=np.float64) + 0.5
     expected = result.templates.expected(np.array(theta)[:, None])
-    expected *= counts.sum() / expected.sum(axis=1, keepdims=True)
+    expected *= (counts.sum() or 1.0) / expected.sum(axis=1, keepdims=True)  # 1: nothing was observed
     label = _short_label(result.parameter)
     with style():
         figure = Figure(figsize=(7, 6.4))
