@@ -113,6 +113,12 @@ def test_numbers_in_scientific_notation_that_yaml_takes_for_text_are_numbers(tmp
         ({"coverage": {"theta": 5}}, ["coverage.theta", "parameter.high"]),
         ({"split": {"train": 0.5, "validation": 0.2, "test": 0.2}}, ["split", "add up to 1"]),
         ({"parameter": {"reference": 3.0}}, ["parameter", "between"]),
+        (
+            {"samples": {"zz": {"kind": "generate_zz", "role": "simulation", "events": 10}}},
+            ["samples.zz", "'background' or 'observed'", "'simulation'"],
+        ),
+        ({"exact": {"visible": "perhaps"}}, ["exact.visible", "'automatic'"]),
+        ({"truth": {"points": 10}}, ["truth.points", "100000"]),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_place_and_what_was_expected(tmp_path, changes, words):

@@ -42,6 +42,7 @@ __all__ = [
     "FileSampleConfig",
     "FitPDFConfig",
     "FuturesExecutorConfig",
+    "GenerateBackgroundConfig",
     "GenerateSampleConfig",
     "GeneratorConfig",
     "GridConfig",
@@ -142,6 +143,29 @@ class GenerateSampleConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class GenerateBackgroundConfig:
+    """Electroweak u d > u d Z Z, Z > e+ e-, Z > nu nu~, made by the built-in generator.
+
+    It does not depend on the parameter: event weights are the same at all points. ``role: observed`` mixes it into the
+    data; ``role: background`` makes its events and its table and leaves them out of the measurement.
+    """
+
+    kind: Literal["generate_zz"] = "generate_zz"
+    role: Literal["background", "observed"]
+    events: Count
+
+    @property
+    def theta(self) -> float:
+        """Parameter point of the nominal weight."""
+        return 0.0
+
+    @property
+    def weight_points(self) -> tuple[float, ...]:
+        """Points at which event weights are stored."""
+        return (-1.0, -0.5, 0.5, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class FileSampleConfig:
     """A sample read from ROOT files; ``weight_points`` name the weights of ``Rwgt.Weight`` in file order."""
 
@@ -153,7 +177,9 @@ class FileSampleConfig:
     weight_points: tuple[float, ...] = ()
 
 
-SampleConfig = Annotated[GenerateSampleConfig | FileSampleConfig, Field(discriminator="kind")]
+SampleConfig = Annotated[
+    GenerateSampleConfig | GenerateBackgroundConfig | FileSampleConfig, Field(discriminator="kind")
+]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

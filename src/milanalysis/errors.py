@@ -12,6 +12,7 @@ __all__ = [
     "ConfigError",
     "DataLeakError",
     "EventWeightError",
+    "ExternalProgramError",
     "FitError",
     "InputFileError",
     "MilAnalysisError",
@@ -74,6 +75,10 @@ class ProcessMismatchError(MilAnalysisError, ValueError):
 
 class FitError(MilAnalysisError, RuntimeError):
     """A likelihood could not be fitted."""
+
+
+class ExternalProgramError(MilAnalysisError, RuntimeError):
+    """A program that milanalysis calls has failed."""
 
 
 class StageOrderError(MilAnalysisError, RuntimeError):

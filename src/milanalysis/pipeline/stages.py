@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from milanalysis import __version__
-from milanalysis.config import AnalysisConfig, GenerateSampleConfig, load_config, to_plain
+from milanalysis.config import AnalysisConfig, FileSampleConfig, load_config, to_plain
 from milanalysis.errors import InputFileError, StageOrderError
 from milanalysis.learning.labels import uses_exact_labels
 from milanalysis.pipeline import work
@@ -34,7 +34,7 @@ from milanalysis.provenance import (
     write_json,
 )
 
-__all__ = ["STAGES", "Stage", "execute", "open_run"]
+__all__ = ["STAGES", "TRUTH", "Stage", "execute", "open_run"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def execute(run: Run, names: Sequence[str]) -> None:
     started = time.monotonic()
     current: dict[str, bool] = {}
     n_run = 0
-    for stage in STAGES:
+    for stage in (*STAGES, TRUTH):
         missing = [name for name in stage.needs if not current[name]]
         current[stage.name] = not missing and _is_current(run, stage)
         if stage.name not in names:
@@ -173,7 +173,7 @@ def _place(run: Run, path: Path) -> str:
 
 def _write_manifest(run: Run) -> None:
     """Write down where everything in the run directory comes from."""
-    stamps = {stage.name: run.stamp(stage.name) for stage in STAGES}
+    stamps = {stage.name: run.stamp(stage.name) for stage in (*STAGES, TRUTH)}
     manifest = {
         "config": to_plain(run.config),
         "config_digest": digest_of(to_plain(run.config)),
@@ -240,6 +240,23 @@ def _scores(run: Run) -> list[Path]:
     ]
 
 
+TRUTH = Stage(
+    name="truth",
+    needs=(),
+    settings=lambda config: {
+        "seed": config.seed,
+        "parameter": to_plain(config.parameter),
+        "generator": to_plain(config.generator),
+        "truth": to_plain(config.truth),
+        "events": config.coverage.events,
+    },
+    inputs=lambda run: [],  # noqa: ARG005
+    work=work.truth,
+    summary="integrates over phase space what there is to know; writes results/truth.json",
+)
+"""The reference information, which no other stage needs."""
+
+
 def _learns_exact(run: Run) -> bool:
     """Say whether a model learns from exact labels."""
     return any(uses_exact_labels(model) for model in run.config.models.values())
@@ -261,7 +278,7 @@ STAGES = (
             "samples": {
                 name: to_plain(sample)
                 for name, sample in config.samples.items()
-                if isinstance(sample, GenerateSampleConfig)
+                if not isinstance(sample, FileSampleConfig)
             },
         },
         inputs=lambda run: [],  # noqa: ARG005

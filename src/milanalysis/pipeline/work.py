@@ -12,6 +12,7 @@ import numpy as np
 
 from milanalysis.config import (
     FileSampleConfig,
+    GenerateBackgroundConfig,
     GenerateSampleConfig,
     IterativeExecutorConfig,
     MulticlassTaskConfig,
@@ -23,8 +24,9 @@ from milanalysis.pipeline.layout import Run
 from milanalysis.progress import progress_bar
 from milanalysis.provenance import read_json, write_json
 from milanalysis.randomness import stream
+from milanalysis.simulation.generator import EventSource
 
-__all__ = ["coverage", "exact", "infer", "plot", "process", "simulate", "train"]
+__all__ = ["coverage", "exact", "infer", "plot", "process", "simulate", "train", "truth"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,17 +36,15 @@ _PROFILE_POINTS = 201
 
 def simulate(run: Run) -> Sequence[Path]:
     """Generate the samples that the configuration does not take from files."""
-    from milanalysis.simulation.generator import Generator, generate_sample
+    from milanalysis.simulation.generator import generate_sample
     from milanalysis.simulation.lhe import SampleHeader, write_lhef_root
 
     written = []
     for name, sample in run.config.samples.items():
-        if not isinstance(sample, GenerateSampleConfig):
+        if isinstance(sample, FileSampleConfig):
             continue
         seed = run.config.seed
-        generator = Generator.adapted(
-            run.config.generator, sample.theta, stream(seed, "simulate", name, "adaptation")
-        )
+        generator = _generator(run, sample, stream(seed, "simulate", name, "adaptation"))
         header = SampleHeader.of_sample(
             generator, weight_points=sample.weight_points, n_events=sample.events, seed=seed
         )
@@ -61,6 +61,18 @@ def simulate(run: Run) -> Sequence[Path]:
             write_lhef_root(path, blocks, header)
         written += [path, path.with_suffix(".json")]
     return written
+
+
+def _generator(
+    run: Run, sample: GenerateSampleConfig | GenerateBackgroundConfig, rng: np.random.Generator
+) -> EventSource:
+    """Return the generator of a sample, adapted to it."""
+    from milanalysis.simulation.background import BackgroundGenerator
+    from milanalysis.simulation.generator import Generator
+
+    if isinstance(sample, GenerateBackgroundConfig):
+        return BackgroundGenerator.adapted(run.config.generator, rng)
+    return Generator.adapted(run.config.generator, sample.theta, rng)
 
 
 def process(run: Run) -> Sequence[Path]:
@@ -309,6 +321,27 @@ def plot(run: Run) -> Sequence[Path]:
             written += draw(run.directory, name)
             advance(1, name)
     return written
+
+
+def truth(run: Run) -> Sequence[Path]:
+    """Compute the information that is there to be had."""
+    from milanalysis.simulation.truth import reference_information
+
+    config = run.config
+    with progress_bar("reference information", config.truth.points) as advance:
+        information = reference_information(
+            config.generator,
+            parameter=config.parameter.name,
+            theta=config.parameter.reference,
+            auc_at=config.truth.auc_at,
+            n_events=config.coverage.events,
+            n_points=config.truth.points,
+            seed=config.seed,
+            workers=_workers(run),
+            progress=advance,
+        )
+    write_json(run.result("truth"), information.to_dict())
+    return [run.result("truth")]
 
 
 def expected_events(run: Run, simulated: EventTable) -> EFTPolynomial:
