@@ -40,21 +40,26 @@ class _FriendlyGroup(click.Group):
             ctx.exit(_INTERRUPTED)
 
 
+_HELP = """From ROOT files of collider events to a confidence interval on an EFT coefficient.
+
+CONFIG is one YAML file (see analysis_configs/). All results go to one run directory, and every stage can be
+run alone, again, or continued after it was interrupted:
+
+\b
+  simulate -> process -> exact -> train -> infer -> coverage -> plot
+"""
+
+
 @click.group(
-    cls=_FriendlyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=_FriendlyGroup,
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="milanalysis")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
 def main(debug: bool, verbose: bool) -> None:
-    r"""From ROOT files of collider events to a confidence interval on an EFT coefficient.
-
-    CONFIG is one YAML file (see analysis_configs/). All results go to one run directory, and every stage can be
-    run alone, again, or continued after it was interrupted:
-
-    \b
-      simulate -> process -> exact -> train -> infer -> coverage -> plot
-    """
+    """Set up logging; commands do the rest."""
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s",

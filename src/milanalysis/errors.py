@@ -20,6 +20,7 @@ __all__ = [
     "OffGridError",
     "ProcessMismatchError",
     "ProcessorError",
+    "RunDirectoryError",
     "StageOrderError",
     "TooFewEventsError",
 ]
@@ -79,6 +80,10 @@ class FitError(MilAnalysisError, RuntimeError):
 
 class ExternalProgramError(MilAnalysisError, RuntimeError):
     """A program that milanalysis calls has failed."""
+
+
+class RunDirectoryError(MilAnalysisError, OSError):
+    """A run directory cannot be used, or is in use."""
 
 
 class StageOrderError(MilAnalysisError, RuntimeError):

@@ -260,6 +260,7 @@ def infer(run: Run) -> Sequence[Path]:
 def coverage(run: Run) -> Sequence[Path]:
     """Repeat the measurement on pseudo-experiments, with every method on the same events."""
     from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
+    from milanalysis.statistics.inference import Interval, Status
     from milanalysis.statistics.information import compare, exact_score
     from milanalysis.statistics.observation import Observation
     from milanalysis.statistics.pseudoexperiments import draw
@@ -291,11 +292,16 @@ def coverage(run: Run) -> Sequence[Path]:
     )
     experiments = run_experiments(methods.models(), rows, theta_true=theta, level=config.inference.level)
     observation = Observation.from_dict(read_json(run.result("observed")))
+    unknown = Interval(None, None, None, config.inference.level, Status.UNKNOWN)
+    assert methods.exact_scores is not None  # simulated events have event weights
     comparison = compare(
         experiments,
         exact_score(methods.exact_scores, rows, theta_true=theta, weights=weights),
-        {name: method.shape for name, method in observation.methods.items()},
-        titles={name: method.title for name, method in observation.methods.items()},
+        {
+            name: observation.methods[name].shape if name in observation.methods else unknown
+            for name in methods.titles
+        },
+        titles=methods.titles,
         parameter=config.parameter.name,
         n_observed=observation.n_observed,
         exact_method=EXACT,
@@ -489,4 +495,6 @@ def _fill_templates(run: Run, edges: FloatArray) -> Any:
         )
         for name in run.config.samples_with_role("simulation")
     ]
-    return sum((output["templates"] for output in outputs[1:]), start=outputs[0]["templates"])
+    # Floating-point sums depend on their order: that of the events, not that in which chunks were finished.
+    filled = [output["templates"][chunk] for output in outputs for chunk in sorted(output["templates"])]
+    return sum(filled[1:], start=filled[0])
