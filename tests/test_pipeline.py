@@ -37,7 +37,7 @@ def test_one_command_goes_from_nothing_to_a_table_of_intervals(small_run):
     for title in (
         "exact (parton level)",
         "exact (visible)",
-        "I_eff/I_vis",
+        "efficiency",
         "polynomial per-event",
         "multiclass bag",
         "pyhf template",
