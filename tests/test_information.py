@@ -151,6 +151,23 @@ def test_a_shrunk_estimator_has_a_slope_and_no_more_information():
     assert full.slope_error == pytest.approx(0.5 / np.sqrt(2000), rel=0.1)
 
 
+def test_the_efficiency_is_the_fraction_of_the_information_that_a_method_uses():
+    # Two Gaussian observables, both shifted by theta, of variances 1 and 1/3: information 1 and 3 per event.
+    # A method that sees only the first uses a quarter; the best weights them 1:3.
+    rng = np.random.default_rng(8)
+    first, second = rng.normal(size=2000), rng.normal(scale=3**-0.5, size=2000)
+    best, partial = fits_of((first + 3 * second) / 4), fits_of(first)
+    exact = ExactScore(first + 3 * second, 4.0)
+    method = summarise("partial", "", OBSERVED, partial, exact, theta_true=0.0, best_fits=best)
+    # error 2 rho (1 - rho2) / sqrt(2000) = 0.017: 4 sigma
+    assert method.efficiency == pytest.approx(0.25, abs=0.067)
+    assert method.efficiency_error == pytest.approx(0.0168, rel=0.1)
+    assert method.efficiency == pytest.approx(method.rho2)  # the best estimate is the score here
+    itself = summarise("best", "", OBSERVED, best, exact, theta_true=0.0, best_fits=best)
+    assert itself.efficiency == pytest.approx(1)
+    assert summarise("alone", "", OBSERVED, partial, exact, theta_true=0.0).efficiency is None
+
+
 def test_the_calibration_ratio_is_information_over_curvature():
     estimate = np.array([-1.0, 1.0, -1.0, 1.0]) * 0.1
     method = summarise(

@@ -18,10 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from milanalysis.config import GeneratorConfig, IterativeExecutorConfig, LeptonCutsConfig
-from milanalysis.errors import ModelMismatchError
+from milanalysis.errors import ProcessMismatchError
 from milanalysis.events.features import TABLE1
-from milanalysis.events.processing import load_processor, make_tables, open_sample
+from milanalysis.events.filesets import open_sample
+from milanalysis.events.processing import load_processor
 from milanalysis.events.tables import EventTable
+from milanalysis.events.tabulating import make_tables
 from milanalysis.parameters import FloatArray
 from milanalysis.randomness import stream
 from milanalysis.simulation import amplitudes
@@ -323,9 +325,9 @@ def test_input_of_another_form_is_refused(
 def test_events_without_a_higgs_boson_are_refused(reference: dict[str, FloatArray]) -> None:
     momenta = reference["momenta"][:3].copy()
     momenta[1, 2:] = [[100.0, 0.0, 30.0], [-90.0, 20.0, 10.0]]  # leptons heavier than the Higgs boson
-    with pytest.raises(ModelMismatchError, match=r"1 of 3 events \(the first is number 1\)"):
+    with pytest.raises(ProcessMismatchError, match=r"1 of 3 events \(the first is number 1\)"):
         VisibleRatio().polynomials(momenta)
-    with pytest.raises(ModelMismatchError, match="beam energy"):
+    with pytest.raises(ProcessMismatchError, match="beam energy"):
         VisibleRatio(beam_energy=300.0).polynomials(momenta)
 
 
@@ -384,7 +386,7 @@ def test_features_may_stand_in_any_order(reference: dict[str, FloatArray]) -> No
 def test_tables_of_something_else_are_refused(
     reference: dict[str, FloatArray], columns: dict[str, FloatArray], message: str
 ) -> None:
-    with pytest.raises(ModelMismatchError, match=message):
+    with pytest.raises(ProcessMismatchError, match=message):
         VisibleRatio().table_polynomials(_table(reference["momenta"][:3], **columns))
 
 
@@ -393,7 +395,7 @@ def test_tables_without_the_features_are_refused(reference: dict[str, FloatArray
     short = EventTable(
         TABLE1[:-1], table.features[:, :-1], table.theta, table.weight, table.event_id, table.split
     )
-    with pytest.raises(ModelMismatchError, match="q1_up"):
+    with pytest.raises(ProcessMismatchError, match="q1_up"):
         VisibleRatio().table_polynomials(short)
 
 

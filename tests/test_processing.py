@@ -20,7 +20,7 @@ from milanalysis.config import FuturesExecutorConfig, IterativeExecutorConfig, L
 from milanalysis.errors import AccountingError, EventWeightError, InputFileError, ProcessorError
 from milanalysis.events.chunks import Cutflow, exact_sum
 from milanalysis.events.filesets import Sample, open_sample
-from milanalysis.events.processing import load_processor, run_processor
+from milanalysis.events.processing import load_processor, make_processor, run_processor
 from milanalysis.events.tables import EventTable, assign_split, event_ids
 from milanalysis.events.tabulating import make_tables
 from milanalysis.provenance import file_digest
@@ -400,6 +400,15 @@ def test_files_without_a_usable_processor_are_refused(tmp_path: Path, source: st
         path.write_text(source)
     with pytest.raises(ProcessorError, match=text):
         load_processor(path)
+
+
+def test_a_processor_that_cannot_be_made_is_refused_by_file() -> None:
+    """Most likely the two files were exchanged in the configuration."""
+    features, bags = FEATURES, FEATURES.with_name("bag_likelihood.py")
+    with pytest.raises(ProcessorError, match=r"features\.py: FeatureProcessor cannot be made"):
+        make_processor(features, None, models={})
+    with pytest.raises(ProcessorError, match=r"bag_likelihood\.py: BagLikelihoodProcessor cannot be made"):
+        make_processor(bags)
 
 
 def test_a_processor_can_be_chosen_by_name(tmp_path: Path) -> None:

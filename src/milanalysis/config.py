@@ -18,24 +18,34 @@ from pydantic.dataclasses import dataclass
 
 from milanalysis.errors import ConfigError
 from milanalysis.inputs import (
-    STRICT,
-    Count,
     DaskExecutorConfig,
     DelphesFormatConfig,
     FileSampleConfig,
     Fraction,
     FuturesExecutorConfig,
+    GenerateBackgroundConfig,
     GenerateSampleConfig,
     IterativeExecutorConfig,
     LHEFFormatConfig,
     Name,
-    NonNegative,
     ParslExecutorConfig,
-    Positive,
     ProcessingConfig,
     SampleConfig,
 )
 from milanalysis.parameters import FloatArray, parameter_points
+from milanalysis.physics_config import (
+    STRICT,
+    Count,
+    CutsConfig,
+    ExactConfig,
+    FitPDFConfig,
+    GeneratorConfig,
+    LeptonCutsConfig,
+    LHAPDFConfig,
+    NonNegative,
+    Positive,
+    TruthConfig,
+)
 
 __all__ = [
     "AnalysisConfig",
@@ -45,9 +55,11 @@ __all__ = [
     "DaskExecutorConfig",
     "DelphesFormatConfig",
     "DiscriminantConfig",
+    "ExactConfig",
     "FileSampleConfig",
     "FitPDFConfig",
     "FuturesExecutorConfig",
+    "GenerateBackgroundConfig",
     "GenerateSampleConfig",
     "GeneratorConfig",
     "GridConfig",
@@ -71,9 +83,13 @@ __all__ = [
     "SymmetricInputsConfig",
     "TemplateConfig",
     "TrainingConfig",
+    "TruthConfig",
     "load_config",
     "to_plain",
 ]
+
+_METHODS_OF_THE_PACKAGE = ("exact", "exact_visible", "template")
+"""Names under which results hold the methods that are not models."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -101,56 +117,20 @@ class GridConfig:
     high: float = 1.0
     n_points: Annotated[int, Field(ge=2)] = 21
 
+    @model_validator(mode="after")
+    def _points_ascend(self) -> GridConfig:
+        if not self.low < self.high:
+            msg = f"low ({self.low}) has to be below high ({self.high})"
+            raise ValueError(msg)
+        return self
+
     def points(self) -> FloatArray:
         """Return the points, shape ``(n_points, 1)``, rounded so that zero is exactly zero."""
         return parameter_points(np.linspace(self.low, self.high, self.n_points).round(12))
 
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class LeptonCutsConfig:
-    """Generator cuts on the charged leptons (not applied by MadGraph to decay products)."""
-
-    pt_min: NonNegative = 10.0
-    eta_max: Positive = 2.5
-    delta_r_min: NonNegative = 0.4
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class CutsConfig:
-    """Generator cuts; ``leptons: null`` (the default) leaves the leptons alone, as MadGraph does."""
-
-    quark_pt_min: Positive = 20.0
-    quark_eta_max: Positive = 5.0
-    quark_delta_r_min: NonNegative = 0.4
-    leptons: LeptonCutsConfig | None = None
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class FitPDFConfig:
-    """Closed-form fit to NNPDF2.3 LO (alpha_s 0.130) at the scale of the W mass."""
-
-    kind: Literal["fit"] = "fit"
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class LHAPDFConfig:
-    """A grid in LHAPDF 6 format, read with the optional package ``parton``."""
-
-    kind: Literal["lhapdf"] = "lhapdf"
-    name: str
-    directory: Path
-    member: Annotated[int, Field(ge=0)] = 0
-    scale: Positive = 80.387
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class GeneratorConfig:
-    """The built-in generator of u d > u d h, h > e+ ve e- ve~ in W-boson fusion."""
-
-    beam_energy: Positive = 6500.0
-    u_beam: Literal["both", "first"] = "both"
-    cuts: CutsConfig = CutsConfig()
-    pdf: Annotated[FitPDFConfig | LHAPDFConfig, Field(discriminator="kind")] = FitPDFConfig()
+    def has(self, value: float) -> bool:
+        """Return whether a value is one of the points."""
+        return bool((np.abs(self.points()[:, 0] - value) <= 1e-9).any())
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -184,9 +164,13 @@ class PolynomialTaskConfig:
 
     Each time a bag is shown the network is asked about ``points_per_bag`` values of the parameter, one drawn
     uniformly in each of as many equal parts of the interval within ``theta_range`` of the reference.
+
+    ``labels: exact`` replaces the event weights by their means over all that is not visible, the exact visible ratio
+    of each event. The optimum is the same and the labels are free of noise; it needs events at parton level.
     """
 
     kind: Literal["polynomial"] = "polynomial"
+    labels: Literal["weights", "exact"] = "weights"
     theta_range: Positive = 0.2
     points_per_bag: Count = 4
 
@@ -336,6 +320,8 @@ class AnalysisConfig:
     split: SplitConfig = SplitConfig()
     inference: InferenceConfig = InferenceConfig()
     coverage: CoverageConfig = CoverageConfig()
+    exact: ExactConfig = ExactConfig()
+    truth: TruthConfig = TruthConfig()
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> AnalysisConfig:
@@ -350,11 +336,28 @@ class AnalysisConfig:
             )
             raise ValueError(msg)
         for label, one in self.models.items():
-            if isinstance(one.task, MulticlassTaskConfig):
-                grid = one.task.grid.points()[:, 0]
-                if self.parameter.reference not in grid:
-                    msg = f"models.{label}.task.grid: the reference {self.parameter.reference} has to be a grid point"
-                    raise ValueError(msg)
+            if label in _METHODS_OF_THE_PACKAGE:
+                msg = f"models.{label}: this is the name of a method that every comparison has; use another label"
+                raise ValueError(msg)
+            if isinstance(one.task, MulticlassTaskConfig) and not one.task.grid.has(self.parameter.reference):
+                msg = f"models.{label}.task.grid: the reference {self.parameter.reference} has to be a grid point"
+                raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _points_are_known(self) -> AnalysisConfig:
+        theta, low, high = self.coverage.theta, self.parameter.low, self.parameter.high
+        if not low < theta < high:
+            msg = f"coverage.theta: {theta} has to lie between parameter.low ({low}) and parameter.high ({high})"
+            raise ValueError(msg)
+        model = self.templates.discriminant.model
+        task = self.models[model].task
+        if isinstance(task, MulticlassTaskConfig) and not task.grid.has(self.templates.discriminant.theta):
+            msg = (
+                f"templates.discriminant.theta: {self.templates.discriminant.theta} has to be a point of "
+                f"models.{model}.task.grid, since this model knows no others"
+            )
+            raise ValueError(msg)
         return self
 
     def samples_with_role(self, role: str) -> list[str]:

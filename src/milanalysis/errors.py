@@ -13,15 +13,18 @@ __all__ = [
     "BagSizeMismatchError",
     "ConfigError",
     "DataLeakError",
-    "EmptyTableError",
     "EventWeightError",
+    "ExternalProgramError",
     "FitError",
     "InputFileError",
     "MilAnalysisError",
     "ModelMismatchError",
     "OffGridError",
+    "ProcessMismatchError",
     "ProcessorError",
+    "RunDirectoryError",
     "StageOrderError",
+    "TooFewEventsError",
     "UnreadableEventsError",
 ]
 
@@ -53,10 +56,6 @@ class UnreadableEventsError(InputFileError):
         return type(self), (self.path, str(self))
 
 
-class EmptyTableError(MilAnalysisError, ValueError):
-    """A table without events was given to something that needs some."""
-
-
 class ProcessorError(MilAnalysisError, RuntimeError):
     """A coffea processor could not be found, or failed on its input."""
 
@@ -85,8 +84,24 @@ class ModelMismatchError(MilAnalysisError, ValueError):
     """A saved model does not fit the data it is given."""
 
 
+class TooFewEventsError(MilAnalysisError, ValueError):
+    """There are not enough events for what is asked of them."""
+
+
+class ProcessMismatchError(MilAnalysisError, ValueError):
+    """Events are not of the process, or not at the level, that a calculation is made for."""
+
+
 class FitError(MilAnalysisError, RuntimeError):
     """A likelihood could not be fitted."""
+
+
+class ExternalProgramError(MilAnalysisError, RuntimeError):
+    """A program that milanalysis calls has failed."""
+
+
+class RunDirectoryError(MilAnalysisError, OSError):
+    """A run directory cannot be used, or is in use."""
 
 
 class StageOrderError(MilAnalysisError, RuntimeError):

@@ -10,14 +10,13 @@ import glob
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from milanalysis.errors import InputFileError
+from milanalysis.physics_config import STRICT, Count, Positive
 
 __all__ = [
-    "STRICT",
-    "Count",
     "DaskExecutorConfig",
     "DelphesFormatConfig",
     "ExecutorConfig",
@@ -25,24 +24,18 @@ __all__ = [
     "FormatConfig",
     "Fraction",
     "FuturesExecutorConfig",
+    "GenerateBackgroundConfig",
     "GenerateSampleConfig",
     "IterativeExecutorConfig",
     "LHEFFormatConfig",
     "Name",
-    "NonNegative",
     "Normalisation",
     "ParslExecutorConfig",
-    "Positive",
     "ProcessingConfig",
     "SampleConfig",
 ]
 
-STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
 
 
 def _plain_name(text: str) -> str:
@@ -117,6 +110,29 @@ class GenerateSampleConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class GenerateBackgroundConfig:
+    """Electroweak u d > u d Z Z, Z > e+ e-, Z > nu nu~, made by the built-in generator.
+
+    It does not depend on the parameter: event weights are the same at all points. ``role: observed`` mixes it into the
+    data; ``role: background`` makes its events and its table and leaves them out of the measurement.
+    """
+
+    kind: Literal["generate_zz"] = "generate_zz"
+    role: Literal["background", "observed"]
+    events: Count
+
+    @property
+    def theta(self) -> float:
+        """Parameter point of the nominal weight."""
+        return 0.0
+
+    @property
+    def weight_points(self) -> tuple[float, ...]:
+        """Points at which event weights are stored."""
+        return (-1.0, -0.5, 0.5, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class FileSampleConfig:
     """A sample read from ROOT files.
 
@@ -166,7 +182,9 @@ class FileSampleConfig:
         return tuple(found)
 
 
-SampleConfig = Annotated[GenerateSampleConfig | FileSampleConfig, Field(discriminator="kind")]
+SampleConfig = Annotated[
+    GenerateSampleConfig | GenerateBackgroundConfig | FileSampleConfig, Field(discriminator="kind")
+]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,7 +102,10 @@ def open_executor(config: ExecutorConfig, advance: Callable[..., None]) -> Itera
         return
     pool = _WatchedPool(_pool(config), advance)
     try:
-        yield FuturesExecutor(status=False, retries=0, workers=config.workers, pool=pool)
+        with warnings.catch_warnings():
+            # loky takes what a worker imports or loads once (TensorFlow, a network) for a leak
+            warnings.filterwarnings("ignore", "A worker was restarted", UserWarning)
+            yield FuturesExecutor(status=False, retries=0, workers=config.workers, pool=pool)
     finally:
         pool.settle()
 

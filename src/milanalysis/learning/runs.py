@@ -8,6 +8,7 @@ what has a manifest is a model; what does not fit its manifest is refused.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from milanalysis.config import ModelConfig, to_plain
 from milanalysis.errors import FitError, InputFileError, ModelMismatchError
-from milanalysis.events.tables import EventTable, concatenate
+from milanalysis.learning.labels import training_table, uses_exact_labels
 from milanalysis.learning.ratios import EnsembleRatio, NetworkRatio
 from milanalysis.learning.tasks import make_task
 from milanalysis.parameters import FloatArray
@@ -58,6 +59,8 @@ class TrainingJob:
         reference: point the ratios are taken against.
         seed: root seed of the analysis.
         directory: of the model.
+        labels: files of exact visible scores, one for each table, whose polynomials replace the event weights; empty
+            to learn from the event weights.
     """
 
     label: str
@@ -67,6 +70,7 @@ class TrainingJob:
     reference: tuple[float, ...]
     seed: int
     directory: Path
+    labels: tuple[Path, ...] = ()
 
     def file(self, suffix: str) -> Path:
         """Return a file of this member, for example ``member-00.keras``."""
@@ -113,7 +117,7 @@ class Manifest:
         model: its config.
         reference: point its ratios are taken against.
         feature_names: features it was trained on, in order.
-        table_sha256: digest of the table it was trained on.
+        table_sha256: digest of the events it was trained and validated on.
         seed: root seed of the analysis.
         members: the trained members.
         versions: of Python and the packages.
@@ -187,11 +191,28 @@ def training_jobs(
     reference: FloatArray,
     seed: int,
     directory: Path,
+    exact_labels: Sequence[Path] = (),
 ) -> list[TrainingJob]:
-    """Return the jobs of all members of several models; each model gets a directory of its name."""
+    """Return the jobs of all members of several models; each model gets a directory of its name.
+
+    Args:
+        models: by name.
+        tables: parquet files of the simulated events.
+        reference: point the ratios are taken against, shape ``(n_parameters,)``.
+        seed: root seed of the analysis.
+        directory: of all models.
+        exact_labels: files of exact visible scores, one for each table, for the models whose task asks for them.
+    """
     return [
         TrainingJob(
-            label, member, model, tuple(tables), tuple(map(float, reference)), seed, directory / label
+            label,
+            member,
+            model,
+            tuple(tables),
+            tuple(map(float, reference)),
+            seed,
+            directory / label,
+            tuple(exact_labels) if uses_exact_labels(model) else (),
         )
         for label, model in models.items()
         for member in range(model.members)
@@ -207,7 +228,7 @@ def train_member(job: TrainingJob, after_epoch: Callable[[Any], None] = lambda _
     from milanalysis.learning.networks import write_network
     from milanalysis.learning.training import train, training_digest
 
-    table = concatenate([EventTable.read(path) for path in job.tables])
+    table = training_table(job.tables, job.labels)
     reference = np.array(job.reference)
     digest = training_digest(table, job.model, reference, label=job.label, member=job.member, seed=job.seed)
     if _is_done(job, digest):
@@ -280,8 +301,10 @@ def train_models(jobs: Sequence[TrainingJob], *, workers: int) -> None:
     )
     finished = False
     try:
-        futures = {executor.submit(train_member, job): job for job in ordered}
-        _watch(futures)
+        with warnings.catch_warnings():
+            # loky takes the memory of TensorFlow for a leak and starts a fresh process for the next member: fine.
+            warnings.filterwarnings("ignore", "A worker was restarted", UserWarning)
+            _watch({executor.submit(train_member, job): job for job in ordered})
         finished = True
     except TerminatedWorkerError as error:
         msg = (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from milanalysis.config import AnalysisConfig, FileSampleConfig
 from milanalysis.learning.scores import GridScores, PolynomialScores, concatenate_scores, load_scores
+from milanalysis.provenance import read_json
 
 __all__ = ["Run"]
 
@@ -25,7 +26,7 @@ class Run:
     def given_files(self, sample: str) -> tuple[Path, ...]:
         """Return the files that the configuration names for a sample; none if it is generated."""
         source = self.config.samples[sample]
-        return source.files if isinstance(source, FileSampleConfig) else ()
+        return source.paths() if isinstance(source, FileSampleConfig) else ()
 
     def table(self, sample: str) -> Path:
         """Return the table of features of a sample."""
@@ -47,6 +48,22 @@ class Run:
         """Read the scores of one model on all samples with a role, in their order."""
         files = [self.score_file(name, label) for name in self.config.samples_with_role(role)]
         return concatenate_scores([load_scores(path) for path in files])
+
+    def exact_file(self, sample: str) -> Path:
+        """Return the exact visible scores of all events of a sample; not there if they cannot be known."""
+        return self.directory / "exact" / f"{sample}.npz"
+
+    def load_exact(self, role: str) -> PolynomialScores | None:
+        """Read the exact visible scores of all events of the samples with a role, in their order.
+
+        Returns:
+            None if they cannot be known for the events of this analysis, or are not wanted.
+        """
+        if not read_json(self.result("exact"))["available"]:
+            return None
+        files = [self.exact_file(name) for name in self.config.samples_with_role(role)]
+        scores = concatenate_scores([load_scores(path) for path in files])
+        return scores if isinstance(scores, PolynomialScores) else None
 
     def result(self, name: str) -> Path:
         """Return the file of a result."""

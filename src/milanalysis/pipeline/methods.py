@@ -1,4 +1,4 @@
-"""The methods of a run side by side: every model, the exact likelihood, the templates."""
+"""The methods of a run side by side: the exact likelihoods, every model, the templates."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from milanalysis.statistics.interpolation import interpolation_from
 from milanalysis.statistics.likelihood import LikelihoodModel, ShapeModel
 from milanalysis.statistics.templates import TemplateModel, Templates
 
-__all__ = ["EXACT", "TEMPLATE", "Methods"]
+__all__ = ["EXACT", "EXACT_VISIBLE", "TEMPLATE", "Methods"]
 
-EXACT, TEMPLATE = "exact", "template"
+EXACT, EXACT_VISIBLE, TEMPLATE = "exact", "exact_visible", "template"
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,17 +28,26 @@ class Methods:
         titles: of the methods, in the order of the tables.
         shapes: likelihoods from event by event log ratios, by name.
         template: the traditional analysis.
-        exact_scores: exact log ratios of the events.
+        exact_scores: exact log ratios of the events, neutrinos included; None if they have no event weights, as data.
+        visible_scores: exact log ratios of what is visible; None if they are not known.
     """
 
     titles: Mapping[str, str]
     shapes: Mapping[str, ShapeModel]
     template: TemplateModel
-    exact_scores: PolynomialScores
+    exact_scores: PolynomialScores | None
+    visible_scores: PolynomialScores | None
 
     @classmethod
     def of(
-        cls, run: Run, simulated: EventTable, events: EventTable, role: str, templates: Templates
+        cls,
+        run: Run,
+        simulated: EventTable,
+        events: EventTable,
+        *,
+        role: str,
+        visible: PolynomialScores | None,
+        templates: Templates,
     ) -> Methods:
         """Assemble the methods.
 
@@ -47,27 +56,35 @@ class Methods:
             simulated: the simulated events, for the rate of the exact ratio.
             events: those the methods shall know, in the order of the scores.
             role: of the samples these events belong to.
+            visible: exact visible scores of these events; None if they are not known.
             templates: of the traditional analysis.
 
         Raises:
-            EventWeightError: if the events have no event weights.
+            EventWeightError: if the simulated events have no event weights.
         """
         config = run.config
-        exact = ExactRatio.of(simulated, np.arange(len(simulated))).scores(events)
+        ratio = ExactRatio.of(simulated, np.arange(len(simulated)))
+        exact = None if events.event_weights is None else ratio.scores(events)
         interpolation = interpolation_from(config.inference.interpolation)
         scores = {label: run.load_scores(role, label) for label in config.models}
-        shapes = {EXACT: ShapeModel(exact, config.parameter)}
+        titles, shapes = {}, {}
+        if exact is not None:
+            titles[EXACT] = "exact (parton level)"
+            shapes[EXACT] = ShapeModel(exact, config.parameter)
+        if visible is not None:
+            titles[EXACT_VISIBLE] = "exact (visible)"
+            shapes[EXACT_VISIBLE] = ShapeModel(visible, config.parameter)
         for label, one in scores.items():
             shapes[label] = ShapeModel(one, config.parameter, None if one.grid is None else interpolation)
         discriminant = config.templates.discriminant
         values = scores[discriminant.model].per_event(discriminant.theta)[:, 0]
-        titles = {EXACT: "exact (parton level)"}
         titles |= {label: model.title for label, model in config.models.items()}
         return cls(
             titles | {TEMPLATE: "pyhf template"},
             shapes,
             TemplateModel(templates, templates.bin_numbers(values), config.parameter),
             exact,
+            visible,
         )
 
     def models(self) -> dict[str, LikelihoodModel]:

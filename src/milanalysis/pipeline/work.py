@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,30 @@ import numpy as np
 
 from milanalysis.config import (
     FileSampleConfig,
+    GenerateBackgroundConfig,
     GenerateSampleConfig,
-    IterativeExecutorConfig,
-    MulticlassTaskConfig,
 )
-from milanalysis.errors import AccountingError, EmptyTableError
-from milanalysis.events.tables import EventTable, Split, concatenate
-from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
+from milanalysis.errors import AccountingError, ProcessMismatchError, ProcessorError
+from milanalysis.events.tables import EventTable, Split
+from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.pipeline.layout import Run
+from milanalysis.pipeline.reading import (
+    bag_points,
+    n_workers,
+    open_samples,
+    read_tables,
+    require_events,
+    run_bag_processor,
+    selected_yield,
+)
 from milanalysis.progress import progress_bar
 from milanalysis.provenance import read_json, write_json
 from milanalysis.randomness import stream
+from milanalysis.simulation.generator import EventSource
 
-__all__ = ["coverage", "infer", "plot", "process", "simulate", "train"]
+__all__ = ["coverage", "exact", "infer", "plot", "process", "simulate", "train", "truth"]
+
+logger = logging.getLogger(__name__)
 
 _SCORED = (Split.VALIDATION, Split.TEST)
 _PROFILE_POINTS = 201
@@ -31,17 +43,15 @@ _PROFILE_POINTS = 201
 
 def simulate(run: Run) -> Sequence[Path]:
     """Generate the samples that the configuration does not take from files."""
-    from milanalysis.simulation.generator import Generator, generate_sample
+    from milanalysis.simulation.generator import generate_sample
     from milanalysis.simulation.lhe import SampleHeader, write_lhef_root
 
     written = []
     for name, sample in run.config.samples.items():
-        if not isinstance(sample, GenerateSampleConfig):
+        if isinstance(sample, FileSampleConfig):
             continue
         seed = run.config.seed
-        generator = Generator.adapted(
-            run.config.generator, sample.theta, stream(seed, "simulate", name, "adaptation")
-        )
+        generator = _generator(run, sample, stream(seed, "simulate", name, "adaptation"))
         header = SampleHeader.of_sample(
             generator, weight_points=sample.weight_points, n_events=sample.events, seed=seed
         )
@@ -51,7 +61,7 @@ def simulate(run: Run) -> Sequence[Path]:
                 name=name,
                 n_events=sample.events,
                 seed=seed,
-                workers=_workers(run),
+                workers=n_workers(run),
                 progress=advance,
             )
             (path,) = run.event_files(name)
@@ -60,15 +70,27 @@ def simulate(run: Run) -> Sequence[Path]:
     return written
 
 
+def _generator(
+    run: Run, sample: GenerateSampleConfig | GenerateBackgroundConfig, rng: np.random.Generator
+) -> EventSource:
+    """Return the generator of a sample, adapted to it."""
+    from milanalysis.simulation.background import BackgroundGenerator
+    from milanalysis.simulation.generator import Generator
+
+    if isinstance(sample, GenerateBackgroundConfig):
+        return BackgroundGenerator.adapted(run.config.generator, rng)
+    return Generator.adapted(run.config.generator, sample.theta, rng)
+
+
 def process(run: Run) -> Sequence[Path]:
     """Turn the events of every sample into a table of features."""
-    from milanalysis.events.processing import load_processor
+    from milanalysis.events.processing import make_processor
     from milanalysis.events.tabulating import make_tables
 
     processing = run.config.processing
-    features = load_processor(processing.features)()
+    features = make_processor(processing.features)
     written = []
-    for name, sample in _open_samples(run).items():
+    for name, sample in open_samples(run).items():
         directory = run.table(name).parent
         make_tables(
             features,
@@ -85,20 +107,107 @@ def process(run: Run) -> Sequence[Path]:
     return written
 
 
+def exact(run: Run) -> Sequence[Path]:
+    """Compute the exact likelihood ratio of what is visible for all events, if it is known for them.
+
+    Raises:
+        ProcessMismatchError: if it is required and not known, saying why.
+    """
+    from milanalysis.learning.ratios import mean_polynomial
+    from milanalysis.learning.scores import PolynomialScores
+
+    config = run.config
+    reason = ""
+    if config.exact.visible == "never":
+        reason = "the configuration does without it (exact.visible: never)"
+    else:
+        try:
+            polynomials = _visible_polynomials(run)
+        except ProcessMismatchError as error:
+            if config.exact.visible == "required":
+                raise
+            reason = str(error)
+            logger.warning("there is no row for the exact visible ratio: %s", reason)
+    written = [run.result("exact")]
+    rate = None
+    if not reason:
+        simulated = read_tables(run, "simulation")
+        samples = [polynomials[name] for name in config.samples_with_role("simulation")]
+        rate = mean_polynomial(simulated, np.arange(len(simulated)), np.concatenate(samples))
+        for name, one in polynomials.items():
+            PolynomialScores(one[None], rate[None]).save(run.exact_file(name))
+            written.append(run.exact_file(name))
+    write_json(
+        run.result("exact"),
+        {
+            "available": not reason,
+            "reason": reason,
+            "accuracy": config.exact.accuracy,
+            "u_beam": config.generator.u_beam,
+            "rate": None if rate is None else rate.tolist(),
+        },
+    )
+    return written
+
+
+def _visible_polynomials(run: Run) -> dict[str, FloatArray]:
+    """Return the exact visible ratio of all events as polynomials, for each sample.
+
+    Raises:
+        ProcessMismatchError: if a sample is of another process or level, naming it.
+    """
+    from milanalysis.simulation.densities import make_densities
+    from milanalysis.simulation.oracle import PRESETS, VisibleRatio
+
+    generator = run.config.generator
+    ratio = VisibleRatio(
+        generator.beam_energy, make_densities(generator.pdf), PRESETS[run.config.exact.accuracy]
+    )
+    names = [name for role in ("observed", "simulation") for name in run.config.samples_with_role(role)]
+    polynomials = {}
+    with progress_bar("exact visible ratio", len(names)) as advance:
+        for name in names:
+            try:
+                polynomials[name] = ratio.table_polynomials(
+                    EventTable.read(run.table(name)),
+                    u_beam=1 if generator.u_beam == "first" else None,
+                    n_jobs=n_workers(run),
+                )
+            except ProcessMismatchError as error:
+                msg = f"sample {name!r}: {error}"
+                raise ProcessMismatchError(msg) from error
+            advance(1, name)
+    return polynomials
+
+
 def train(run: Run) -> Sequence[Path]:
-    """Train all members of all models; members that are there already, and epochs already done, are kept."""
+    """Train all members of all models; members that are there already, and epochs already done, are kept.
+
+    Raises:
+        ProcessMismatchError: if a model learns from exact labels and these are not known, saying why.
+    """
+    from milanalysis.learning.labels import uses_exact_labels
     from milanalysis.learning.runs import train_models, training_jobs
 
     config = run.config
-    _table(run, "simulation")  # refuses to go on without events
+    require_events(run, "simulation")
+    about = read_json(run.result("exact"))
+    learners = [label for label, model in config.models.items() if uses_exact_labels(model)]
+    if learners and not about["available"]:
+        msg = (
+            f"model {learners[0]!r} learns from exact labels, and they are not known: {about['reason']}. Use "
+            "`labels: weights`"
+        )
+        raise ProcessMismatchError(msg)
     jobs = training_jobs(
         config.models,
         tables=[run.table(name) for name in config.samples_with_role("simulation")],
         reference=config.reference_point(),
         seed=config.seed,
         directory=run.directory / "models",
+        exact_labels=[run.exact_file(name) for name in config.samples_with_role("simulation")],
     )
-    train_models(jobs, workers=_workers(run))
+    train_models(jobs, workers=n_workers(run))
     written = [run.model(label) / "manifest.json" for label in config.models]
     return [*written, *(job.file(suffix) for job in jobs for suffix in (".keras", ".json", ".csv"))]
 
@@ -112,7 +221,7 @@ def infer(run: Run) -> Sequence[Path]:
     from milanalysis.statistics.templates import TemplateResult, Templates, quantile_edges
 
     config = run.config
-    simulated, observed = _table(run, "simulation"), _table(run, "observed")
+    simulated, observed = read_tables(run, "simulation"), read_tables(run, "observed")
     for label, model in config.models.items():
         Manifest.read(run.model(label)).require(model, config.reference_point(), simulated.feature_names)
 
@@ -130,9 +239,16 @@ def infer(run: Run) -> Sequence[Path]:
     edges = quantile_edges(values, weights, config.templates.bins)
     templates = Templates.from_hist(_fill_templates(run, edges))
 
-    methods = Methods.of(run, simulated, observed, "observed", templates)
+    methods = Methods.of(
+        run,
+        simulated,
+        observed,
+        role="observed",
+        visible=run.load_exact("observed"),
+        templates=templates,
+    )
     rows = np.arange(len(observed))
-    nu = _expected_events(run)
+    nu = selected_yield(run)
     observation = observe(
         methods.with_titles(),
         RateModel(nu, config.parameter).observe(rows),
@@ -160,7 +276,8 @@ def infer(run: Run) -> Sequence[Path]:
 
 def coverage(run: Run) -> Sequence[Path]:
     """Repeat the measurement on pseudo-experiments, with every method on the same events."""
-    from milanalysis.pipeline.methods import EXACT, Methods
+    from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
+    from milanalysis.statistics.inference import Interval, Status
     from milanalysis.statistics.information import compare, exact_score
     from milanalysis.statistics.observation import Observation
     from milanalysis.statistics.pseudoexperiments import draw
@@ -168,10 +285,19 @@ def coverage(run: Run) -> Sequence[Path]:
     from milanalysis.statistics.templates import TemplateResult
 
     config = run.config
-    simulated = _table(run, "simulation")
-    scored = simulated.take(simulated.rows(*_SCORED))
+    simulated = read_tables(run, "simulation")
+    is_scored = simulated.rows(*_SCORED)
+    scored = simulated.take(is_scored)
     templates = TemplateResult.from_dict(read_json(run.result("templates"))).templates
-    methods = Methods.of(run, simulated, scored, "simulation", templates)
+    visible = run.load_exact("simulation")
+    methods = Methods.of(
+        run,
+        simulated,
+        scored,
+        role="simulation",
+        visible=None if visible is None else visible.take(is_scored),
+        templates=templates,
+    )
 
     theta = config.coverage.theta
     weights = np.where(scored.split == Split.TEST, scored.weights_at(theta)[:, 0], 0.0)
@@ -183,14 +309,25 @@ def coverage(run: Run) -> Sequence[Path]:
     )
     experiments = run_experiments(methods.models(), rows, theta_true=theta, level=config.inference.level)
     observation = Observation.from_dict(read_json(run.result("observed")))
+    unknown = Interval(None, None, None, config.inference.level, Status.UNKNOWN)
+    assert methods.exact_scores is not None  # simulated events have event weights
     comparison = compare(
         experiments,
         exact_score(methods.exact_scores, rows, theta_true=theta, weights=weights),
-        {name: method.shape for name, method in observation.methods.items()},
-        titles={name: method.title for name, method in observation.methods.items()},
+        {
+            name: observation.methods[name].shape if name in observation.methods else unknown
+            for name in methods.titles
+        },
+        titles=methods.titles,
         parameter=config.parameter.name,
         n_observed=observation.n_observed,
         exact_method=EXACT,
+        visible=(
+            None
+            if methods.visible_scores is None
+            else exact_score(methods.visible_scores, rows, theta_true=theta, weights=weights)
+        ),
+        visible_method=None if methods.visible_scores is None else EXACT_VISIBLE,
     )
     write_json(run.result("pseudo_experiments"), experiments.to_dict())
     write_json(run.result("comparison"), comparison.to_dict())
@@ -209,107 +346,25 @@ def plot(run: Run) -> Sequence[Path]:
     return written
 
 
-def _expected_events(run: Run) -> EFTPolynomial:
-    """Return the expected number of selected events as a polynomial."""
-    from milanalysis.events.rates import SimulatedSample, expected_events, positive_yield
-
-    samples = []
-    for name in run.config.samples_with_role("simulation"):
-        n_generated = read_json(run.table(name).parent / "cutflow.json")["n_read"]
-        samples.append(SimulatedSample(name, EventTable.read(run.table(name)), n_generated))
-    nu = expected_events(samples, run.config.luminosity_fb)
-    positive_yield(nu, run.config.parameter.low, run.config.parameter.high)
-    return nu
-
-
-def _workers(run: Run) -> int:
-    """Return how many processes may work at the same time."""
-    executor = run.config.processing.executor
-    return 1 if isinstance(executor, IterativeExecutorConfig) else executor.workers
-
-
-def _open_samples(run: Run) -> dict[str, Any]:
-    """Look into the files of all samples; files are numbered through, since their number is part of an event's name."""
-    from milanalysis.events.filesets import open_sample
+def truth(run: Run) -> Sequence[Path]:
+    """Compute the information that is there to be had."""
+    from milanalysis.simulation.truth import reference_information
 
     config = run.config
-    opened: dict[str, Any] = {}
-    n_files = 0
-    for name, sample in config.samples.items():
-        files = run.event_files(name)
-        of_files: dict[str, Any] = {}
-        if isinstance(sample, FileSampleConfig):
-            of_files = {
-                "source": sample.format,
-                "weight_names": sample.weight_names,
-                "normalisation": sample.normalisation,
-                "cross_section_fb": sample.cross_section_fb,
-            }
-        opened[name] = open_sample(
-            name,
-            files,
-            theta=sample.theta,
-            weight_points=sample.weight_points,
-            on_bad_file=config.processing.on_bad_file,
-            first_file_number=n_files,
+    with progress_bar("reference information", config.truth.points) as advance:
+        information = reference_information(
+            config.generator,
+            parameter=config.parameter.name,
+            theta=config.parameter.reference,
+            auc_at=config.truth.auc_at,
+            n_events=config.coverage.events,
+            n_points=config.truth.points,
             seed=config.seed,
-            split=(config.split.train, config.split.validation, config.split.test),
-            **of_files,
+            workers=n_workers(run),
+            progress=advance,
         )
-        n_files += len(files)
-    return opened
-
-
-def _table(run: Run, role: str) -> EventTable:
-    """Read the tables of all samples with a role.
-
-    Raises:
-        EmptyTableError: if they have no events.
-    """
-    names = run.config.samples_with_role(role)
-    table = concatenate([EventTable.read(run.table(name)) for name in names])
-    if len(table) == 0:
-        msg = (
-            f"no event of the samples with role {role} ({', '.join(names)}) is selected, so there is nothing to go "
-            f"on with; tables/<sample>/cutflow.json in {run.directory} says which cut rejects them"
-        )
-        raise EmptyTableError(msg)
-    return table
-
-
-def _bag_points(run: Run) -> FloatArray:
-    """Return the parameter points of the log ratios per bag: those that all grids have in common."""
-    grids = [
-        model.task.grid.points()
-        for model in run.config.models.values()
-        if isinstance(model.task, MulticlassTaskConfig)
-    ]
-    if not grids:
-        return np.linspace(run.config.parameter.low, run.config.parameter.high, 21)[:, None]
-    first, *others = grids
-    return np.array([point for point in first if all((point == other).all(axis=1).any() for other in others)])
-
-
-def _run_bag_processor(run: Run, name: str, scratch: Path | None, **options: Any) -> dict[str, Any]:
-    """Run the bag processor over a sample."""
-    from milanalysis.events.processing import load_processor, run_processor
-
-    processing = run.config.processing
-    sample = _open_samples(run)[name]
-    for skipped in read_json(run.table(name).parent / "cutflow.json")["skipped"]:
-        if any(str(file.path) == skipped["file"] for file in sample.files):  # its events could not be read
-            sample = sample.without(Path(skipped["file"]), skipped["reason"])
-    selection = load_processor(processing.features)()
-    bag_processor = load_processor(processing.bag_likelihood)
-    return run_processor(
-        bag_processor(selection, one_thread=_workers(run) > 1, **options),
-        sample,
-        executor=processing.executor,
-        chunk_size=processing.chunk_size,
-        multiple=processing.chunk_multiple,
-        scratch=scratch,
-        description=f"evaluating {name}",
-    )
+    write_json(run.result("truth"), information.to_dict())
+    return [run.result("truth")]
 
 
 def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
@@ -325,9 +380,10 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
     directory.mkdir(parents=True, exist_ok=True)
     written = []
     with tempfile.TemporaryDirectory(prefix=".parts-", dir=directory) as scratch:
-        output = _run_bag_processor(
-            run, name, Path(scratch), models=models, theta=_bag_points(run), splits=splits
+        output = run_bag_processor(
+            run, name, Path(scratch), models=models, theta=bag_points(run), splits=splits
         )
+        _require_output(run.config.processing.bag_likelihood, output, models)
         chunks = sorted(output["event_id"])
         table = EventTable.read(run.table(name))
         scored: IntArray = np.concatenate([output["event_id"][chunk] for chunk in chunks])
@@ -346,10 +402,23 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
             ratios = np.concatenate([output["bags"][label][chunk] for chunk in chunks])
             write_json(
                 bags,
-                {**counts, "theta": _bag_points(run).tolist(), "log_ratio_sum": ratios.sum(axis=0).tolist()},
+                {**counts, "theta": bag_points(run).tolist(), "log_ratio_sum": ratios.sum(axis=0).tolist()},
             )
             written += [path, bags]
     return written
+
+
+def _require_output(path: Path, output: dict[str, Any], models: Iterable[str]) -> None:
+    """Refuse a bag processor that does not return what the analysis goes on with."""
+    for name in ("bags", "counts", "scores"):
+        missing = [label for label in models if label not in output.get(name, {})]
+        if missing or "event_id" not in output:
+            msg = (
+                f"{path}: a bag processor returns 'event_id', and 'bags', 'counts' and 'scores' of every model (see "
+                f"processors/bag_likelihood.py); this one returned {', '.join(output)}, with no {name!r} of "
+                f"{', '.join(missing) or 'some model'}"
+            )
+            raise ProcessorError(msg)
 
 
 def _fill_templates(run: Run, edges: FloatArray) -> Any:
@@ -357,16 +426,18 @@ def _fill_templates(run: Run, edges: FloatArray) -> Any:
     discriminant = run.config.templates.discriminant
     model = {discriminant.model: run.model(discriminant.model)}
     outputs = [
-        _run_bag_processor(
+        run_bag_processor(
             run,
             name,
             None,
             models=model,
-            theta=_bag_points(run),
+            theta=bag_points(run),
             splits=(),
             discriminant=discriminant,
             edges=edges,
         )
         for name in run.config.samples_with_role("simulation")
     ]
-    return sum((output["templates"] for output in outputs[1:]), start=outputs[0]["templates"])
+    # Floating-point sums depend on their order: that of the events, not that in which chunks were finished.
+    filled = [output["templates"][chunk] for output in outputs for chunk in sorted(output["templates"])]
+    return sum(filled[1:], start=filled[0])

@@ -95,13 +95,14 @@ def kinematics(
         theta: values of the parameter.
         parameter: its name.
         reference: its value in the denominator of the ratios.
-        names: features, three in a row.
+        names: features, three in a row; those that the table does not have are left out.
         bins: bins between the 0 % (momenta) or 0.5 % (others) and 99.5 % quantiles.
 
     Source:
         Figure 25 of arXiv:2508.07114.
     """
     weights = table.weights_at([reference, *theta])
+    names = [name for name in names if name in table.feature_names] or list(table.feature_names[:6])
     n_rows = -(-len(names) // 3)
     with style():
         figure = Figure(figsize=(16.5, 5.6 * n_rows))
@@ -136,14 +137,19 @@ def _one_feature(
         filled.append(one)
     label = _short_label(parameter)
     mplhep.histplot(
-        filled, ax=upper, yerr=False, label=[f"{label} = {value:g}" for value in theta], flow="none"
+        filled,
+        ax=upper,
+        yerr=False,
+        label=[f"{label} = {value:g}" for value in theta],
+        flow="none",
+        edges=False,
     )
     upper.set_ylabel("fraction of events")
     upper.tick_params(labelbottom=False)
     base = filled[0].values()
     for one in filled:
         with np.errstate(divide="ignore", invalid="ignore"):
-            mplhep.histplot(one.values() / base, axis.edges, ax=lower, yerr=False, flow="none")
+            mplhep.histplot(one.values() / base, axis.edges, ax=lower, yerr=False, flow="none", edges=False)
     lower.set_ylim(0.6, 1.6)
     lower.set_ylabel("ratio")
 
@@ -194,17 +200,22 @@ def estimates(experiments: PseudoExperiments, comparison: Comparison) -> Figure:
     }
     every = np.concatenate([*found.values(), [experiments.theta_true]])
     low, high = np.quantile(every, [0.002, 0.998]) + np.array([-0.02, 0.02])
-    axis = hist.axis.Regular(40, float(low), float(high))
+    axis = hist.axis.Regular(25, float(low), float(high))
     with style():
         figure, axes = _figure_of(None)
         for title, values in found.items():
             one = hist.Hist(axis).fill(values)
             spread = f"{values.std(ddof=1):.3f}" if len(values) > 1 else "-"
             mplhep.histplot(
-                one, ax=axes, yerr=False, label=f"{title}: {values.mean():+.3f} ± {spread}", flow="none"
+                one,
+                ax=axes,
+                yerr=False,
+                label=f"{title}: {values.mean():+.3f} ± {spread}",
+                flow="none",
+                edges=False,
             )
         axes.axvline(experiments.theta_true, color="0.4", linestyle="--", linewidth=1.2)
-        axes.set_ylim(0, axes.get_ylim()[1] * 1.45)
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.75)  # room for the legend
         axes.set_xlabel("estimate of " + _PARAMETER_LABELS.get(comparison.parameter, comparison.parameter))
         axes.set_ylabel("pseudo-experiments")
         axes.legend(
@@ -235,8 +246,16 @@ def coverage(comparison: Comparison, ax: Axes | None = None) -> Figure:
                 color="C0",
                 capsize=3,
             )
-            if right is not None and method.rho2 is not None and method.rho2_error is not None:
-                right.errorbar(method.rho2, place, xerr=method.rho2_error, fmt="s", color="C2", capsize=3)
+            if right is not None:
+                values = (
+                    (method.rho2, method.rho2_error, "s", "C2", r"$I_{eff}\,/\,I_{exact}$"),
+                    (method.efficiency, method.efficiency_error, "D", "C3", "efficiency"),
+                )
+                for value, error, marker, colour, label in values:
+                    if value is not None:
+                        right.errorbar(
+                            value, place, xerr=error, fmt=marker, color=colour, capsize=3, label=label
+                        )
         left.axvline(comparison.methods[0].level, color="0.4", linestyle="--", linewidth=1.2)
         left.set_yticks(places, [method.title for method in comparison.methods])
         left.set_ylim(-0.6, len(places) - 0.4)
@@ -244,7 +263,9 @@ def coverage(comparison: Comparison, ax: Axes | None = None) -> Figure:
         left.set_xlabel(f"coverage of {comparison.methods[0].level:.1%} intervals")
         if right is not None:
             right.axvline(1.0, color="0.4", linestyle="--", linewidth=1.2)
-            right.set_xlabel(r"$I_{eff}\,/\,I_{exact}$")
+            right.set_xlabel("fraction of the exact information")
+            named = dict(zip(*reversed(right.get_legend_handles_labels()), strict=True))
+            right.legend(named.values(), named.keys(), loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return figure
 
 
@@ -261,7 +282,7 @@ def templates(result: TemplateResult, theta: Sequence[float]) -> Figure:
     counts = np.array(result.counts, dtype=np.float64)
     edges = np.arange(len(counts) + 1, dtype=np.float64) + 0.5
     expected = result.templates.expected(np.array(theta)[:, None])
-    expected *= counts.sum() / expected.sum(axis=1, keepdims=True)
+    expected *= (counts.sum() or 1.0) / expected.sum(axis=1, keepdims=True)  # 1: nothing was observed
     label = _short_label(result.parameter)
     with style():
         figure = Figure(figsize=(7, 6.4))
@@ -269,8 +290,10 @@ def templates(result: TemplateResult, theta: Sequence[float]) -> Figure:
             2, 1, sharex=True, gridspec_kw={"height_ratios": [2, 1], "hspace": 0.06}
         )
         for value, contents in zip(theta, expected, strict=True):
-            mplhep.histplot(contents, edges, ax=upper, yerr=False, label=f"{label} = {value:g}", flow="none")
-            mplhep.histplot(contents / expected[0], edges, ax=lower, yerr=False, flow="none")
+            mplhep.histplot(
+                contents, edges, ax=upper, yerr=False, label=f"{label} = {value:g}", flow="none", edges=False
+            )
+            mplhep.histplot(contents / expected[0], edges, ax=lower, yerr=False, flow="none", edges=False)
         centres = 0.5 * (edges[1:] + edges[:-1])
         errors = np.sqrt(counts)
         upper.errorbar(centres, counts, errors, fmt="ko", markersize=4, label="observed")

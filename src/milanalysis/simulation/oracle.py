@@ -30,7 +30,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from milanalysis.errors import ModelMismatchError
+from milanalysis.errors import ProcessMismatchError
 from milanalysis.events.tables import EventTable
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.simulation.amplitudes import MH, MW, production_dot_polynomial
@@ -38,7 +38,7 @@ from milanalysis.simulation.densities import ClosedFormDensities, PartonDensitie
 from milanalysis.simulation.neutrinos import decay_integral, unit_gauss
 from milanalysis.simulation.visible import visible_momenta
 
-__all__ = ["FAST", "FINE", "STANDARD", "Accuracy", "VisibleRatio"]
+__all__ = ["FAST", "FINE", "PRESETS", "STANDARD", "Accuracy", "VisibleRatio"]
 
 _COLUMNS = 6000
 """Points in y that are worked on at a time; arrays of this length stay in the cache."""
@@ -95,6 +95,8 @@ STANDARD = Accuracy(8, 24, 4, split=True)
 """For labels and likelihoods: 5e-6, less than what the choice of a fit or a grid for the densities changes."""
 FINE = Accuracy(16, 32, 4, split=True)
 """To check the other two against: 2e-7."""
+PRESETS = {"fast": FAST, "standard": STANDARD, "fine": FINE}
+"""The accuracies that a configuration names."""
 
 _DENSITIES = ClosedFormDensities()
 
@@ -141,7 +143,7 @@ class VisibleRatio:
 
         Raises:
             ValueError: if the momenta or ``u_beam`` have another form.
-            ModelMismatchError: if an event cannot come from this process.
+            ProcessMismatchError: if an event cannot come from this process.
         """
         densities = self.hypotheses(momenta, flavour_known=flavour_known, n_jobs=n_jobs).sum(axis=2)
         if u_beam is None:
@@ -171,7 +173,7 @@ class VisibleRatio:
             n_jobs: as in `polynomials`.
 
         Raises:
-            ModelMismatchError: if the events are not of this process at parton level, saying why.
+            ProcessMismatchError: if the events are not of this process at parton level, saying why.
         """
         momenta = visible_momenta(table)
         return self.polynomials(momenta, u_beam=u_beam, flavour_known=flavour_known, n_jobs=n_jobs)
@@ -264,7 +266,7 @@ class _Kinematics:
         """Return the kinematics of events, shape ``(n_events, 4, 3)``.
 
         Raises:
-            ModelMismatchError: if no Higgs boson fits an event.
+            ProcessMismatchError: if no Higgs boson fits an event.
         """
         plus, minus = _light_cone(momenta)
         transverse = momenta[..., :2]
@@ -298,7 +300,7 @@ class _Kinematics:
                 f"h > e+ ve e- ve~: no Higgs boson of {MH} GeV fits their momenta at sqrt(s) = {root_s:g} GeV. The exact "
                 "ratio is for signal events at parton level: check the sample and the beam energy."
             )
-            raise ModelMismatchError(msg)
+            raise ProcessMismatchError(msg)
         centre = 0.5 * (low + high)
         return cls(
             plus[:, 0],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from milanalysis.errors import ModelMismatchError
+from milanalysis.errors import ProcessMismatchError
 from milanalysis.events.tables import EventTable
 from milanalysis.parameters import FloatArray
 
@@ -45,7 +45,7 @@ def visible_momenta(table: EventTable) -> FloatArray:
         (px, py, pz) in GeV, shape ``(n_events, 4, 3)``.
 
     Raises:
-        ModelMismatchError: if a feature is missing or an event is not of this process at parton level.
+        ProcessMismatchError: if a feature is missing or an event is not of this process at parton level.
     """
     missing = [name for name in VISIBLE_FEATURES if name not in table.feature_names]
     if missing:
@@ -53,7 +53,7 @@ def visible_momenta(table: EventTable) -> FloatArray:
             f"the exact visible ratio needs features that the table does not have: {', '.join(missing)}; "
             "make the table with processors/features.py from a parton-level file"
         )
-        raise ModelMismatchError(msg)
+        raise ProcessMismatchError(msg)
     for pair, flags, what in (
         (("l0", "l1"), ("positron", "electron"), "one electron and one positron"),
         (("q0", "q1"), ("up", "down"), "one up and one down quark (flavours of jets are not known)"),
@@ -96,4 +96,4 @@ def _require(good: npt.NDArray[np.bool_], what: str) -> None:
         "u d > u d h, h > e+ ve e- ve~ at parton level only; leave it out for other processes and for events "
         "after a detector simulation."
     )
-    raise ModelMismatchError(msg)
+    raise ProcessMismatchError(msg)

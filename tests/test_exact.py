@@ -1,0 +1,180 @@
+"""The exact visible ratio as a method, as a source of labels, and as a stage of a run."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import SMALL, milanalysis, write_config
+
+from milanalysis.config import ModelConfig, PolynomialTaskConfig
+from milanalysis.errors import ModelMismatchError, ProcessMismatchError
+from milanalysis.events.tables import EventTable, Split
+from milanalysis.learning.bags import partition
+from milanalysis.learning.labels import training_table, uses_exact_labels, with_exact_labels
+from milanalysis.learning.ratios import ExactRatio, ExactVisibleRatio
+from milanalysis.learning.scores import PolynomialScores
+from milanalysis.parameters import parameter_points
+from milanalysis.pipeline import work
+from milanalysis.pipeline.layout import Run
+from milanalysis.pipeline.stages import open_run
+from milanalysis.provenance import read_json
+from milanalysis.simulation.oracle import FAST, STANDARD, VisibleRatio
+from milanalysis.statistics.information import Comparison
+
+pytestmark = pytest.mark.slow
+
+POINTS = parameter_points([-0.5, 0.1, 1.0])
+
+
+@pytest.fixture(scope="module")
+def run(small_run) -> Run:
+    return open_run(small_run[0], small_run[1])
+
+
+@pytest.fixture(scope="module")
+def table(run: Run) -> EventTable:
+    return EventTable.read(run.table("reference"))
+
+
+@pytest.fixture(scope="module")
+def ratio(table: EventTable) -> ExactVisibleRatio:
+    return ExactVisibleRatio.of(VisibleRatio(accuracy=FAST), table, np.arange(len(table)))
+
+
+@pytest.fixture(scope="module")
+def stored(run: Run) -> PolynomialScores:
+    scores = run.load_exact("simulation")
+    assert scores is not None
+    return scores
+
+
+def test_a_bag_is_the_sum_of_its_events(ratio: ExactVisibleRatio, table: EventTable):
+    rows = np.arange(600)
+    terms = ratio.scores(table.take(rows)).per_event(POINTS)
+    for bag_size in (1, 20):
+        bags = partition(table, rows, bag_size)[0]
+        total = ratio.log_ratio(bags, POINTS)
+        assert total.shape == (600 // bag_size, 3)
+        np.testing.assert_allclose(total.sum(axis=0), terms.sum(axis=0), rtol=1e-10, atol=1e-9)
+    assert ratio.bag_size is None
+    np.testing.assert_array_equal(ratio.log_ratio(bags, parameter_points(ratio.reference)), 0)
+
+
+def test_the_mean_ratio_of_reference_events_is_one(ratio: ExactVisibleRatio, table: EventTable):
+    mean = np.exp(ratio.scores(table).per_event(POINTS)).mean(axis=0)
+    np.testing.assert_allclose(mean, 1.0, rtol=1e-10)
+
+
+def test_the_visible_ratio_follows_the_joint_one(ratio: ExactVisibleRatio, table: EventTable):
+    visible = ratio.scores(table).polynomials[0]
+    joint = table.event_polynomials()
+    # 0.935 of the variance on average; a single event in a thousand can have another beam and another sign.
+    assert np.corrcoef(visible[:, 1], joint[:, 1])[0, 1] ** 2 > 0.85
+    joint_rate = ExactRatio.of(table, np.arange(len(table))).rate
+    # E[w_1 - r_1] = 0; its standard deviation is 0.15, and 6000 events are there: 4 sigma.
+    assert ratio.rate[1] == pytest.approx(joint_rate[1], abs=0.008)
+
+
+def test_a_known_beam_is_taken_into_account(table: EventTable):
+    visible = VisibleRatio(accuracy=FAST)
+    some = table.take(np.arange(300))
+    known = [ExactVisibleRatio(visible, np.eye(5)[0], beam).scores(some).polynomials for beam in (1, 2)]
+    unknown = ExactVisibleRatio(visible, np.eye(5)[0]).scores(some).polynomials
+    low, high = np.minimum(*known), np.maximum(*known)
+    assert np.all((unknown >= low - 1e-12) & (unknown <= high + 1e-12))
+    assert np.max(high - low) > 0.1
+
+
+def test_the_stage_writes_what_the_ratio_says(
+    run: Run, ratio: ExactVisibleRatio, stored: PolynomialScores, table: EventTable
+):
+    standard = replace(ratio, visible=VisibleRatio(accuracy=STANDARD))
+    np.testing.assert_allclose(
+        stored.polynomials[0, :200], standard.scores(table.take(np.arange(200))).polynomials[0], rtol=1e-10
+    )
+    np.testing.assert_allclose(stored.rates[0], ratio.rate, atol=1e-4)
+    about = read_json(run.result("exact"))
+    assert about["available"]
+    assert about["accuracy"] == "standard"
+
+
+def test_every_method_is_compared_with_what_is_visible(run: Run):
+    comparison = Comparison.from_dict(read_json(run.result("comparison")))
+    visible = comparison["exact_visible"]
+    # The exact visible likelihood follows the visible score; 10 experiments know that to percents.
+    assert visible.rho2_visible is not None
+    assert 0.9 < visible.rho2_visible <= 1.0
+    assert visible.information_visible is not None
+    assert visible.information_visible < visible.information_exact
+    assert comparison["exact"].rho2_visible is None
+    assert comparison["polynomial"].information_visible == visible.information_visible
+
+
+def test_events_of_another_level_leave_the_row_out_and_say_why(small_run, tmp_path):
+    copy = shutil.copytree(small_run[1], tmp_path / "run")
+    run = open_run(small_run[0], copy)
+    observed = EventTable.read(run.table("observed"))
+    features = observed.features.copy()
+    features[3, observed.feature_names.index("q1_m")] = 8.0  # a jet
+    replace(observed, features=features).write(run.table("observed"))
+    work.exact(run)
+    about = read_json(run.result("exact"))
+    assert not about["available"]
+    assert "sample 'observed': 1 of " in about["reason"]
+    assert "jets are not partons" in about["reason"]
+    assert run.load_exact("simulation") is None
+    exact = replace(run.config.exact, visible="required")
+    with pytest.raises(ProcessMismatchError, match="massless q1"):
+        work.exact(Run(replace(run.config, exact=exact), copy))
+    learner = ModelConfig(title="polynomial", task=PolynomialTaskConfig(labels="exact"))
+    models = {**run.config.models, "learner": learner}
+    with pytest.raises(ProcessMismatchError, match="'learner' learns from exact labels"):
+        work.train(Run(replace(run.config, models=models), copy))
+
+
+def test_the_row_can_be_done_without(small_run, tmp_path):
+    copy = shutil.copytree(small_run[1], tmp_path / "run")
+    config = write_config(tmp_path / "small.yaml", exact={"visible": "never"})
+    result = milanalysis("run", config, "-o", copy)
+    assert result.exit_code == 0, result.output
+    assert f"{'train':>9}  up to date" in result.output
+    assert "exact (visible)" not in result.output
+    assert "I_eff/I_vis" not in result.output
+    assert "never" in read_json(copy / "results" / "exact.json")["reason"]
+
+
+def test_a_network_can_learn_from_exact_labels(small_run, tmp_path):
+    copy = shutil.copytree(small_run[1], tmp_path / "run")
+    before = {name: (copy / "models" / name / "member-00.keras").read_bytes() for name in SMALL["models"]}
+    models = {
+        **SMALL["models"],
+        "polynomial": {
+            **SMALL["models"]["polynomial"],
+            "task": {"kind": "polynomial", "labels": "exact"},
+        },
+    }
+    result = milanalysis("train", write_config(tmp_path / "small.yaml", models=models), "-o", copy)
+    assert result.exit_code == 0, result.output
+    after = {name: (copy / "models" / name / "member-00.keras").read_bytes() for name in SMALL["models"]}
+    assert after["polynomial"] != before["polynomial"]
+    assert after["multiclass_bag"] == before["multiclass_bag"]
+
+
+def test_exact_labels_take_the_place_of_event_weights(run: Run, stored: PolynomialScores, table: EventTable):
+    labelled = training_table([run.table("reference")], [run.exact_file("reference")])
+    known = table.rows(Split.TRAIN, Split.VALIDATION)
+    np.testing.assert_array_equal(labelled.event_polynomials(), stored.polynomials[0][known])
+    np.testing.assert_array_equal(labelled.features, table.features[known])
+    plain = training_table([run.table("reference")], [])
+    np.testing.assert_array_equal(plain.event_polynomials(), table.event_polynomials()[known])
+    assert labelled.digest != plain.digest
+    with pytest.raises(ModelMismatchError, match="milanalysis exact"):
+        with_exact_labels(table.take(table.rows(Split.TEST)), stored.polynomials[0])
+
+
+def test_only_the_polynomial_task_has_exact_labels():
+    assert not uses_exact_labels(ModelConfig(title="x", task=PolynomialTaskConfig()))
+    assert uses_exact_labels(ModelConfig(title="x", task=PolynomialTaskConfig(labels="exact")))
