@@ -3,8 +3,8 @@
     python benchmarks/features.py --events 1000000
 
 Writes an LHEF file by repeating the events of tests/data/vbf_hww_sm.lhef.root (rotated about the beam, so that no
-two are equal), then reads it several times in turn: with ``uproot`` alone, branch by branch in chunks of the same
-size, and with processors/features.py on coffea's iterative executor, up to the merged parquet table.
+two are equal), then reads it several times in turn: with ``uproot`` alone, in chunks of the same size, and with
+processors/features.py on coffea executors, up to the merged parquet table.
 """
 
 from __future__ import annotations
@@ -14,21 +14,24 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 
 import awkward as ak
 import numpy as np
 import uproot
 
-from milanalysis.config import FuturesExecutorConfig, IterativeExecutorConfig
+from milanalysis.config import FuturesExecutorConfig, IterativeExecutorConfig, LHEFFormatConfig
 from milanalysis.events.features import TABLE1
-from milanalysis.events.processing import load_processor, make_tables, open_sample, run_processor
-from milanalysis.events.schemas import LHEF_BRANCHES
+from milanalysis.events.filesets import open_sample
+from milanalysis.events.objects import object_branches
+from milanalysis.events.processing import load_processor
+from milanalysis.events.tabulating import make_tables
 
 ROOT = Path(__file__).parents[1]
 GENUINE = ROOT / "tests" / "data" / "vbf_hww_sm.lhef.root"
 WEIGHT_POINTS = (-1.0, -0.5, -0.1, 0.1, 0.2, 0.5, 1.0)
-BRANCHES = (*(name for name in LHEF_BRANCHES), "Rwgt.Weight")
+BRANCHES = (*object_branches(LHEFFormatConfig()), "Rwgt.Weight")
 BASKET_EVENTS = 25_000
 
 
@@ -82,47 +85,67 @@ def seconds(function: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
+def make(path: Path, directory: Path, *, workers: int, chunk_size: int, copies: int = 1) -> None:
+    """Make the table of a sample, from the first look into its files to the merged parquet file."""
+    executor = FuturesExecutorConfig(workers=workers) if workers else IterativeExecutorConfig()
+    processor = load_processor(ROOT / "processors" / "features.py")()
+    sample = open_sample("benchmark", [path] * copies, theta=0.0, weight_points=WEIGHT_POINTS)
+    make_tables(processor, sample, directory, executor=executor, chunk_size=chunk_size)
+
+
+def peak_memory(path: Path, chunk_size: int, copies: int) -> float:
+    """Return the peak memory in GB of a fresh process that reads the file several times over."""
+    process = get_context("spawn").Process(target=_measured, args=(path, chunk_size, copies))
+    process.start()
+    process.join()
+    return float((path.parent / f"peak-{copies}").read_text())
+
+
+def _measured(path: Path, chunk_size: int, copies: int) -> None:
+    make(path, path.parent / "memory", workers=0, chunk_size=chunk_size, copies=copies)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    (path.parent / f"peak-{copies}").write_text(str(peak))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--chunk-size", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=0, help="0: iterative executor")
-    options = parser.parse_args()
-    executor = (
-        FuturesExecutorConfig(workers=options.workers) if options.workers else IterativeExecutorConfig()
+    parser.add_argument("--workers", type=int, default=2, help="of the futures executor")
+    parser.add_argument(
+        "--memory", action="store_true", help="compare the peak memory for one and five times the events"
     )
-    processor = load_processor(ROOT / "processors" / "features.py")()
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "events.lhef.root"
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        path = directory / "events.lhef.root"
         write_sample(path, options.events)
-        sample = open_sample("benchmark", [path], theta=0.0, weight_points=WEIGHT_POINTS)
-        scratch = Path(directory) / "parts"
-        scratch.mkdir()
+        size = options.chunk_size
         ways: dict[str, Callable[[], object]] = {
-            "uproot alone": lambda: read_with_uproot(path, options.chunk_size),
-            "processor": lambda: run_processor(
-                processor, sample, executor=executor, chunk_size=options.chunk_size, scratch=scratch
-            ),
-            "processor and merge": lambda: make_tables(
-                processor, sample, Path(directory), executor=executor, chunk_size=options.chunk_size
+            "uproot alone": lambda: read_with_uproot(path, size),
+            "tables, iterative": lambda: make(path, directory / "a", workers=0, chunk_size=size),
+            f"tables, {options.workers} workers": lambda: make(
+                path, directory / "b", workers=options.workers, chunk_size=size
             ),
         }
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for _ in range(options.repeats):
             for name, way in ways.items():
                 times[name].append(seconds(way))
-    print(
-        f"{options.events} events, chunks of {options.chunk_size}, {len(TABLE1)} features, best of {options.repeats}"
-    )
-    best = {name: tuple(min(values) for values in zip(*rows, strict=True)) for name, rows in times.items()}
-    for name, (wall, cpu) in best.items():
-        rate = options.events * len(TABLE1) / wall / 1e6
-        relative = best["uproot alone"][0] / wall
-        print(
-            f"{name:22s} {wall:7.2f} s wall {cpu:7.2f} s cpu {rate:7.2f} M features/s  {relative:5.2f} of uproot"
-        )
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+        print(f"{options.events} events, chunks of {size}, {len(TABLE1)} features, best of {options.repeats}")
+        best = {
+            name: tuple(min(values) for values in zip(*rows, strict=True)) for name, rows in times.items()
+        }
+        for name, (wall, cpu) in best.items():
+            rate = options.events * len(TABLE1) / wall / 1e6
+            relative = best["uproot alone"][0] / wall
+            print(
+                f"{name:22s} {wall:7.2f} s wall {cpu:7.2f} s cpu here {rate:7.2f} M features/s  {relative:5.2f} of uproot"
+            )
+        if options.memory:
+            one, five = (peak_memory(path, size, copies) for copies in (1, 5))
+            print(f"peak memory {one:.2f} GB, for five times the events {five:.2f} GB: {five / one:.2f}")
 
 
 if __name__ == "__main__":

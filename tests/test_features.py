@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import awkward as ak
 import numpy as np
@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from milanalysis.events.chunks import Cutflow
-from milanalysis.events.features import TABLE1, finite_momenta, hardest_first, missing_momentum, table1
+from milanalysis.events.features import TABLE1, table1
+from milanalysis.events.objects import hardest_first, read_objects
 from milanalysis.events.processing import load_processor
 from milanalysis.events.schemas import LHEFSchema
 from milanalysis.events.tables import EventTable
@@ -39,11 +40,16 @@ def massless(pid: int, pt: float, eta: float, phi: float) -> tuple[int, float, f
     return pid, pt * math.cos(phi), pt * math.sin(phi), pt * math.sinh(eta), pt * math.cosh(eta), 0.0
 
 
+def balance(visible: ak.Array) -> ak.Array:
+    """Return the transverse momentum that balances everything visible."""
+    return vector.zip({"px": -ak.sum(visible.px, axis=1), "py": -ak.sum(visible.py, axis=1)})
+
+
 def features_of(leptons: list[Any], quarks: list[Any]) -> dict[str, FloatArray]:
     leptons_, quarks_ = objects([leptons]), objects([quarks])
     visible = ak.concatenate([leptons_, quarks_], axis=1)
     visible = ak.with_name(visible, "Momentum4D", behavior=vector.backends.awkward.behavior)
-    return table1(hardest_first(leptons_), hardest_first(quarks_), missing_momentum(visible))
+    return table1(hardest_first(leptons_), hardest_first(quarks_), balance(visible))
 
 
 def plain_features(px: Any, py: Any, pz: Any, e: Any, m: Any, pid: Any, status: Any) -> list[float]:
@@ -87,7 +93,8 @@ def genuine() -> tuple[EventTable, Cutflow]:
         "file_number": 0,
         "theta": [0.0],
         "weight_points": [],
-        "total_events": 1000,
+        "fb_per_weight": 1.0,
+        "format": {"kind": "lhef", "tree": "LHEF"},
         "seed": 1,
         "split": [0.64, 0.16, 0.2],
         "entrystart": 0,
@@ -217,20 +224,32 @@ def test_the_order_of_particles_in_the_file_does_not_matter(order: list[int]) ->
     ]
     particles = objects([[made[i] for i in order]])
     leptons, quarks = particles[abs(particles.PID) > 10], particles[abs(particles.PID) < 10]
-    found = table1(hardest_first(leptons), hardest_first(quarks), missing_momentum(particles))
+    found = table1(hardest_first(leptons), hardest_first(quarks), balance(particles))
     expected = features_of(made[:2], made[2:])
     for name in TABLE1:
         assert found[name][0] == pytest.approx(expected[name][0], rel=1e-12, abs=1e-12), name
 
 
+class Chunk:
+    """A chunk of an LHEF tree with made-up particles."""
+
+    metadata: ClassVar = {"format": {"kind": "lhef"}, "filename": "made"}
+
+    def __init__(self, particles: list[list[tuple[int, float, float, float, float, float]]]) -> None:
+        made = objects(particles)
+        columns = {"PID": made.PID, "x": made.px, "y": made.py, "z": made.pz, "t": made.E, "Mass": made.Mass}
+        self.Particle = ak.zip({**columns, "Status": ak.ones_like(made.PID)})
+
+
 def test_missing_momentum_balances_everything_visible() -> None:
-    missing = missing_momentum(objects([[massless(11, 3, 0, 0), massless(2, 4, 1, math.pi / 2)]]))
-    assert missing.pt[0] == pytest.approx(5.0)
-    assert missing.phi[0] == pytest.approx(math.atan2(-4, -3))
+    visible = [massless(11, 3, 0, 0), massless(2, 4, 1, math.pi / 2), massless(21, 1, 0, -math.pi / 2)]
+    missing = read_objects(Chunk([[*visible, massless(12, 70, 0, 0)]])).missing
+    assert missing.pt[0] == pytest.approx(math.hypot(3, 3))
+    assert missing.phi[0] == pytest.approx(math.atan2(-3, -3))
 
 
 def test_events_with_undefined_momenta_are_found() -> None:
     good, beam = massless(11, 30, 1, 1), (21, 0.0, 0.0, 10.0, 10.0, 0.0)
-    nan, infinite = (11, 1.0, 1.0, math.nan, 2.0, 0.0), (11, 1.0, 1.0, 1.0, math.inf, 0.0)
-    events = objects([[good, good], [good, nan], [infinite], [good, beam], [good]])
-    assert finite_momenta(events).tolist() == [True, False, False, False, True]
+    nan, infinite = (11, 1.0, 1.0, math.nan, 2.0, 0.0), (2, 1.0, 1.0, 1.0, math.inf, 0.0)
+    events = [[good, good], [good, nan], [infinite], [good, beam], [good]]
+    assert read_objects(Chunk(events)).finite.tolist() == [True, False, False, False, True]

@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from milanalysis.config import GeneratorConfig, IterativeExecutorConfig, LeptonCutsConfig
 from milanalysis.errors import ProcessMismatchError
 from milanalysis.events.features import TABLE1
-from milanalysis.events.processing import load_processor, make_tables, open_sample
+from milanalysis.events.filesets import open_sample
+from milanalysis.events.processing import load_processor
 from milanalysis.events.tables import EventTable
+from milanalysis.events.tabulating import make_tables
 from milanalysis.parameters import FloatArray
 from milanalysis.randomness import stream
 from milanalysis.simulation import amplitudes

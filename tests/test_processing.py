@@ -16,17 +16,13 @@ import uproot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milanalysis.config import FuturesExecutorConfig, IterativeExecutorConfig
+from milanalysis.config import FuturesExecutorConfig, IterativeExecutorConfig, LHEFFormatConfig
 from milanalysis.errors import AccountingError, EventWeightError, InputFileError, ProcessorError
 from milanalysis.events.chunks import Cutflow, exact_sum
-from milanalysis.events.processing import (
-    Sample,
-    load_processor,
-    make_tables,
-    open_sample,
-    run_processor,
-)
+from milanalysis.events.filesets import Sample, open_sample
+from milanalysis.events.processing import load_processor, make_processor, run_processor
 from milanalysis.events.tables import EventTable, assign_split, event_ids
+from milanalysis.events.tabulating import make_tables
 from milanalysis.provenance import file_digest
 
 DATA = Path(__file__).parent / "data"
@@ -148,7 +144,7 @@ def test_bytes_do_not_depend_on_the_executor_and_workers_need_only_milanalysis(
         with pytest.raises(kind, match=text):
             run_processor(failing, sample, executor=FuturesExecutorConfig(workers=2), chunk_size=100)
 
-    # one chunk of many fails while others write: nothing is left behind
+    # one chunk of many fails while others write: no table, and the finished parts are kept for the next attempt
     source = FEATURES.read_text().replace(
         "return chunk_table(", "assert events.metadata['entrystart'] != 300\n        return chunk_table("
     )
@@ -161,7 +157,7 @@ def test_bytes_do_not_depend_on_the_executor_and_workers_need_only_milanalysis(
             executor=FuturesExecutorConfig(workers=2),
             chunk_size=50,
         )
-    assert list((tmp_path / "failed").iterdir()) == []
+    assert [path.name for path in (tmp_path / "failed").iterdir()] == [".parts"]
 
     # a worker that dies is an error with advice, and the next run has new workers
     dying = load_processor(processor_file(tmp_path / "dying.py", "import os\n        os._exit(9)"))()
@@ -338,7 +334,7 @@ def test_a_delphes_file_is_not_an_lhef_file() -> None:
     with pytest.raises(InputFileError, match="has no tree 'LHEF'; its trees are: Delphes"):
         open_sample("x", [DATA / "empty.delphes.root"], theta=0.0)
     with pytest.raises(InputFileError, match="has no branch"):
-        open_sample("x", [DATA / "empty.delphes.root"], tree="Delphes", theta=0.0)
+        open_sample("x", [DATA / "empty.delphes.root"], source=LHEFFormatConfig(tree="Delphes"), theta=0.0)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +368,9 @@ def test_a_file_damaged_after_it_was_opened_is_an_error_that_names_it(tmp_path: 
     file = write_lhef(tmp_path / "soon.root", stop=50)
     opened = open_sample("x", [file], theta=0.0)
     file.write_bytes(file.read_bytes()[:5000])
-    with pytest.raises(ProcessorError, match=r"soon\.root \(events 0 to 49\): processing failed"):
+    with pytest.raises(
+        InputFileError, match=r"soon\.root \(events 0 to 49\) cannot be read: the file is damaged"
+    ):
         tables(opened, tmp_path / "out")
 
 
@@ -402,6 +400,15 @@ def test_files_without_a_usable_processor_are_refused(tmp_path: Path, source: st
         path.write_text(source)
     with pytest.raises(ProcessorError, match=text):
         load_processor(path)
+
+
+def test_a_processor_that_cannot_be_made_is_refused_by_file() -> None:
+    """Most likely the two files were exchanged in the configuration."""
+    features, bags = FEATURES, FEATURES.with_name("bag_likelihood.py")
+    with pytest.raises(ProcessorError, match=r"features\.py: FeatureProcessor cannot be made"):
+        make_processor(features, None, models={})
+    with pytest.raises(ProcessorError, match=r"bag_likelihood\.py: BagLikelihoodProcessor cannot be made"):
+        make_processor(bags)
 
 
 def test_a_processor_can_be_chosen_by_name(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ import pytest
 import uproot
 from coffea.nanoevents import NanoEventsFactory
 
-from milanalysis.events.schemas import LHEF_BRANCHES, LHEFSchema
+from milanalysis.config import LHEFFormatConfig
+from milanalysis.events.objects import object_branches
+from milanalysis.events.schemas import LHEFSchema
 
 GENUINE = Path(__file__).parent / "data" / "vbf_hww_sm.lhef.root"
 
@@ -115,4 +117,4 @@ def test_both_ways_of_naming_branches_are_read(tmp_path: Path, separator: str, b
 
 
 def test_required_branches_are_those_of_the_genuine_file(branches: dict[str, ak.Array]) -> None:
-    assert set(LHEF_BRANCHES) <= set(branches)
+    assert set(object_branches(LHEFFormatConfig())) <= set(branches)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milanalysis.errors import EventWeightError
-from milanalysis.events.weights import solve_polynomials
+from milanalysis.events.weights import PositiveRange, positive_range, solve_polynomials
 from milanalysis.parameters import FloatArray
 
 DATA = Path(__file__).parent / "data"
@@ -89,3 +89,31 @@ def test_weights_that_vanish_at_zero_or_are_not_finite_are_refused() -> None:
         solve_polynomials((points - 0.5)[None, :], points)
     with pytest.raises(EventWeightError, match="not finite"):
         solve_polynomials(np.full((1, 6), np.nan), points)
+
+
+# --- where polynomials are positive --------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_range_where_all_polynomials_are_positive_is_that_of_a_fine_scan(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    weights = rng.normal(size=(4, 30)) * rng.uniform(0.1, 1.0)
+    found = positive_range(list(weights), -1.0, 0.8)
+    scan = np.linspace(-1.0, 0.8, 18_001)
+    values = 1.0 + weights.T @ scan ** np.arange(1, 5)[:, None]
+    negative = (values <= 0).any(axis=0)
+    low = scan[negative & (scan < 0)].max(initial=-1.0)
+    high = scan[negative & (scan > 0)].min(initial=0.8)
+    # the scan steps by 1e-4 and may step over the neighbourhood of a double root
+    assert found.low >= low - 2e-4
+    assert found.high <= high + 2e-4
+    assert found.n_events >= int((values <= 0).any(axis=1).sum())
+    inside = (scan > found.low + 1e-6) & (scan < found.high - 1e-6)
+    assert (values[:, inside] > 0).all()
+
+
+def test_positive_polynomials_keep_the_whole_range() -> None:
+    assert positive_range([np.zeros(3)] * 4, -1.0, 1.0) == PositiveRange(0, -1.0, 1.0)
+    assert positive_range([np.zeros(0)] * 4, -1.0, 1.0) == PositiveRange(0, -1.0, 1.0)
+    sums = PositiveRange(1, -0.5, 1.0) + PositiveRange(2, -1.0, 0.7)
+    assert sums == PositiveRange(3, -0.5, 0.7)

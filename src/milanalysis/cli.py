@@ -40,21 +40,26 @@ class _FriendlyGroup(click.Group):
             ctx.exit(_INTERRUPTED)
 
 
+_HELP = """From ROOT files of collider events to a confidence interval on an EFT coefficient.
+
+CONFIG is one YAML file (see analysis_configs/). All results go to one run directory, and every stage can be
+run alone, again, or continued after it was interrupted:
+
+\b
+  simulate -> process -> exact -> train -> infer -> coverage -> plot
+"""
+
+
 @click.group(
-    cls=_FriendlyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=_FriendlyGroup,
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="milanalysis")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
 def main(debug: bool, verbose: bool) -> None:
-    r"""From ROOT files of collider events to a confidence interval on an EFT coefficient.
-
-    CONFIG is one YAML file (see analysis_configs/). All results go to one run directory, and every stage can be
-    run alone, again, or continued after it was interrupted:
-
-    \b
-      simulate -> process -> exact -> train -> infer -> coverage -> plot
-    """
+    """Set up logging; commands do the rest."""
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s",
@@ -72,16 +77,54 @@ _OUTPUT = click.option(
 )
 
 
+_SCHEDULER = click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    default=None,
+    help="Run coffea on the dask cluster of this scheduler (tcp://host:port), whatever CONFIG says.",
+)
+
+
 @main.command()
 @_CONFIG
 @_OUTPUT
-def run(config: Path, output: Path | None) -> None:
+@_SCHEDULER
+def run(config: Path, output: Path | None, scheduler: str | None) -> None:
     """Run all stages of CONFIG that are not up to date, and print the comparison of methods."""
     from milanalysis.pipeline.stages import STAGES, execute, open_run
 
-    analysis = open_run(config, output)
+    analysis = open_run(config, output, scheduler)
     execute(analysis, [stage.name for stage in STAGES])
     _print_comparison(analysis.directory)
+
+
+@main.command()
+@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Directory of the ROOT files; the default is that of each text file.",
+)
+def convert(files: tuple[Path, ...], output: Path | None) -> None:
+    """Convert Les Houches text (.lhe, .lhe.gz) to ROOT.
+
+    Reads FILE...; writes <name>.lhef.root, and beside it <name>.lhef.json with the names of the weights and the
+    cross-section, which ROOT trees of this kind cannot hold.
+    """
+    from milanalysis.events.conversion import convert_lhe, converted_path
+    from milanalysis.progress import console, progress_bar
+
+    for path in files:
+        target = converted_path(path, output)
+        with progress_bar(f"converting {path.name}", None) as advance:
+            summary = convert_lhe(path, target, advance)
+        names = summary["weight_names"]
+        console().print(
+            f"{target}: {summary['n_events']} events, {len(names)} weights{': ' if names else ''}{', '.join(names[:12])}"
+            f"{', ...' if len(names) > 12 else ''}; normalisation: {summary['normalisation'] or 'not recognised'}"
+        )
 
 
 def _stage_command(name: str) -> None:
@@ -89,14 +132,16 @@ def _stage_command(name: str) -> None:
 
     @_CONFIG
     @_OUTPUT
-    def command(config: Path, output: Path | None) -> None:
+    def command(config: Path, output: Path | None, scheduler: str | None = None) -> None:
         from milanalysis.pipeline.stages import execute, open_run
 
-        analysis = open_run(config, output)
+        analysis = open_run(config, output, scheduler)
         execute(analysis, [name])
         if name == "coverage":
             _print_comparison(analysis.directory)
 
+    if name in _WITH_COFFEA:
+        command = _SCHEDULER(command)
     main.command(name, help=_STAGE_HELP[name])(command)
 
 
@@ -202,6 +247,7 @@ _STAGE_HELP = {
     ),
     "plot": "Draw the figures.\n\nReads results/ and tables/; writes figures/*.png and *.pdf.",
 }
+_WITH_COFFEA = ("process", "infer")
 for _name in _STAGE_HELP:
     _stage_command(_name)
 

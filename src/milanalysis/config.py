@@ -13,10 +13,25 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from milanalysis.errors import ConfigError
+from milanalysis.inputs import (
+    DaskExecutorConfig,
+    DelphesFormatConfig,
+    FileSampleConfig,
+    Fraction,
+    FuturesExecutorConfig,
+    GenerateBackgroundConfig,
+    GenerateSampleConfig,
+    IterativeExecutorConfig,
+    LHEFFormatConfig,
+    Name,
+    ParslExecutorConfig,
+    ProcessingConfig,
+    SampleConfig,
+)
 from milanalysis.parameters import FloatArray, parameter_points
 from milanalysis.physics_config import (
     STRICT,
@@ -37,6 +52,8 @@ __all__ = [
     "CosineScheduleConfig",
     "CoverageConfig",
     "CutsConfig",
+    "DaskExecutorConfig",
+    "DelphesFormatConfig",
     "DiscriminantConfig",
     "ExactConfig",
     "FileSampleConfig",
@@ -49,12 +66,14 @@ __all__ = [
     "InferenceConfig",
     "IterativeExecutorConfig",
     "LHAPDFConfig",
+    "LHEFFormatConfig",
     "LeptonCutsConfig",
     "ModelConfig",
     "MulticlassTaskConfig",
     "NetworkConfig",
     "ParabolaConfig",
     "ParameterConfig",
+    "ParslExecutorConfig",
     "PlateauScheduleConfig",
     "PolynomialTaskConfig",
     "ProcessingConfig",
@@ -69,18 +88,8 @@ __all__ = [
     "to_plain",
 ]
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-
-
-def _plain_name(text: str) -> str:
-    """Accept names that can stand in a file name."""
-    if not text or not all(letter.isalnum() or letter in "-_." for letter in text) or text.startswith("."):
-        msg = "use letters, digits, '-', '_' and '.', since the name becomes a file name"
-        raise ValueError(msg)
-    return text
-
-
-Name = Annotated[str, AfterValidator(_plain_name)]
+_METHODS_OF_THE_PACKAGE = ("exact", "exact_visible", "template")
+"""Names under which results hold the methods that are not models."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -108,91 +117,20 @@ class GridConfig:
     high: float = 1.0
     n_points: Annotated[int, Field(ge=2)] = 21
 
+    @model_validator(mode="after")
+    def _points_ascend(self) -> GridConfig:
+        if not self.low < self.high:
+            msg = f"low ({self.low}) has to be below high ({self.high})"
+            raise ValueError(msg)
+        return self
+
     def points(self) -> FloatArray:
         """Return the points, shape ``(n_points, 1)``, rounded so that zero is exactly zero."""
         return parameter_points(np.linspace(self.low, self.high, self.n_points).round(12))
 
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class GenerateSampleConfig:
-    """A sample made by the built-in generator.
-
-    ``weight_points`` are the values of the parameter at which event weights are stored beside the nominal
-    one; four besides the nominal value fix the quartic polynomial.
-    """
-
-    kind: Literal["generate"] = "generate"
-    role: Literal["simulation", "observed"]
-    theta: float
-    events: Count
-    weight_points: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class GenerateBackgroundConfig:
-    """Electroweak u d > u d Z Z, Z > e+ e-, Z > nu nu~, made by the built-in generator.
-
-    It does not depend on the parameter: event weights are the same at all points. ``role: observed`` mixes it into the
-    data; ``role: background`` makes its events and its table and leaves them out of the measurement.
-    """
-
-    kind: Literal["generate_zz"] = "generate_zz"
-    role: Literal["background", "observed"]
-    events: Count
-
-    @property
-    def theta(self) -> float:
-        """Parameter point of the nominal weight."""
-        return 0.0
-
-    @property
-    def weight_points(self) -> tuple[float, ...]:
-        """Points at which event weights are stored."""
-        return (-1.0, -0.5, 0.5, 1.0)
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class FileSampleConfig:
-    """A sample read from ROOT files; ``weight_points`` name the weights of ``Rwgt.Weight`` in file order."""
-
-    kind: Literal["files"] = "files"
-    role: Literal["simulation", "observed"]
-    files: Annotated[tuple[Path, ...], Field(min_length=1)]
-    tree: str = "LHEF"
-    theta: float | None = None
-    weight_points: tuple[float, ...] = ()
-
-
-SampleConfig = Annotated[
-    GenerateSampleConfig | GenerateBackgroundConfig | FileSampleConfig, Field(discriminator="kind")
-]
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class IterativeExecutorConfig:
-    """One chunk after the other, in this process."""
-
-    kind: Literal["iterative"] = "iterative"
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class FuturesExecutorConfig:
-    """Chunks in local processes that stay warm between runs."""
-
-    kind: Literal["futures"] = "futures"
-    workers: Count = 2
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class ProcessingConfig:
-    """Where the coffea processors are and how they are run."""
-
-    features: Path = Path("../processors/features.py")
-    bag_likelihood: Path = Path("../processors/bag_likelihood.py")
-    executor: Annotated[IterativeExecutorConfig | FuturesExecutorConfig, Field(discriminator="kind")] = (
-        FuturesExecutorConfig()
-    )
-    chunk_size: Count = 100_000
+    def has(self, value: float) -> bool:
+        """Return whether a value is one of the points."""
+        return bool((np.abs(self.points()[:, 0] - value) <= 1e-9).any())
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -404,11 +342,28 @@ class AnalysisConfig:
             )
             raise ValueError(msg)
         for label, one in self.models.items():
-            if isinstance(one.task, MulticlassTaskConfig):
-                grid = one.task.grid.points()[:, 0]
-                if self.parameter.reference not in grid:
-                    msg = f"models.{label}.task.grid: the reference {self.parameter.reference} has to be a grid point"
-                    raise ValueError(msg)
+            if label in _METHODS_OF_THE_PACKAGE:
+                msg = f"models.{label}: this is the name of a method that every comparison has; use another label"
+                raise ValueError(msg)
+            if isinstance(one.task, MulticlassTaskConfig) and not one.task.grid.has(self.parameter.reference):
+                msg = f"models.{label}.task.grid: the reference {self.parameter.reference} has to be a grid point"
+                raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _points_are_known(self) -> AnalysisConfig:
+        theta, low, high = self.coverage.theta, self.parameter.low, self.parameter.high
+        if not low < theta < high:
+            msg = f"coverage.theta: {theta} has to lie between parameter.low ({low}) and parameter.high ({high})"
+            raise ValueError(msg)
+        model = self.templates.discriminant.model
+        task = self.models[model].task
+        if isinstance(task, MulticlassTaskConfig) and not task.grid.has(self.templates.discriminant.theta):
+            msg = (
+                f"templates.discriminant.theta: {self.templates.discriminant.theta} has to be a point of "
+                f"models.{model}.task.grid, since this model knows no others"
+            )
+            raise ValueError(msg)
         return self
 
     def samples_with_role(self, role: str) -> list[str]:

@@ -6,6 +6,8 @@ says what was found, what was expected and what to try next; the command line pr
 
 from __future__ import annotations
 
+from pathlib import Path
+
 __all__ = [
     "AccountingError",
     "BagSizeMismatchError",
@@ -20,8 +22,10 @@ __all__ = [
     "OffGridError",
     "ProcessMismatchError",
     "ProcessorError",
+    "RunDirectoryError",
     "StageOrderError",
     "TooFewEventsError",
+    "UnreadableEventsError",
 ]
 
 
@@ -35,6 +39,21 @@ class ConfigError(MilAnalysisError, ValueError):
 
 class InputFileError(MilAnalysisError, OSError):
     """A file is missing, unreadable, or not what it should be."""
+
+
+class UnreadableEventsError(InputFileError):
+    """Events of a file that looked complete cannot be read.
+
+    Attributes:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[UnreadableEventsError], tuple[Path, str]]:
+        return type(self), (self.path, str(self))
 
 
 class ProcessorError(MilAnalysisError, RuntimeError):
@@ -79,6 +98,10 @@ class FitError(MilAnalysisError, RuntimeError):
 
 class ExternalProgramError(MilAnalysisError, RuntimeError):
     """A program that milanalysis calls has failed."""
+
+
+class RunDirectoryError(MilAnalysisError, OSError):
+    """A run directory cannot be used, or is in use."""
 
 
 class StageOrderError(MilAnalysisError, RuntimeError):

@@ -65,7 +65,7 @@ class EFTPolynomial:
             raise ValueError(msg)
         powers = _flat(theta)[..., None] ** np.arange(len(self.coefficients))
         variance: FloatArray = np.einsum("...i,ij,...j->...", powers, self.covariance, powers)
-        return np.sqrt(variance)
+        return np.sqrt(np.maximum(variance, 0.0))  # rounding may leave a little less than nothing
 
     def scaled(self, factor: float) -> EFTPolynomial:
         """Return the polynomial times a number, for example luminosity times cross-section."""

@@ -1,15 +1,17 @@
 """One chunk of events on its way from coffea to an `EventTable`.
 
 What a processor says about an event (which objects, which cuts, which features) stands in the processor; what
-every processor needs besides (weights, event ids, split, cutflow, parts on disk) stands here. Everything is
-taken from ``events`` and from ``events.metadata``, which `milanalysis.events.processing` fills with
+every processor needs besides (weights, event ids, split, cutflow) stands here. Everything is taken from ``events``
+and from ``events.metadata``, which `milanalysis.events.filesets` fills with
 
 ======================  =====================================================================
 ``sample``              name of the sample
 ``file_number``         number of the file within the analysis
+``format``              kind of tree, and the names of its collections
 ``theta``               parameter point of the nominal weight, a list, or None
-``weight_points``       values of the coefficient, in the order of ``Rwgt.Weight``
-``total_events``        number of events in all files of the sample
+``weight_points``       values of the coefficient for the weights beside the nominal one, in
+                        the order of the file, None for those to be ignored
+``fb_per_weight``       cross-section in fb that a nominal weight of 1 stands for
 ``seed``, ``split``     seed of the analysis; fractions of train, validation and test
 ``scratch``             directory for parts, or None
 ======================  =====================================================================
@@ -20,12 +22,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Protocol
 
 import awkward as ak
 import numpy as np
 import numpy.typing as npt
+from coffea.processor.executor import WorkItem
 
 from milanalysis.errors import AccountingError, EventWeightError, ProcessorError
 from milanalysis.events.tables import EventTable, assign_split, event_ids
@@ -39,12 +41,13 @@ __all__ = [
     "chunk_name",
     "chunk_table",
     "exact_sum",
-    "write_part",
+    "item_name",
 ]
 
 BoolArray = npt.NDArray[np.bool_]
 
-_FB_PER_PB = 1000.0
+_FLOAT32_ROUNDING = 1e-6
+"""Relative distance that two single-precision copies of a weight may have."""
 
 
 class ChunkReader(Protocol):
@@ -86,6 +89,11 @@ class Cutflow:
         return next(iter(self.steps.values()))[0]
 
     @property
+    def weight_read(self) -> Fraction:
+        """Sum of the weights of the events read, in fb."""
+        return next(iter(self.steps.values()))[1]
+
+    @property
     def n_selected(self) -> int:
         """Number of events that pass all cuts."""
         return list(self.steps.values())[-1][0]
@@ -119,6 +127,8 @@ def exact_sum(values: FloatArray) -> Fraction:
         >>> float(exact_sum(np.array([1e16, 1.0, -1e16])))
         1.0
     """
+    if len(values) and np.all(values == values[0]):
+        return len(values) * Fraction(float(values[0]))  # unweighted events, the usual case
     mantissa, exponent = np.frexp(values)
     integers = (mantissa * 2.0**53).astype(np.int64)
     total = Fraction(0)
@@ -132,7 +142,16 @@ def exact_sum(values: FloatArray) -> Fraction:
 def chunk_name(events: Any) -> str:
     """Return a name for the chunk, unique within an analysis; names sort in the order of the events."""
     metadata = events.metadata
-    return f"{metadata['file_number']:06d}-{metadata['entrystart']:012d}-{metadata['entrystop']:012d}"
+    return _name(metadata["file_number"], metadata["entrystart"], metadata["entrystop"])
+
+
+def item_name(item: WorkItem) -> str:
+    """Return the name of the chunk that coffea will make of a work item."""
+    return _name(item.usermeta["file_number"], item.entrystart, item.entrystop)
+
+
+def _name(file_number: int, start: int, stop: int) -> str:
+    return f"{file_number:06d}-{start:012d}-{stop:012d}"
 
 
 def apply_cuts(events: Any, cuts: Mapping[str, npt.ArrayLike]) -> tuple[BoolArray, Cutflow]:
@@ -150,13 +169,17 @@ def apply_cuts(events: Any, cuts: Mapping[str, npt.ArrayLike]) -> tuple[BoolArra
         EventWeightError: if events do not have one weight for each of the weight points.
     """
     weight = _weight_fb(events)
-    finite = np.isfinite(weight) & np.isfinite(_weights_at_points(events)).all(axis=1)
-    weight = np.where(np.isfinite(weight), weight, 0.0)
+    finite = np.isfinite(weight)
+    weight = np.where(finite, weight, 0.0)
+    if events.metadata["weight_points"]:
+        finite &= np.isfinite(_weights_at_points(events)).all(axis=1)
     keep = np.ones(len(weight), dtype=bool)
-    steps = {"read": (len(weight), exact_sum(weight))}
+    left = exact_sum(weight)
+    steps = {"read": (len(weight), left)}
     for name, passes in {"finite weights": finite, **cuts}.items():
-        keep = keep & np.asarray(ak.to_numpy(passes), dtype=bool)
-        steps[name] = (int(keep.sum()), exact_sum(weight[keep]))
+        before, keep = keep, keep & np.asarray(ak.to_numpy(passes), dtype=bool)
+        left -= exact_sum(weight[before & ~keep])
+        steps[name] = (int(keep.sum()), left)
     return keep, Cutflow(steps)
 
 
@@ -169,8 +192,7 @@ def chunk_table(events: Any, keep: BoolArray, columns: Mapping[str, npt.ArrayLik
         columns: features of the selected events by name, each of shape ``(n_selected,)``.
 
     Returns:
-        The table. Weights are cross-sections in fb: the mean of ``Event.Weight`` over the sample is its
-        cross-section in pb. Event weights are there if the sample has weight points.
+        The table. Weights are cross-sections in fb. Event weights are there if the sample has weight points.
 
     Raises:
         EventWeightError: if the weights do not belong to the weight points.
@@ -205,68 +227,77 @@ def chunk_table(events: Any, keep: BoolArray, columns: Mapping[str, npt.ArrayLik
     )
 
 
-def write_part(table: EventTable, events: Any) -> dict[str, int]:
-    """Write a chunk's table to the scratch directory.
-
-    Returns:
-        The name of the chunk and its number of rows, to be returned by a processor as ``"parts"``.
-
-    Raises:
-        ProcessorError: if the run has no scratch directory.
-    """
-    scratch = events.metadata.get("scratch")
-    if scratch is None:
-        msg = "this run keeps no parts; run the processor through make_tables, or do not call write_part"
-        raise ProcessorError(msg)
-    name = chunk_name(events)
-    table.write(Path(scratch) / f"{name}.parquet")
-    return {name: len(table)}
+def _nominal(events: Any) -> FloatArray:
+    """Return the nominal weights as they are in the file, shape ``(n_events,)``."""
+    return np.asarray(ak.to_numpy(events.Event.Weight), dtype=np.float64)
 
 
 def _weight_fb(events: Any) -> FloatArray:
     """Return the cross-section in fb that each event of the chunk stands for."""
-    nominal = np.asarray(ak.to_numpy(events.Event.Weight), dtype=np.float64)
-    total = max(int(events.metadata["total_events"]), 1)
-    return _FB_PER_PB * nominal / total
+    return _nominal(events) * float(events.metadata["fb_per_weight"])
 
 
 def _weights_at_points(events: Any) -> FloatArray:
-    """Return the weights at the weight points, shape ``(n_events, n_points)``; no columns without points."""
+    """Return the weights that belong to values of the coefficient, shape ``(n_events, n_points)``."""
     metadata = events.metadata
     points = metadata["weight_points"]
     n_events = len(events)
     if not points:
         return np.empty((n_events, 0))
-    if "Rwgt" not in events.fields:
+    source = metadata["format"]
+    collection = "Rwgt" if source["kind"] == "lhef" else source["weights"]
+    n_leading = int(source["kind"] == "delphes" and source["leading_nominal"])
+    if collection not in events.fields:
         msg = (
-            f"{metadata['filename']} has no branch Rwgt.Weight, and weight_points are given for sample "
-            f"{metadata['sample']!r}; remove weight_points, or convert an LHE file that has <rwgt> blocks"
+            f"{metadata['filename']} has no branch {collection}.Weight, and weight_points are given for sample "
+            f"{metadata['sample']!r}; remove weight_points, or make the file of an LHE file that has <rwgt> blocks"
         )
         raise EventWeightError(msg)
-    weights = events.Rwgt.Weight
+    weights = events[collection].Weight
     numbers = np.unique(ak.to_numpy(ak.num(weights)))
-    if n_events and numbers.tolist() != [len(points)]:
+    if n_events and numbers.tolist() != [n_leading + len(points)]:
         found = " or ".join(str(number) for number in numbers)
+        nominal = " (the nominal one and those of the points)" if n_leading else ""
+        listed = ", ".join("null" if point is None else f"{point:g}" for point in points)
         msg = (
-            f"{metadata['filename']} has {found} weights per event in Rwgt.Weight and sample "
-            f"{metadata['sample']!r} lists {len(points)} weight_points ({', '.join(f'{p:g}' for p in points)}); list one "
-            "value for each weight, in the order of the file (that of <initrwgt>), or none to ignore the weights"
+            f"{metadata['filename']} has {found} weights per event in {collection}.Weight{nominal} and sample "
+            f"{metadata['sample']!r} lists {len(points)} weight_points ({listed}); list one "
+            "value for each weight, in the order of the file (that of <initrwgt>), null for a weight that belongs to "
+            "no value, or none to ignore the weights"
         )
         raise EventWeightError(msg)
-    return np.asarray(ak.to_numpy(ak.flatten(weights)), dtype=np.float64).reshape(n_events, len(points))
+    table = np.asarray(ak.to_numpy(ak.flatten(weights)), dtype=np.float64)
+    table = table.reshape(n_events, n_leading + len(points))
+    if n_leading:
+        _check_leading(table[:, 0], events, collection)
+        table = table[:, n_leading:]
+    used = [i for i, point in enumerate(points) if point is not None]
+    return table if len(used) == len(points) else table[:, used]
+
+
+def _check_leading(leading: FloatArray, events: Any, collection: str) -> None:
+    """Refuse weights whose first one is not the nominal weight."""
+    nominal = _nominal(events)
+    off = np.abs(leading - nominal) > _FLOAT32_ROUNDING * np.abs(nominal)
+    if np.any(off & np.isfinite(leading) & np.isfinite(nominal)):
+        msg = (
+            f"{events.metadata['filename']}: the first weight of {collection}.Weight is not Event.Weight in {off.sum()} of "
+            f"{len(off)} events; set leading_nominal: false under format if the list begins with the first weight point"
+        )
+        raise EventWeightError(msg)
 
 
 def _event_weights(events: Any, keep: BoolArray) -> FloatArray | None:
     """Return ``w_1 ... w_4`` of the selected events, or None without weight points."""
     metadata = events.metadata
-    points = list(metadata["weight_points"])
+    points = [point for point in metadata["weight_points"] if point is not None]
     if not points:
         return None
-    weights = _weights_at_points(events)[keep]
+    weights = _weights_at_points(events)
     if metadata["theta"] is not None:
         points = [metadata["theta"][0], *points]
-        nominal = np.asarray(ak.to_numpy(events.Event.Weight), dtype=np.float64)[keep]
-        weights = np.concatenate([nominal[:, None], weights], axis=1)
+        weights = np.concatenate([_nominal(events)[:, None], weights], axis=1)
+    weights = weights if keep.all() else weights[keep]
     try:
         return solve_polynomials(weights, np.asarray(points))[:, 1:]
     except EventWeightError as error:

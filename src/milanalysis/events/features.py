@@ -1,18 +1,18 @@
 """Table 1 of arXiv:2508.07114: what the networks see of an event.
 
-Features are computed in float64 with `vector` and become float32 only when they are stored.
+Features are computed in float64 and become float32 only when they are stored.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import awkward as ak
 import numpy as np
-import numpy.typing as npt
-import vector
 
 from milanalysis.parameters import FloatArray
 
-__all__ = ["TABLE1", "finite_momenta", "hardest_first", "missing_momentum", "table1"]
+__all__ = ["TABLE1", "table1"]
 
 _PARTICLES = ("l0", "l1", "q0", "q1")
 
@@ -25,105 +25,93 @@ TABLE1: tuple[str, ...] = (
 """Names of the 36 features, in order."""
 
 
-def hardest_first(particles: ak.Array) -> ak.Array:
-    """Return the particles of each event in descending order of transverse momentum."""
-    return particles[ak.argsort(particles.pt, axis=1, ascending=False)]
-
-
-def finite_momenta(particles: ak.Array) -> npt.NDArray[np.bool_]:
-    """Say for each event whether all its particles have finite momenta that do not point along the beam.
-
-    Args:
-        particles: Lorentz vectors, shape ``(n_events, any)``.
-
-    Returns:
-        Shape ``(n_events,)``. A particle without transverse momentum has no pseudorapidity; it counts as not
-        finite.
-    """
-    transverse = particles.px**2 + particles.py**2
-    good = np.isfinite(transverse + particles.pz + particles.energy) & (transverse > 0)
-    return np.asarray(ak.to_numpy(ak.all(good, axis=1)), dtype=bool)
-
-
-def missing_momentum(visible: ak.Array) -> ak.Array:
-    """Return the transverse momentum that balances everything visible.
-
-    Args:
-        visible: momenta of the visible particles, shape ``(n_events, any)``.
-
-    Returns:
-        Transverse momenta in GeV with ``pt`` and ``phi``, shape ``(n_events,)``.
-    """
-    return vector.zip({"px": -ak.sum(visible.px, axis=1), "py": -ak.sum(visible.py, axis=1)})
-
-
-def table1(leptons: ak.Array, quarks: ak.Array, missing: ak.Array) -> dict[str, FloatArray]:
+def table1(leptons: ak.Array, jets: ak.Array, missing: ak.Array) -> dict[str, FloatArray]:
     """Compute the features of Table 1.
 
     Args:
         leptons: charged leptons, hardest first, at least two in each event (others are ignored), Lorentz
             vectors with ``PID`` and ``Mass``, shape ``(n_events, >= 2)``; GeV.
-        quarks: final-state quarks in the same form.
+        jets: final-state quarks in the same form, or jets, which have no ``PID``.
         missing: missing transverse momentum, shape ``(n_events,)``.
 
     Returns:
-        The 36 columns by name, in the order of `TABLE1`, each of shape ``(n_events,)``. Transverse momenta,
-        energies and masses are in GeV, angles in radians. Single-particle masses are those written in the
-        file. ``dphi`` is the azimuth of the particle with the larger pseudorapidity minus that of the
-        other, in (-pi, pi]. Flags are 0 or 1; quarks and antiquarks of one type share a flag, and a muon
-        has neither of the two lepton flags.
+        The 36 columns by name, in the order of `TABLE1`, each of shape ``(n_events,)``; the 32 without the
+        flags of quark types if the jets have no ``PID``. Transverse momenta, energies and masses are in GeV, angles
+        in radians. Single-particle masses are those written in the file. ``dphi`` is the azimuth of the
+        particle with the larger pseudorapidity minus that of the other, in (-pi, pi]. Flags are 0 or 1; quarks
+        and antiquarks of one type share a flag, and a muon has neither of the two lepton flags.
 
     Source:
         Table 1 of arXiv:2508.07114.
     """
-    columns: dict[str, FloatArray] = {"met": _numbers(missing.pt), "met_phi": _numbers(missing.phi)}
-    for kind, particles in (("l", leptons), ("q", quarks)):
-        first, second = _momentum(particles[:, 0]), _momentum(particles[:, 1])
-        for i, momentum in enumerate((first, second)):
-            pid = _numbers(particles[:, i].PID)
+    columns: dict[str, FloatArray] = {
+        "met": np.asarray(ak.to_numpy(missing.pt), dtype=np.float64),
+        "met_phi": np.asarray(ak.to_numpy(missing.phi), dtype=np.float64),
+    }
+    for kind, particles in (("l", leptons), ("q", jets)):
+        pair = particles[:, :2]
+        one = _Kinematics.of(pair)
+        mass = _numbers(pair.Mass)
+        for i in (0, 1):
             columns |= {
-                f"{kind}{i}_pt": momentum.pt,
-                f"{kind}{i}_eta": momentum.eta,
-                f"{kind}{i}_phi": momentum.phi,
-                f"{kind}{i}_e": momentum.E,
-                f"{kind}{i}_m": _numbers(particles[:, i].Mass),
+                f"{kind}{i}_pt": one.pt[i],
+                f"{kind}{i}_eta": one.eta[i],
+                f"{kind}{i}_phi": one.phi[i],
+                f"{kind}{i}_e": one.energy[i],
+                f"{kind}{i}_m": mass[i],
             }
-            if kind == "l":
-                columns |= {f"l{i}_electron": 1.0 * (pid == 11), f"l{i}_positron": 1.0 * (pid == -11)}
-            else:
-                columns |= {f"q{i}_down": 1.0 * (pid % 2 == 1), f"q{i}_up": 1.0 * (pid % 2 == 0)}
+        if "PID" in particles.fields:
+            for i, pid in enumerate(_numbers(pair.PID)):
+                if kind == "l":
+                    columns |= {f"l{i}_electron": 1.0 * (pid == 11), f"l{i}_positron": 1.0 * (pid == -11)}
+                else:
+                    columns |= {f"q{i}_down": 1.0 * (pid % 2 == 1), f"q{i}_up": 1.0 * (pid % 2 == 0)}
         columns |= {
-            f"m_{kind}{kind}": _pair_mass(first, second),
-            f"pt_{kind}{kind}": (first + second).pt,
-            f"dphi_{kind}{kind}": _signed_delta_phi(first, second),
+            f"m_{kind}{kind}": one.pair_mass(),
+            f"pt_{kind}{kind}": np.sqrt(one.px.sum(axis=0) ** 2 + one.py.sum(axis=0) ** 2),
+            f"dphi_{kind}{kind}": one.signed_delta_phi(),
         }
-    return {name: columns[name] for name in TABLE1}
+    return {name: columns[name] for name in TABLE1 if name in columns}
+
+
+@dataclass(frozen=True)
+class _Kinematics:
+    """Momenta of two particles per event in all coordinates, each computed once; shapes ``(2, n_events)``."""
+
+    pt: FloatArray
+    eta: FloatArray
+    phi: FloatArray
+    px: FloatArray
+    py: FloatArray
+    pz: FloatArray
+    energy: FloatArray
+
+    @classmethod
+    def of(cls, pair: ak.Array) -> _Kinematics:
+        """Take the coordinates that the vectors have, and compute the others."""
+        px, py, pz, energy = map(_numbers, (pair.px, pair.py, pair.pz, pair.energy))
+        if {"pt", "eta", "phi"} <= set(pair.fields):
+            pt, eta, phi = (_numbers(pair[name]) for name in ("pt", "eta", "phi"))
+        else:
+            pt, phi = np.sqrt(px**2 + py**2), np.arctan2(py, px)
+            eta = np.arcsinh(pz / pt)
+        return cls(pt, eta, phi, px, py, pz, energy)
+
+    def pair_mass(self) -> FloatArray:
+        """Return the invariant mass of each pair; rounding below zero counts as zero."""
+        energy, px, py, pz = (each.sum(axis=0) for each in (self.energy, self.px, self.py, self.pz))
+        return np.asarray(np.sqrt(np.maximum(energy**2 - px**2 - py**2 - pz**2, 0.0)), dtype=np.float64)
+
+    def signed_delta_phi(self) -> FloatArray:
+        """Return the azimuth of the particle with the larger eta minus that of the other, in (-pi, pi]."""
+        difference = self.phi[0] - self.phi[1]
+        difference = np.where(self.eta[0] > self.eta[1], difference, -difference)
+        difference = np.where(difference > np.pi, difference - 2 * np.pi, difference)
+        wrapped: FloatArray = np.where(difference <= -np.pi, difference + 2 * np.pi, difference)
+        return wrapped
 
 
 def _numbers(values: ak.Array) -> FloatArray:
-    """Return a column as plain numbers."""
-    return np.asarray(ak.to_numpy(values), dtype=np.float64)
-
-
-def _momentum(particles: ak.Array) -> vector.MomentumNumpy4D:
-    """Return the momenta of one particle per event as a numpy vector array."""
-    return vector.array(
-        {
-            "px": _numbers(particles.px),
-            "py": _numbers(particles.py),
-            "pz": _numbers(particles.pz),
-            "E": _numbers(particles.energy),
-        }
-    )
-
-
-def _pair_mass(first: vector.MomentumNumpy4D, second: vector.MomentumNumpy4D) -> FloatArray:
-    """Return the invariant mass of a pair; rounding below zero counts as zero."""
-    return np.asarray(np.sqrt(np.maximum((first + second).mass2, 0.0)), dtype=np.float64)
-
-
-def _signed_delta_phi(first: vector.MomentumNumpy4D, second: vector.MomentumNumpy4D) -> FloatArray:
-    """Return the azimuth of the particle with the larger eta minus that of the other, in (-pi, pi]."""
-    sign = np.where(first.eta > second.eta, 1.0, -1.0)
-    difference = sign * first.deltaphi(second)
-    return np.where(difference <= -np.pi, np.pi, difference)
+    """Return a column of pairs as plain numbers, shape ``(2, n_events)``."""
+    numbers = np.asarray(ak.to_numpy(ak.flatten(values, axis=1)), dtype=np.float64)
+    return np.ascontiguousarray(numbers.reshape(-1, 2).T)

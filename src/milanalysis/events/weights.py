@@ -6,12 +6,16 @@ five weights fix it. More weights test it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb
+
 import numpy as np
 
 from milanalysis.errors import EventWeightError
 from milanalysis.parameters import FloatArray, parameter_points
 
-__all__ = ["CLOSURE_TOLERANCE", "solve_polynomials"]
+__all__ = ["CLOSURE_TOLERANCE", "PositiveRange", "positive_range", "solve_polynomials"]
 
 CLOSURE_TOLERANCE = 1e-4
 """Largest relative distance of a weight from the polynomial.
@@ -19,6 +23,10 @@ CLOSURE_TOLERANCE = 1e-4
 Weights written with 8 digits close to 4e-8 and those with 5 digits to 4e-5; when two neighbouring points only
 0.1 apart are exchanged, 99 % of VBF h -> WW events miss by more than 3e-4 and half of them by more than 1e-2.
 """
+
+
+_REAL = 1e-7
+"""Relative imaginary part below which a root counts as real: double roots are known to the root of rounding."""
 
 
 def solve_polynomials(
@@ -71,31 +79,91 @@ def solve_polynomials(
     powers = values[:, None] ** np.arange(degree + 1)
     # Summed point by point: a matrix product rounds differently when it is given other rows beside these.
     inverse = np.linalg.pinv(powers)
-    coefficients = np.zeros((len(weights), degree + 1))
-    for column, share in zip(weights.T, inverse.T, strict=True):
-        coefficients += column[:, None] * share
-    _check_closure(weights, coefficients @ powers.T, values, degree, tolerance)
-    at_zero = coefficients[:, :1]
+    by_point = np.ascontiguousarray(weights.T)
+    coefficients = np.zeros((degree + 1, len(weights)))
+    for column, share in zip(by_point, inverse.T, strict=True):
+        coefficients += share[:, None] * column
+    _check_closure(by_point, powers @ coefficients, values, degree, tolerance)
+    at_zero = coefficients[0]
     if not (at_zero > 0).all():
         msg = (
             f"{np.sum(at_zero <= 0)} of {len(weights)} events have a weight at c = 0 that is not positive, so "
             "polynomials relative to c = 0 do not exist; use samples generated without interference-only weights"
         )
         raise EventWeightError(msg)
-    polynomials: FloatArray = coefficients / at_zero
+    polynomials: FloatArray = (coefficients / at_zero).T
     return polynomials
+
+
+@dataclass(frozen=True)
+class PositiveRange:
+    """Where the event weights of some events are positive.
+
+    Attributes:
+        n_events: events whose weight is zero or negative somewhere in the range that was looked at.
+        low: all events have positive weights between this value and
+        high: this one, which enclose c = 0.
+    """
+
+    n_events: int
+    low: float
+    high: float
+
+    def __add__(self, other: PositiveRange) -> PositiveRange:
+        return PositiveRange(
+            self.n_events + other.n_events, max(self.low, other.low), min(self.high, other.high)
+        )
+
+    def to_dict(self) -> dict[str, float]:
+        """Return a JSON-like form."""
+        return {"events_not_positive": self.n_events, "positive_from": self.low, "positive_to": self.high}
+
+
+def positive_range(event_weights: Sequence[FloatArray], low: float, high: float) -> PositiveRange:
+    """Say where ``1 + w_1 c + w_2 c^2 + ...`` is positive for all events.
+
+    Args:
+        event_weights: columns ``w_1, w_2, ...``, each of shape ``(n_events,)``.
+        low: lower end of the range to look at, below 0.
+        high: upper end, above 0.
+
+    Source:
+        A polynomial whose Bernstein coefficients are positive is positive; only for the others are roots computed.
+
+    Example:
+        >>> positive_range([np.array([0.1, 2.0])], -1.0, 1.0)
+        PositiveRange(n_events=1, low=-0.5, high=1.0)
+    """
+    doubtful = np.zeros(len(event_weights[0]), dtype=bool)
+    for end in (low, high):  # the two sides of c = 0, each mapped to t in [0, 1]: c = end * t
+        scaled = [w * end**k for k, w in enumerate(event_weights, 1)]
+        for j in range(1, len(scaled) + 1):
+            bernstein = 1.0 + sum(comb(j, k) / comb(len(scaled), k) * scaled[k - 1] for k in range(1, j + 1))
+            doubtful |= bernstein <= 0.0
+    rows = np.flatnonzero(doubtful)
+    companions = np.zeros((len(rows), len(event_weights), len(event_weights)))  # their eigenvalues are 1 / c
+    companions[:, 0] = -np.stack([w[rows] for w in event_weights], axis=1)
+    companions[:, 1:, :-1] = np.eye(len(event_weights) - 1)
+    inverse = np.linalg.eigvals(companions)
+    real = (np.abs(inverse.imag) <= _REAL * np.abs(inverse)) & (inverse != 0)
+    roots = 1.0 / np.where(real, inverse.real, np.inf)  # those that are not real become 0, which is none
+    inside = (roots != 0) & (roots >= low) & (roots <= high)
+    n_events = int(inside.any(axis=1).sum())
+    low = np.max(roots, where=inside & (roots < 0), initial=low)
+    high = np.min(roots, where=inside & (roots > 0), initial=high)
+    return PositiveRange(n_events, float(low), float(high))
 
 
 def _check_closure(
     weights: FloatArray, fitted: FloatArray, values: FloatArray, degree: int, tolerance: float
 ) -> None:
-    """Refuse weights that do not lie on their polynomials."""
-    scale = np.max(np.abs(weights), axis=1)
-    distance = np.max(np.abs(fitted - weights), axis=1) / np.where(scale > 0, scale, 1.0)
+    """Refuse weights that do not lie on their polynomials; shapes ``(n_points, n_events)``."""
+    scale = np.abs(weights).max(axis=0, initial=0.0)
+    distance = np.abs(fitted - weights).max(axis=0, initial=0.0) / np.where(scale > 0, scale, 1.0)
     n_off = int(np.sum(distance > tolerance))
     if n_off:
         msg = (
-            f"the weights of {n_off} of {len(weights)} events do not lie on a polynomial of degree {degree} at the "
+            f"the weights of {n_off} of {len(scale)} events do not lie on a polynomial of degree {degree} at the "
             f"points {_listed(values)}: they miss it by up to {distance.max():.2g} of the weight, and {tolerance:g} "
             "is accepted. Most likely weight_points are not in the order of the weights in the file, or theta is not "
             "the point the nominal weight belongs to"

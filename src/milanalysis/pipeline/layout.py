@@ -26,7 +26,7 @@ class Run:
     def given_files(self, sample: str) -> tuple[Path, ...]:
         """Return the files that the configuration names for a sample; none if it is generated."""
         source = self.config.samples[sample]
-        return source.files if isinstance(source, FileSampleConfig) else ()
+        return source.paths() if isinstance(source, FileSampleConfig) else ()
 
     def table(self, sample: str) -> Path:
         """Return the table of features of a sample."""

@@ -8,9 +8,13 @@ exactly those stages that depend on it.
 
 from __future__ import annotations
 
+import fcntl
+import os
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +22,14 @@ from typing import Any
 import yaml
 
 from milanalysis import __version__
-from milanalysis.config import AnalysisConfig, FileSampleConfig, load_config, to_plain
-from milanalysis.errors import InputFileError, StageOrderError
+from milanalysis.config import (
+    AnalysisConfig,
+    DaskExecutorConfig,
+    FileSampleConfig,
+    load_config,
+    to_plain,
+)
+from milanalysis.errors import InputFileError, RunDirectoryError, StageOrderError
 from milanalysis.learning.labels import uses_exact_labels
 from milanalysis.pipeline import work
 from milanalysis.pipeline.layout import Run
@@ -57,17 +67,21 @@ class Stage:
     summary: str
 
 
-def open_run(config_path: Path, output: Path | None = None) -> Run:
+def open_run(config_path: Path, output: Path | None = None, scheduler: str | None = None) -> Run:
     """Read a configuration and say where its results go; nothing is written yet.
 
     Args:
         config_path: the YAML file.
         output: the run directory; ``runs/<name>`` in the current directory if it is not given.
+        scheduler: address of a dask scheduler, to be used instead of the executor of the configuration.
 
     Raises:
         ConfigError: if the configuration is not valid.
     """
     config = load_config(config_path)
+    if scheduler is not None:
+        executor = DaskExecutorConfig(scheduler=scheduler)
+        config = replace(config, processing=replace(config.processing, executor=executor))
     return Run(config, (output if output is not None else Path("runs") / config.name).resolve())
 
 
@@ -81,28 +95,32 @@ def execute(run: Run, names: Sequence[str]) -> None:
     Raises:
         StageOrderError: if a stage is asked for whose input is not up to date.
         InputFileError: if a file named in the configuration is missing; nothing has been done then.
+        RunDirectoryError: if the run directory cannot be written to, or another run works there; likewise.
     """
     _require_given_files(run)
     started = time.monotonic()
     current: dict[str, bool] = {}
     n_run = 0
-    for stage in (*STAGES, TRUTH):
-        missing = [name for name in stage.needs if not current[name]]
-        current[stage.name] = not missing and _is_current(run, stage)
-        if stage.name not in names:
-            continue
-        if current[stage.name]:
-            console().print(f"[green]{stage.name:>9}[/]  up to date")
-            continue
-        if missing:
-            msg = (
-                f"`{stage.name}` reads what `{missing[0]}` writes, and that is missing or out of date in "
-                f"{run.directory}; run `milanalysis {missing[0]}` first, or `milanalysis run` for all stages"
-            )
-            raise StageOrderError(msg)
-        _run_stage(run, stage)
-        current[stage.name] = True
-        n_run += 1
+    with ExitStack() as alone:
+        for stage in (*STAGES, TRUTH):
+            missing = [name for name in stage.needs if not current[name]]
+            current[stage.name] = not missing and _is_current(run, stage)
+            if stage.name not in names:
+                continue
+            if current[stage.name]:
+                console().print(f"[green]{stage.name:>9}[/]  up to date")
+                continue
+            if missing:
+                msg = (
+                    f"`{stage.name}` reads what `{missing[0]}` writes, and that is missing or out of date in "
+                    f"{run.directory}; run `milanalysis {missing[0]}` first, or `milanalysis run` for all stages"
+                )
+                raise StageOrderError(msg)
+            if n_run == 0:
+                alone.enter_context(_alone_in(run.directory))
+            _run_stage(run, stage)
+            current[stage.name] = True
+            n_run += 1
     seconds = time.monotonic() - started
     if n_run == 0:
         console().print(f"Nothing to do: all is up to date in {run.directory} ({seconds:.1f} s).")
@@ -110,10 +128,32 @@ def execute(run: Run, names: Sequence[str]) -> None:
         console().print(f"Finished in {seconds:.0f} s; results are in {run.directory}.")
 
 
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Keep other runs out of a run directory; the lock ends with the process, however that ends.
+
+    Raises:
+        RunDirectoryError: if another run works there, or nothing can be written there.
+    """
+    _require_writable(directory)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        msg = f"another run works in {directory}; wait for its end, or name another directory with --output"
+        raise RunDirectoryError(msg) from error
+    else:
+        yield
+    finally:
+        os.close(descriptor)  # which gives up the lock
+
+
 def _require_given_files(run: Run) -> None:
     """Refuse a configuration that names files that are not there, before any work."""
     processing = run.config.processing
-    given = {f"samples.{name}.files": run.given_files(name) for name in run.config.samples}
+    # Files of events that are missing are left out where that is wanted.
+    samples = run.config.samples if processing.on_bad_file == "fail" else {}
+    given = {f"samples.{name}.files": run.given_files(name) for name in samples}
     given |= {
         "processing.features": (processing.features,),
         "processing.bag_likelihood": (processing.bag_likelihood,),
@@ -126,6 +166,20 @@ def _require_given_files(run: Run) -> None:
                     "paths start at the directory of the YAML file"
                 )
                 raise InputFileError(msg)
+
+
+def _require_writable(directory: Path) -> None:
+    """Make the run directory, or say why nothing can be written there."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        msg = (
+            f"{directory} cannot be written to ({error.strerror}); choose another run directory with --output, or make "
+            "room for this one"
+        )
+        raise RunDirectoryError(msg) from error
 
 
 def _run_stage(run: Run, stage: Stage) -> None:
@@ -141,12 +195,17 @@ def _run_stage(run: Run, stage: Stage) -> None:
     stamp = {
         "key": key,
         "seconds": seconds,
-        "inputs": {path.name: _digest(path) for path in stage.inputs(run)},
+        "inputs": {_place(run, path): _digest(path) for path in stage.inputs(run)},
         "outputs": {str(path.relative_to(run.directory)): _digest(path) for path in outputs},
     }
     write_json(run.stamp(stage.name), stamp)
     _write_manifest(run)
     console().print(f"[green]{stage.name:>9}[/]  done in {seconds:.0f} s")
+
+
+def _place(run: Run, path: Path) -> str:
+    """Return where a file is, seen from the run directory; the whole path of one that is elsewhere."""
+    return str(path.relative_to(run.directory) if path.is_relative_to(run.directory) else path)
 
 
 def _write_manifest(run: Run) -> None:
@@ -173,7 +232,7 @@ def _is_current(run: Run, stage: Stage) -> bool:
     if not run.stamp(stage.name).exists():
         return False
     stamp = read_json(run.stamp(stage.name))
-    if stamp["key"] != _key(run, stage):
+    if stamp.get("key") != _key(run, stage):
         return False
     outputs = {run.directory / name: digest for name, digest in stamp["outputs"].items()}
     return all(path.exists() and _digest(path) == digest for path, digest in outputs.items())
@@ -195,8 +254,18 @@ def _digest_of_state(path: Path, size: int, time_ns: int) -> str:  # noqa: ARG00
 
 
 def _event_files(run: Run) -> list[Path]:
-    """Return the ROOT files of all samples, generated or given."""
-    return [path for name in run.config.samples for path in run.event_files(name)]
+    """Return the ROOT files of all samples, generated or given, and the JSON files that describe them."""
+    files: list[Path] = []
+    for name, sample in run.config.samples.items():
+        for path in run.event_files(name):
+            # A file that is missing is an error, unless such files are skipped.
+            if run.config.processing.on_bad_file == "fail" or path.is_file():
+                files.append(path)
+            if path.with_suffix(".json").is_file():
+                files.append(path.with_suffix(".json"))
+        if isinstance(sample, FileSampleConfig) and sample.weight_names is not None:
+            files.append(sample.weight_names)
+    return files
 
 
 def _tables(run: Run, role: str) -> list[Path]:
@@ -270,6 +339,7 @@ STAGES = (
             "seed": config.seed,
             "split": to_plain(config.split),
             "parameter": to_plain(config.parameter),
+            "on_bad_file": config.processing.on_bad_file,
             "samples": {
                 name: {key: value for key, value in to_plain(sample).items() if key != "files"}
                 for name, sample in config.samples.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,20 @@ from milanalysis.config import (
     FileSampleConfig,
     GenerateBackgroundConfig,
     GenerateSampleConfig,
-    IterativeExecutorConfig,
-    MulticlassTaskConfig,
 )
-from milanalysis.errors import AccountingError, ProcessMismatchError
-from milanalysis.events.tables import EventTable, Split, concatenate
-from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
+from milanalysis.errors import AccountingError, ProcessMismatchError, ProcessorError
+from milanalysis.events.tables import EventTable, Split
+from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.pipeline.layout import Run
+from milanalysis.pipeline.reading import (
+    bag_points,
+    n_workers,
+    open_samples,
+    read_tables,
+    require_events,
+    run_bag_processor,
+    selected_yield,
+)
 from milanalysis.progress import progress_bar
 from milanalysis.provenance import read_json, write_json
 from milanalysis.randomness import stream
@@ -54,7 +61,7 @@ def simulate(run: Run) -> Sequence[Path]:
                 name=name,
                 n_events=sample.events,
                 seed=seed,
-                workers=_workers(run),
+                workers=n_workers(run),
                 progress=advance,
             )
             (path,) = run.event_files(name)
@@ -77,15 +84,24 @@ def _generator(
 
 def process(run: Run) -> Sequence[Path]:
     """Turn the events of every sample into a table of features."""
-    from milanalysis.events.processing import load_processor, make_tables
+    from milanalysis.events.processing import make_processor
+    from milanalysis.events.tabulating import make_tables
 
     processing = run.config.processing
-    features = load_processor(processing.features)()
+    features = make_processor(processing.features)
     written = []
-    for name, sample in _open_samples(run).items():
+    for name, sample in open_samples(run).items():
         directory = run.table(name).parent
         make_tables(
-            features, sample, directory, executor=processing.executor, chunk_size=processing.chunk_size
+            features,
+            sample,
+            directory,
+            executor=processing.executor,
+            chunk_size=processing.chunk_size,
+            multiple=processing.chunk_multiple,
+            on_bad_file=processing.on_bad_file,
+            theta_range=(run.config.parameter.low, run.config.parameter.high),
+            stamp=run.stamp(f"process-{name}"),
         )
         written += [run.table(name), directory / "cutflow.json"]
     return written
@@ -115,7 +131,7 @@ def exact(run: Run) -> Sequence[Path]:
     written = [run.result("exact")]
     rate = None
     if not reason:
-        simulated = _table(run, "simulation")
+        simulated = read_tables(run, "simulation")
         samples = [polynomials[name] for name in config.samples_with_role("simulation")]
         rate = mean_polynomial(simulated, np.arange(len(simulated)), np.concatenate(samples))
         for name, one in polynomials.items():
@@ -155,7 +171,7 @@ def _visible_polynomials(run: Run) -> dict[str, FloatArray]:
                 polynomials[name] = ratio.table_polynomials(
                     EventTable.read(run.table(name)),
                     u_beam=1 if generator.u_beam == "first" else None,
-                    n_jobs=_workers(run),
+                    n_jobs=n_workers(run),
                 )
             except ProcessMismatchError as error:
                 msg = f"sample {name!r}: {error}"
@@ -174,6 +190,7 @@ def train(run: Run) -> Sequence[Path]:
     from milanalysis.learning.runs import train_models, training_jobs
 
     config = run.config
+    require_events(run, "simulation")
     about = read_json(run.result("exact"))
     learners = [label for label, model in config.models.items() if uses_exact_labels(model)]
     if learners and not about["available"]:
@@ -190,7 +207,7 @@ def train(run: Run) -> Sequence[Path]:
         directory=run.directory / "models",
         exact_labels=[run.exact_file(name) for name in config.samples_with_role("simulation")],
     )
-    train_models(jobs, workers=_workers(run))
+    train_models(jobs, workers=n_workers(run))
     written = [run.model(label) / "manifest.json" for label in config.models]
     return [*written, *(job.file(suffix) for job in jobs for suffix in (".keras", ".json", ".csv"))]
 
@@ -204,7 +221,7 @@ def infer(run: Run) -> Sequence[Path]:
     from milanalysis.statistics.templates import TemplateResult, Templates, quantile_edges
 
     config = run.config
-    simulated, observed = _table(run, "simulation"), _table(run, "observed")
+    simulated, observed = read_tables(run, "simulation"), read_tables(run, "observed")
     for label, model in config.models.items():
         Manifest.read(run.model(label)).require(model, config.reference_point(), simulated.feature_names)
 
@@ -231,7 +248,7 @@ def infer(run: Run) -> Sequence[Path]:
         templates=templates,
     )
     rows = np.arange(len(observed))
-    nu = expected_events(run, simulated)
+    nu = selected_yield(run)
     observation = observe(
         methods.with_titles(),
         RateModel(nu, config.parameter).observe(rows),
@@ -260,6 +277,7 @@ def infer(run: Run) -> Sequence[Path]:
 def coverage(run: Run) -> Sequence[Path]:
     """Repeat the measurement on pseudo-experiments, with every method on the same events."""
     from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
+    from milanalysis.statistics.inference import Interval, Status
     from milanalysis.statistics.information import compare, exact_score
     from milanalysis.statistics.observation import Observation
     from milanalysis.statistics.pseudoexperiments import draw
@@ -267,7 +285,7 @@ def coverage(run: Run) -> Sequence[Path]:
     from milanalysis.statistics.templates import TemplateResult
 
     config = run.config
-    simulated = _table(run, "simulation")
+    simulated = read_tables(run, "simulation")
     is_scored = simulated.rows(*_SCORED)
     scored = simulated.take(is_scored)
     templates = TemplateResult.from_dict(read_json(run.result("templates"))).templates
@@ -291,11 +309,16 @@ def coverage(run: Run) -> Sequence[Path]:
     )
     experiments = run_experiments(methods.models(), rows, theta_true=theta, level=config.inference.level)
     observation = Observation.from_dict(read_json(run.result("observed")))
+    unknown = Interval(None, None, None, config.inference.level, Status.UNKNOWN)
+    assert methods.exact_scores is not None  # simulated events have event weights
     comparison = compare(
         experiments,
         exact_score(methods.exact_scores, rows, theta_true=theta, weights=weights),
-        {name: method.shape for name, method in observation.methods.items()},
-        titles={name: method.title for name, method in observation.methods.items()},
+        {
+            name: observation.methods[name].shape if name in observation.methods else unknown
+            for name in methods.titles
+        },
+        titles=methods.titles,
         parameter=config.parameter.name,
         n_observed=observation.n_observed,
         exact_method=EXACT,
@@ -337,85 +360,11 @@ def truth(run: Run) -> Sequence[Path]:
             n_events=config.coverage.events,
             n_points=config.truth.points,
             seed=config.seed,
-            workers=_workers(run),
+            workers=n_workers(run),
             progress=advance,
         )
     write_json(run.result("truth"), information.to_dict())
     return [run.result("truth")]
-
-
-def expected_events(run: Run, simulated: EventTable) -> EFTPolynomial:
-    """Return the expected number of selected events as a polynomial, with its Monte Carlo error.
-
-    Simulation samples are alternative simulations of the same process, so their mean counts.
-    """
-    contents = simulated.weights_at(0.0) * simulated.event_polynomials()
-    scale = run.config.luminosity_fb / len(run.config.samples_with_role("simulation"))
-    return EFTPolynomial(contents.sum(axis=0), contents.T @ contents).scaled(scale)
-
-
-def _workers(run: Run) -> int:
-    """Return how many processes may work at the same time."""
-    executor = run.config.processing.executor
-    return 1 if isinstance(executor, IterativeExecutorConfig) else executor.workers
-
-
-def _open_samples(run: Run) -> dict[str, Any]:
-    """Look into the files of all samples; files are numbered through, since their number is part of an event's name."""
-    from milanalysis.events.processing import open_sample
-
-    config = run.config
-    opened: dict[str, Any] = {}
-    n_files = 0
-    for name, sample in config.samples.items():
-        files = run.event_files(name)
-        opened[name] = open_sample(
-            name,
-            files,
-            tree=sample.tree if isinstance(sample, FileSampleConfig) else "LHEF",
-            theta=sample.theta,
-            weight_points=sample.weight_points,
-            first_file_number=n_files,
-            seed=config.seed,
-            split=(config.split.train, config.split.validation, config.split.test),
-        )
-        n_files += len(files)
-    return opened
-
-
-def _table(run: Run, role: str) -> EventTable:
-    """Read the tables of all samples with a role."""
-    return concatenate([EventTable.read(run.table(name)) for name in run.config.samples_with_role(role)])
-
-
-def _bag_points(run: Run) -> FloatArray:
-    """Return the parameter points of the log ratios per bag: those that all grids have in common."""
-    grids = [
-        model.task.grid.points()
-        for model in run.config.models.values()
-        if isinstance(model.task, MulticlassTaskConfig)
-    ]
-    if not grids:
-        return np.linspace(run.config.parameter.low, run.config.parameter.high, 21)[:, None]
-    first, *others = grids
-    return np.array([point for point in first if all((point == other).all(axis=1).any() for other in others)])
-
-
-def _run_bag_processor(run: Run, name: str, scratch: Path | None, **options: Any) -> dict[str, Any]:
-    """Run the bag processor over a sample."""
-    from milanalysis.events.processing import load_processor, run_processor
-
-    processing = run.config.processing
-    selection = load_processor(processing.features)()
-    bag_processor = load_processor(processing.bag_likelihood)
-    return run_processor(
-        bag_processor(selection, one_thread=_workers(run) > 1, **options),
-        _open_samples(run)[name],
-        executor=processing.executor,
-        chunk_size=processing.chunk_size,
-        scratch=scratch,
-        description=f"evaluating {name}",
-    )
 
 
 def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
@@ -431,9 +380,10 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
     directory.mkdir(parents=True, exist_ok=True)
     written = []
     with tempfile.TemporaryDirectory(prefix=".parts-", dir=directory) as scratch:
-        output = _run_bag_processor(
-            run, name, Path(scratch), models=models, theta=_bag_points(run), splits=splits
+        output = run_bag_processor(
+            run, name, Path(scratch), models=models, theta=bag_points(run), splits=splits
         )
+        _require_output(run.config.processing.bag_likelihood, output, models)
         chunks = sorted(output["event_id"])
         table = EventTable.read(run.table(name))
         scored: IntArray = np.concatenate([output["event_id"][chunk] for chunk in chunks])
@@ -452,10 +402,23 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
             ratios = np.concatenate([output["bags"][label][chunk] for chunk in chunks])
             write_json(
                 bags,
-                {**counts, "theta": _bag_points(run).tolist(), "log_ratio_sum": ratios.sum(axis=0).tolist()},
+                {**counts, "theta": bag_points(run).tolist(), "log_ratio_sum": ratios.sum(axis=0).tolist()},
             )
             written += [path, bags]
     return written
+
+
+def _require_output(path: Path, output: dict[str, Any], models: Iterable[str]) -> None:
+    """Refuse a bag processor that does not return what the analysis goes on with."""
+    for name in ("bags", "counts", "scores"):
+        missing = [label for label in models if label not in output.get(name, {})]
+        if missing or "event_id" not in output:
+            msg = (
+                f"{path}: a bag processor returns 'event_id', and 'bags', 'counts' and 'scores' of every model (see "
+                f"processors/bag_likelihood.py); this one returned {', '.join(output)}, with no {name!r} of "
+                f"{', '.join(missing) or 'some model'}"
+            )
+            raise ProcessorError(msg)
 
 
 def _fill_templates(run: Run, edges: FloatArray) -> Any:
@@ -463,16 +426,18 @@ def _fill_templates(run: Run, edges: FloatArray) -> Any:
     discriminant = run.config.templates.discriminant
     model = {discriminant.model: run.model(discriminant.model)}
     outputs = [
-        _run_bag_processor(
+        run_bag_processor(
             run,
             name,
             None,
             models=model,
-            theta=_bag_points(run),
+            theta=bag_points(run),
             splits=(),
             discriminant=discriminant,
             edges=edges,
         )
         for name in run.config.samples_with_role("simulation")
     ]
-    return sum((output["templates"] for output in outputs[1:]), start=outputs[0]["templates"])
+    # Floating-point sums depend on their order: that of the events, not that in which chunks were finished.
+    filled = [output["templates"][chunk] for output in outputs for chunk in sorted(output["templates"])]
+    return sum(filled[1:], start=filled[0])

@@ -16,9 +16,9 @@ from typing import Any, TextIO
 import awkward as ak
 import numpy as np
 import numpy.typing as npt
-import uproot
 
 from milanalysis.errors import AccountingError
+from milanalysis.events.lhef import lists_of, open_lhef_tree, transverse_columns
 from milanalysis.parameters import EFTPolynomial, FloatArray
 from milanalysis.provenance import atomic_path, write_json
 from milanalysis.simulation.amplitudes import LAMBDA, MH, evaluate_polynomials
@@ -29,8 +29,6 @@ __all__ = ["SampleHeader", "write_lhe", "write_lhef_root"]
 _PB_PER_FB = 1e-3
 _ALPHA_QED, _ALPHA_QCD = 0.007561462, 0.12
 """Couplings that event files state; the matrix element uses none of them."""
-_BEAM_ETA = 999.9
-"""What ExRootAnalysis writes for the (pseudo)rapidity of a particle along the beam."""
 
 
 @dataclass(frozen=True)
@@ -214,17 +212,10 @@ def write_lhef_root(path: Path, blocks: Iterable[Events], header: SampleHeader) 
         AccountingError: if the number of events is not that of the header; then no file is written.
     """
     with atomic_path(path) as temporary:
-        with uproot.recreate(temporary, compression=uproot.ZSTD(1)) as file:
-            tree = file.mktree(
-                "LHEF",
-                _BRANCHES,
-                title="Analysis tree",
-                counter_name=lambda counted: counted + "_size",
-                field_name=lambda outer, inner: f"{outer}/{outer}.{inner}" if outer else inner,
-            )
+        with open_lhef_tree(temporary) as append:
             n_written = 0
             for events in blocks:
-                tree.extend(_columns(events, header, n_written))
+                append(_columns(events, header, n_written))
                 n_written += len(events)
         _check_complete(n_written, header)
         values = header.to_dict()
@@ -242,29 +233,12 @@ def _check_complete(n_written: int, header: SampleHeader) -> None:
         raise AccountingError(msg)
 
 
-_BRANCHES = {
-    "Event": "var * {Number: int64, Nparticles: int32, ProcessID: int32, Weight: float64, ScalePDF: float64, "
-    "CouplingQED: float64, CouplingQCD: float64}",
-    "Rwgt": "var * {Weight: float64}",
-    "Particle": "var * {PID: int32, Status: int32, Mother1: int32, Mother2: int32, ColorLine1: int32, "
-    "ColorLine2: int32, Px: float64, Py: float64, Pz: float64, E: float64, M: float64, PT: float64, Eta: float64, "
-    "Phi: float64, Rapidity: float64, LifeTime: float64, Spin: float64}",
-}
-
-
 def _columns(events: Events, header: SampleHeader, first: int) -> dict[str, ak.Array]:
     """Return the branches of a block, jagged as in the tree."""
     n = len(events)
     layout = header.layout
     flavours, colours, vectors, masses = _particles(events, layout)
     energy, px, py, pz = np.moveaxis(vectors, -1, 0)
-    pt = np.hypot(px, py)
-    beam = np.copysign(_BEAM_ETA, pz)
-    with np.errstate(divide="ignore"):
-        eta = np.where(pt > 0.0, np.arcsinh(pz / pt), beam)
-    rapidity = eta.copy()
-    heavy = layout.mass != 0.0
-    rapidity[:, heavy] = np.arcsinh(pz[:, heavy] / np.hypot(pt[:, heavy], masses[:, heavy]))
     particle: dict[str, npt.ArrayLike] = {
         "PID": flavours,
         "Status": layout.status,
@@ -277,10 +251,7 @@ def _columns(events: Events, header: SampleHeader, first: int) -> dict[str, ak.A
         "Pz": pz,
         "E": energy,
         "M": masses,
-        "PT": pt,
-        "Eta": eta,
-        "Phi": np.arctan2(py, px),
-        "Rapidity": rapidity,
+        **transverse_columns(px, py, pz, masses),
         "LifeTime": 0.0,
         "Spin": layout.spin,
     }
@@ -303,13 +274,8 @@ def _columns(events: Events, header: SampleHeader, first: int) -> dict[str, ak.A
 
 def _jagged(fields: Mapping[str, npt.ArrayLike], shape: tuple[int, ...]) -> ak.Array:
     """Return lists of records, all of one length but of a type that allows others."""
-    contents = [
-        ak.contents.NumpyArray(np.ascontiguousarray(np.broadcast_to(values, shape)).reshape(-1))
-        for values in fields.values()
-    ]
-    offsets = ak.index.Index64(np.arange(shape[0] + 1) * shape[1])
-    records = ak.contents.RecordArray(contents, list(fields))
-    return ak.Array(ak.contents.ListOffsetArray(offsets, records))
+    flat = {name: np.broadcast_to(np.asarray(values), shape).reshape(-1) for name, values in fields.items()}
+    return lists_of(flat, np.full(shape[0], shape[1]))
 
 
 def _particles(

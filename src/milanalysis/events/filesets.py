@@ -1,0 +1,388 @@
+"""Samples: the files that belong together, looked into before any work starts, and what their events mean."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import uproot
+from coffea.processor.executor import WorkItem
+
+from milanalysis.errors import EventWeightError, InputFileError
+from milanalysis.events.objects import object_branches
+from milanalysis.inputs import DelphesFormatConfig, LHEFFormatConfig, Normalisation
+from milanalysis.provenance import read_json
+
+__all__ = ["InputFile", "Sample", "SkippedFile", "open_sample", "weight_branch"]
+
+logger = logging.getLogger(__name__)
+
+_FB_PER_PB = 1000.0
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A ROOT file that has been looked into.
+
+    Attributes:
+        path: of the file.
+        tree: name of its tree.
+        number: of the file within the analysis; part of the event ids.
+        n_events: entries of the tree.
+        uuid: ROOT's identification of the file.
+        state: size in bytes and time of the last change in ns.
+        cross_section_fb: as the JSON file beside it says; None if there is none.
+    """
+
+    path: Path
+    tree: str
+    number: int
+    n_events: int
+    uuid: bytes
+    state: tuple[int, int] = (0, 0)
+    cross_section_fb: float | None = None
+
+
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file that is left out because it cannot be read.
+
+    Attributes:
+        path: of the file.
+        reason: why.
+        n_events: events that are missing because of that; None if the file does not even say that.
+    """
+
+    path: Path
+    reason: str
+    n_events: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Files that belong together, and what their events mean.
+
+    Attributes:
+        name: of the sample.
+        files: in order; the table has the events in this order.
+        source: format of the files.
+        theta: parameter point of the nominal weight; None if it is not known.
+        weight_points: value of the coefficient for each weight beside the nominal one, in the order of the file;
+            None for weights that are to be ignored; empty to ignore all of them.
+        normalisation: what the nominal weights add up to.
+        cross_section_fb: cross-section that the user states; None if it is not stated.
+        seed: root seed of the analysis, for the split.
+        split: fractions of train, validation and test.
+        skipped: files that are left out.
+    """
+
+    name: str
+    files: tuple[InputFile, ...]
+    source: LHEFFormatConfig | DelphesFormatConfig
+    theta: tuple[float, ...] | None
+    weight_points: tuple[float | None, ...]
+    normalisation: Normalisation
+    cross_section_fb: float | None
+    seed: int
+    split: tuple[float, float, float]
+    skipped: tuple[SkippedFile, ...] = ()
+
+    @property
+    def n_events(self) -> int:
+        """Number of events in all files."""
+        return sum(file.n_events for file in self.files)
+
+    @property
+    def expected_cross_section_fb(self) -> float | None:
+        """Cross-section that the weights should give, from the user or from the JSON files; None if not known."""
+        if self.cross_section_fb is not None:
+            return self.cross_section_fb
+        known = [(file.cross_section_fb, file.n_events) for file in self.files if file.n_events]
+        n_events = sum(n for _, n in known)
+        if not known or any(value is None for value, _ in known):
+            return None
+        return sum((value or 0.0) * n for value, n in known) / n_events
+
+    def fb_per_weight(self, file: InputFile) -> float:
+        """Return what turns a nominal weight of a file into the cross-section in fb the event stands for."""
+        total = max(self.n_events, 1)
+        if self.normalisation == "sum":
+            return _FB_PER_PB
+        if self.normalisation == "file_sum":
+            return _FB_PER_PB * file.n_events / total
+        if self.normalisation == "unit":
+            return (self.cross_section_fb or 0.0) / total
+        return _FB_PER_PB / total
+
+    def metadata(self, file: InputFile, scratch: Path | None) -> dict[str, Any]:
+        """Return what a processor finds in ``events.metadata`` beside coffea's own keys."""
+        return {
+            "sample": self.name,
+            "file_number": file.number,
+            "format": asdict(self.source),
+            "theta": None if self.theta is None else list(self.theta),
+            "weight_points": list(self.weight_points),
+            "fb_per_weight": self.fb_per_weight(file),
+            "seed": self.seed,
+            "split": list(self.split),
+            "scratch": None if scratch is None else str(scratch),
+        }
+
+    def work_items(self, chunk_size: int, scratch: Path | None, multiple: int = 1) -> list[WorkItem]:
+        """Cut the files into chunks ``[0, size), [size, 2 size), ...``.
+
+        A file without events is one chunk without events, so that its table has its columns.
+
+        Args:
+            chunk_size: largest number of events per chunk.
+            scratch: directory for parts, or None.
+            multiple: chunks begin at multiples of this number of events of a file.
+
+        Raises:
+            ValueError: if a chunk is too small for ``multiple``.
+        """
+        size = chunk_size // multiple * multiple
+        if size == 0:
+            msg = f"chunks of {chunk_size} events cannot begin at multiples of {multiple}; enlarge chunk_size"
+            raise ValueError(msg)
+        return [
+            WorkItem(
+                self.name,
+                str(file.path),
+                file.tree,
+                start,
+                min(start + size, file.n_events),
+                file.uuid,
+                self.metadata(file, scratch),
+            )
+            for file in self.files
+            for start in range(0, max(file.n_events, 1), size)
+        ]
+
+    def without(self, path: Path, reason: str) -> Sample:
+        """Return the sample without a file that turned out to be unreadable.
+
+        Raises:
+            InputFileError: if no file is left, or the weights of those left add up to an unknown cross-section.
+        """
+        gone = [SkippedFile(file.path, reason, file.n_events) for file in self.files if file.path == path]
+        kept = tuple(file for file in self.files if file.path != path)
+        sample = replace(self, files=kept, skipped=(*self.skipped, *gone))
+        sample.check_skipped()
+        return sample
+
+    def check_skipped(self) -> None:
+        """Refuse a sample that means nothing without the files left out."""
+        if not self.files:
+            names = ", ".join(str(file.path) for file in self.skipped)
+            msg = f"sample {self.name!r}: none of its files can be read ({names}): {self.skipped[0].reason}"
+            raise InputFileError(msg)
+        if self.skipped and self.normalisation == "sum":
+            msg = (
+                f"sample {self.name!r}: {self.skipped[0].path} cannot be read ({self.skipped[0].reason}), and with "
+                "normalisation: sum the other files do not add up to the cross-section; "
+                "repair the file, or take it from the list and correct the weights"
+            )
+            raise InputFileError(msg)
+
+
+def open_sample(
+    name: str,
+    files: Sequence[Path],
+    *,
+    source: LHEFFormatConfig | DelphesFormatConfig | None = None,
+    theta: float | None = None,
+    weight_points: Sequence[float | None] | Mapping[str, float] = (),
+    weight_names: Path | None = None,
+    normalisation: Normalisation = "mean",
+    cross_section_fb: float | None = None,
+    on_bad_file: Literal["fail", "skip"] = "fail",
+    first_file_number: int = 0,
+    seed: int = 0,
+    split: tuple[float, float, float] = (0.64, 0.16, 0.20),
+) -> Sample:
+    """Look into the files of a sample and say what their events mean.
+
+    Args:
+        name: of the sample.
+        files: ROOT files, in the order the table shall have.
+        source: their format; LHEF if it is not given.
+        theta: value of the coefficient the nominal weight belongs to; None if it is not known.
+        weight_points: values of the coefficient in the order of the weights in the file, None for a weight that
+            belongs to no value; or values by the names of the weights; empty to ignore the weights.
+        weight_names: JSON file with ``weight_names`` in the order of the file; by default the one beside each file.
+        normalisation: what the nominal weights add up to.
+        cross_section_fb: cross-section in fb, to be checked (or, with ``unit``, to be used).
+        on_bad_file: whether an unreadable file is an error, or is left out and named in the report.
+        first_file_number: number of the first file; no two files of an analysis may have the same.
+        seed: root seed of the analysis.
+        split: fractions of train, validation and test.
+
+    Raises:
+        InputFileError: naming the first file that is missing, empty, truncated, was not closed, is not a ROOT
+            file, or does not have the tree or the branches.
+        EventWeightError: if weights are given by names that the file does not have.
+    """
+    source = source or LHEFFormatConfig()
+    branches = object_branches(source)
+    if weight_points:
+        branches = (*branches, weight_branch(source))
+    opened: list[InputFile] = []
+    skipped: list[SkippedFile] = []
+    for number, path in enumerate(map(Path, files), first_file_number):
+        try:
+            opened.append(_open_file(path, source, branches, number))
+        except InputFileError as error:
+            if on_bad_file == "fail":
+                raise
+            logger.warning("sample %s goes on without a file: %s", name, error)
+            announced = _beside(path).get("n_events")
+            skipped.append(SkippedFile(path, str(error), announced if isinstance(announced, int) else None))
+    for file in opened:
+        if file.n_events == 0:
+            logger.warning("%s: the tree %r has no events", file.path, file.tree)
+    sample = Sample(
+        name=name,
+        files=tuple(opened),
+        source=source,
+        theta=None if theta is None else (float(theta),),
+        weight_points=_points_in_order(name, opened, weight_points, weight_names),
+        normalisation=normalisation,
+        cross_section_fb=cross_section_fb,
+        seed=seed,
+        split=split,
+        skipped=tuple(skipped),
+    )
+    sample.check_skipped()
+    return sample
+
+
+def weight_branch(source: LHEFFormatConfig | DelphesFormatConfig) -> str:
+    """Return the branch of the weights beside the nominal one."""
+    return "Rwgt.Weight" if isinstance(source, LHEFFormatConfig) else f"{source.weights}.Weight"
+
+
+def _points_in_order(
+    sample: str,
+    files: Sequence[InputFile],
+    points: Sequence[float | None] | Mapping[str, float],
+    names_file: Path | None,
+) -> tuple[float | None, ...]:
+    """Return the values of the coefficient in the order of the weights in the files."""
+    if not isinstance(points, Mapping):
+        return tuple(None if point is None else float(point) for point in points)
+    orders = set()
+    for file in files:
+        origin = names_file or file.path.with_suffix(".json")
+        names = read_json(origin).get("weight_names") if origin.is_file() else None
+        if not names:
+            msg = (
+                f"sample {sample!r} gives weight_points by name, and {origin} does not say the names of the weights in "
+                f"{file.path}; make it with `milanalysis convert`, or list the values in the order of the file"
+            )
+            raise EventWeightError(msg)
+        unknown = sorted(set(points) - set(names))
+        if unknown:
+            msg = f"sample {sample!r}: {origin} has no weight {', '.join(unknown)}; it has {', '.join(names)}"
+            raise EventWeightError(msg)
+        orders.add(tuple(points.get(name) for name in names))
+    if len(orders) > 1:
+        msg = f"the files of sample {sample!r} have their weights in different orders; make a sample of each kind"
+        raise EventWeightError(msg)
+    return orders.pop() if orders else ()
+
+
+def _beside(path: Path) -> dict[str, Any]:
+    """Return what the JSON file beside a ROOT file says; nothing if it is not one of ours."""
+    try:
+        return read_json(path.with_suffix(".json"))
+    except InputFileError:
+        return {}
+
+
+def _open_file(
+    path: Path, source: LHEFFormatConfig | DelphesFormatConfig, branches: Sequence[str], number: int
+) -> InputFile:
+    """Look into a ROOT file."""
+    expected = f"expected a ROOT file with a tree {source.tree!r}"
+    if not path.is_file():
+        msg = f"{path}: there is no such file; {expected}. Check the path, relative ones start at the configuration"
+        raise InputFileError(msg)
+    with path.open("rb") as stream:
+        magic = stream.read(4)
+    if not magic:
+        msg = f"{path} has no content: it is empty (0 bytes); {expected}. Copy or produce it again"
+        raise InputFileError(msg)
+    if magic != b"root":
+        msg = (
+            f"{path} is not a ROOT file (it starts with {magic!r}); {expected}. "
+            "`milanalysis convert` makes one of LHE text"
+        )
+        raise InputFileError(msg)
+    try:
+        with uproot.open(path, array_cache=None, object_cache=None) as file:
+            return _inspect(path, file, source, branches, number)
+    except InputFileError:
+        raise
+    except Exception as error:  # uproot raises whatever the damaged bytes happen to cause
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        msg = (
+            f"{path} cannot be read: it is truncated or damaged ({reason:.150}); "
+            f"{expected}. Copy or produce it again"
+        )
+        raise InputFileError(msg) from error
+
+
+def _inspect(
+    path: Path,
+    file: Any,
+    source: LHEFFormatConfig | DelphesFormatConfig,
+    branches: Sequence[str],
+    number: int,
+) -> InputFile:
+    """Check that a file is complete and has the tree and the branches."""
+    status = path.stat()
+    tree = source.tree
+    if status.st_size < file.file.fEND:
+        msg = (
+            f"{path} is truncated: it has {status.st_size} bytes and should have {file.file.fEND}; "
+            f"expected a ROOT file with a tree {tree!r}. Copy or produce it again"
+        )
+        raise InputFileError(msg)
+    classes = file.classnames(cycle=False)
+    trees = [name for name, kind in classes.items() if kind == "TTree"]
+    if not classes:
+        msg = (
+            f"{path} has no content: the program that wrote it was stopped before it closed the file; "
+            f"expected a tree {tree!r}. Produce the file again"
+        )
+        raise InputFileError(msg)
+    if tree not in trees:
+        msg = (
+            f"{path} has no tree {tree!r}; its trees are: {', '.join(trees) or 'none'}. "
+            "Give format and name of the tree in the configuration (format: {kind: delphes} for Delphes), or another file"
+        )
+        raise InputFileError(msg)
+    leaves = {name.split("/")[-1] for name in file[tree].keys()}  # noqa: SIM118 (not a dictionary)
+    needed = {*branches, *(f"{branch.split('.')[0]}_size" for branch in branches)}
+    absent = sorted(needed - leaves)
+    if absent:
+        collections = sorted(leaf.removesuffix("_size") for leaf in leaves if leaf.endswith("_size"))
+        msg = (
+            f"{path}: the tree {tree!r} has no branch {', '.join(absent)}; this selection reads {', '.join(branches)}. "
+            f"Its collections are {', '.join(collections) or 'none'}; the configuration names those to be read under format"
+        )
+        raise InputFileError(msg)
+    section = _beside(path).get("cross_section_pb")
+    return InputFile(
+        path,
+        tree,
+        number,
+        int(file[tree].num_entries),
+        file.file.uuid.bytes,
+        (status.st_size, status.st_mtime_ns),
+        _FB_PER_PB * section if isinstance(section, int | float) else None,
+    )

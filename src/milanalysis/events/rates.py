@@ -1,0 +1,146 @@
+"""How many events to expect: ``nu(theta) = luminosity x cross-section x efficiency``, with its Monte Carlo error.
+
+Samples with event weights know the whole polynomial. Samples without them know one value each, at the point they
+were generated at; from five points on these fix the quartic by themselves, and beside samples with event weights
+they sharpen it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from milanalysis.errors import EventWeightError
+from milanalysis.events.tables import EventTable
+from milanalysis.events.weights import PositiveRange, positive_range
+from milanalysis.parameters import EFTPolynomial, FloatArray
+
+__all__ = ["SimulatedSample", "expected_events", "positive_yield"]
+
+logger = logging.getLogger(__name__)
+
+_DEGREE = 4
+_LARGEST_PULL = 5.0
+
+
+@dataclass(frozen=True)
+class SimulatedSample:
+    """The selected events of a sample, and how many there were before the selection.
+
+    Attributes:
+        name: of the sample.
+        table: the selected events.
+        n_generated: events in its files.
+    """
+
+    name: str
+    table: EventTable
+    n_generated: int
+
+
+def expected_events(samples: Sequence[SimulatedSample], luminosity_fb: float) -> EFTPolynomial:
+    """Return the expected number of selected events as a polynomial in the coefficient.
+
+    Args:
+        samples: alternative simulations of the same process, with or without event weights.
+        luminosity_fb: integrated luminosity in 1/fb.
+
+    Returns:
+        The quartic, with the covariance of its coefficients from the finite simulation: the number of generated
+        events is fixed, so that a sample of equal weights of which everything is selected has no error at its own
+        point. Samples with event weights are averaged; those without are added by least squares.
+
+    Raises:
+        EventWeightError: if there are no event weights and fewer than five points, if a sample has neither event
+            weights nor a point, or if a sample contradicts the polynomial by five standard errors.
+    """
+    known = [_polynomial(sample) for sample in samples if sample.table.event_weights is not None]
+    single = [_value(sample) for sample in samples if sample.table.event_weights is None]
+    if known:
+        mean = np.mean([coefficients for coefficients, _ in known], axis=0)
+        covariance = np.sum([covariance for _, covariance in known], axis=0) / len(known) ** 2
+        for powers, value, variance in single:
+            expected = covariance @ powers
+            gain = expected / (powers @ expected + variance)
+            mean = mean + gain * (value - powers @ mean)
+            covariance = covariance - np.outer(gain, expected)
+    else:
+        mean, covariance = _least_squares(samples, single)
+    for sample, (powers, value, variance) in zip(
+        [one for one in samples if one.table.event_weights is None], single, strict=True
+    ):
+        error = float(np.sqrt(variance + max(powers @ covariance @ powers, 0.0)))
+        if abs(value - powers @ mean) > _LARGEST_PULL * error:
+            msg = (
+                f"{value:g} +- {error:g} fb of sample {sample.name!r} are selected and the other samples expect "
+                f"{powers @ mean:g} fb at its theta = {powers[1]:g}; check theta and normalisation of the samples"
+            )
+            raise EventWeightError(msg)
+    return EFTPolynomial(mean, covariance).scaled(luminosity_fb)
+
+
+def positive_yield(nu: EFTPolynomial, low: float, high: float) -> PositiveRange:
+    """Say between which values of the coefficient an expected yield is positive, and warn if not everywhere.
+
+    Args:
+        nu: the expected yield, positive at 0.
+        low: lower end of the range to look at.
+        high: upper end.
+    """
+    found = positive_range([np.array([a / nu.coefficients[0]]) for a in nu.coefficients[1:]], low, high)
+    if found.n_events:
+        logger.warning(
+            "the expected yield is positive only between %g and %g; a fit cannot leave this range",
+            found.low,
+            found.high,
+        )
+    return found
+
+
+def _polynomial(sample: SimulatedSample) -> tuple[FloatArray, FloatArray]:
+    """Return the selected cross-section in fb as a polynomial, and the covariance of its coefficients."""
+    table = sample.table
+    if np.isnan(table.theta).any():
+        msg = f"sample {sample.name!r} has event weights and no theta, the point its nominal weight belongs to; give theta"
+        raise EventWeightError(msg)
+    contents = table.weights_at(0.0) * table.event_polynomials()
+    total = contents.sum(axis=0)
+    return total, contents.T @ contents - np.outer(total, total) / sample.n_generated
+
+
+def _value(sample: SimulatedSample) -> tuple[FloatArray, float, float]:
+    """Return powers of theta, the selected cross-section in fb there, and its variance."""
+    points = np.unique(sample.table.theta[:, 0])
+    if len(points) != 1 or np.isnan(points[0]):
+        msg = (
+            f"sample {sample.name!r} has neither event weights nor one theta, so it does not say how the yield "
+            "depends on the coefficient; give theta or weight_points"
+        )
+        raise EventWeightError(msg)
+    weight = sample.table.weight
+    total = float(weight.sum())
+    squares = float(weight @ weight)
+    # A sample of which everything is selected still has the error of one event on its efficiency.
+    variance = max(squares - total**2 / sample.n_generated, squares / sample.n_generated)
+    return points[0] ** np.arange(_DEGREE + 1), total, variance
+
+
+def _least_squares(
+    samples: Sequence[SimulatedSample], single: Sequence[tuple[FloatArray, float, float]]
+) -> tuple[FloatArray, FloatArray]:
+    """Return the quartic through single values, and the covariance of its coefficients."""
+    points = sorted({float(powers[1]) for powers, _, _ in single})
+    if len(points) <= _DEGREE:
+        names = ", ".join(sample.name for sample in samples)
+        msg = (
+            f"the samples {names} have no event weights, so the yield has to be known at {_DEGREE + 1} points and is at "
+            f"{len(points)} ({', '.join(f'{point:g}' for point in points)}); add samples at other points, or weight_points"
+        )
+        raise EventWeightError(msg)
+    scale = np.array([1.0 / np.sqrt(variance) for _, _, variance in single])
+    design = np.array([powers for powers, _, _ in single]) * scale[:, None]
+    inverse = np.linalg.pinv(design)
+    return inverse @ (np.array([value for _, value, _ in single]) * scale), inverse @ inverse.T

@@ -1,0 +1,241 @@
+"""The part of the configuration that says where events come from and how they are read.
+
+Samples are generated or given as files; files have a format, which names their collections; an executor runs over
+them. `milanalysis.config` puts these into the analysis.
+"""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from milanalysis.errors import InputFileError
+from milanalysis.physics_config import STRICT, Count, Positive
+
+__all__ = [
+    "DaskExecutorConfig",
+    "DelphesFormatConfig",
+    "ExecutorConfig",
+    "FileSampleConfig",
+    "FormatConfig",
+    "Fraction",
+    "FuturesExecutorConfig",
+    "GenerateBackgroundConfig",
+    "GenerateSampleConfig",
+    "IterativeExecutorConfig",
+    "LHEFFormatConfig",
+    "Name",
+    "Normalisation",
+    "ParslExecutorConfig",
+    "ProcessingConfig",
+    "SampleConfig",
+]
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _plain_name(text: str) -> str:
+    """Accept names that can stand in a file name."""
+    if not text or not all(letter.isalnum() or letter in "-_." for letter in text) or text.startswith("."):
+        msg = "use letters, digits, '-', '_' and '.', since the name becomes a file name"
+        raise ValueError(msg)
+    return text
+
+
+Name = Annotated[str, AfterValidator(_plain_name)]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class LHEFFormatConfig:
+    """A tree of ExRootLHEFConverter, of ``milanalysis convert``, or of the built-in generator."""
+
+    kind: Literal["lhef"] = "lhef"
+    tree: str = "LHEF"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DelphesFormatConfig:
+    """A tree of Delphes, with the names its card gives to the collections.
+
+    The defaults are those of the CMS and ATLAS cards. A card with PUPPI has, for example, ``jets: JetPUPPI`` and
+    ``missing: PuppiMissingET``, and perhaps ``muons: MuonTight``; ``null`` leaves electrons or muons out. The weights
+    of ``weights`` begin with the nominal one unless ``leading_nominal`` is false (as in ``WeightLHEF``).
+    """
+
+    kind: Literal["delphes"] = "delphes"
+    tree: str = "Delphes"
+    electrons: str | None = "Electron"
+    muons: str | None = "Muon"
+    jets: str = "Jet"
+    missing: str = "MissingET"
+    weights: str = "Weight"
+    leading_nominal: bool = True
+
+    @model_validator(mode="after")
+    def _there_are_leptons(self) -> DelphesFormatConfig:
+        if self.electrons is None and self.muons is None:
+            msg = "name the collection of electrons, of muons, or both"
+            raise ValueError(msg)
+        return self
+
+
+FormatConfig = Annotated[LHEFFormatConfig | DelphesFormatConfig, Field(discriminator="kind")]
+
+Normalisation = Literal["mean", "sum", "file_sum", "unit"]
+"""What the nominal weights of a sample add up to.
+
+``mean``: their mean is the cross-section in pb. ``sum``: those of all files together add up to it. ``file_sum``: those
+of each file add up to it. ``unit``: they are 1 (or 1 on average), and ``cross_section_fb`` says what that stands for.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GenerateSampleConfig:
+    """A sample made by the built-in generator.
+
+    ``weight_points`` are the values of the parameter at which event weights are stored beside the nominal
+    one; four besides the nominal value fix the quartic polynomial, and more of them, not placed symmetrically,
+    let a wrong order of the points be noticed.
+    """
+
+    kind: Literal["generate"] = "generate"
+    role: Literal["simulation", "observed"]
+    theta: float
+    events: Count
+    weight_points: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.2, 0.5, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GenerateBackgroundConfig:
+    """Electroweak u d > u d Z Z, Z > e+ e-, Z > nu nu~, made by the built-in generator.
+
+    It does not depend on the parameter: event weights are the same at all points. ``role: observed`` mixes it into the
+    data; ``role: background`` makes its events and its table and leaves them out of the measurement.
+    """
+
+    kind: Literal["generate_zz"] = "generate_zz"
+    role: Literal["background", "observed"]
+    events: Count
+
+    @property
+    def theta(self) -> float:
+        """Parameter point of the nominal weight."""
+        return 0.0
+
+    @property
+    def weight_points(self) -> tuple[float, ...]:
+        """Points at which event weights are stored."""
+        return (-1.0, -0.5, 0.5, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FileSampleConfig:
+    """A sample read from ROOT files.
+
+    ``files`` may hold patterns such as ``run_*/events.root``. ``theta`` is the value of the parameter that the nominal
+    weight belongs to. ``weight_points`` say what the other weights belong to: a list of values in the order of the
+    file (``null`` for a weight that is none of them, such as a scale variation), or values by name, where the names
+    are in the JSON file beside each ROOT file (written by ``milanalysis convert``) or in ``weight_names``. A sample
+    without weight points has one value of the parameter and no event weights. ``cross_section_fb`` is checked
+    against the weights, and so is the cross-section in a JSON file beside a ROOT file.
+    """
+
+    kind: Literal["files"] = "files"
+    role: Literal["simulation", "observed"]
+    files: Annotated[tuple[Path, ...], Field(min_length=1)]
+    format: FormatConfig = LHEFFormatConfig()
+    theta: float | None = None
+    weight_points: tuple[float | None, ...] | dict[str, float] = ()
+    weight_names: Path | None = None
+    normalisation: Normalisation = "mean"
+    cross_section_fb: Positive | None = None
+
+    @model_validator(mode="after")
+    def _unit_weights_have_a_unit(self) -> FileSampleConfig:
+        if self.normalisation == "unit" and self.cross_section_fb is None:
+            msg = (
+                "normalisation: unit needs cross_section_fb, since the weights do not say what they stand for"
+            )
+            raise ValueError(msg)
+        return self
+
+    def paths(self) -> tuple[Path, ...]:
+        """Return the files, patterns replaced by what they match, in alphabetical order.
+
+        Raises:
+            InputFileError: if a pattern matches nothing.
+        """
+        found: list[Path] = []
+        for path in self.files:
+            if not glob.has_magic(str(path)):
+                found.append(path)
+                continue
+            matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (patterns are absolute)
+            if not matches:
+                msg = f"{path}: no file matches this pattern; check it, relative ones start at the configuration"
+                raise InputFileError(msg)
+            found += map(Path, matches)
+        return tuple(found)
+
+
+SampleConfig = Annotated[
+    GenerateSampleConfig | GenerateBackgroundConfig | FileSampleConfig, Field(discriminator="kind")
+]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class IterativeExecutorConfig:
+    """One chunk after the other, in this process."""
+
+    kind: Literal["iterative"] = "iterative"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FuturesExecutorConfig:
+    """Chunks in local processes that stay warm between runs."""
+
+    kind: Literal["futures"] = "futures"
+    workers: Count = 2
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DaskExecutorConfig:
+    """Chunks on a dask cluster: the one of ``scheduler`` (``tcp://host:port``), or local processes.
+
+    Workers need milanalysis installed, and see the same files under the same paths.
+    """
+
+    kind: Literal["dask"] = "dask"
+    workers: Count = 2
+    scheduler: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ParslExecutorConfig:
+    """Chunks in processes that parsl starts on this machine."""
+
+    kind: Literal["parsl"] = "parsl"
+    workers: Count = 2
+
+
+ExecutorConfig = IterativeExecutorConfig | FuturesExecutorConfig | DaskExecutorConfig | ParslExecutorConfig
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ProcessingConfig:
+    """Where the coffea processors are and how they are run.
+
+    Chunks have at most ``chunk_size`` events and begin at multiples of ``chunk_multiple`` events of their file (a bag
+    size, where bags shall not be cut). ``on_bad_file: skip`` leaves out files that cannot be read and says so.
+    """
+
+    features: Path = Path("../processors/features.py")
+    bag_likelihood: Path = Path("../processors/bag_likelihood.py")
+    executor: Annotated[ExecutorConfig, Field(discriminator="kind")] = FuturesExecutorConfig()
+    chunk_size: Count = 100_000
+    chunk_multiple: Count = 1
+    on_bad_file: Literal["fail", "skip"] = "fail"

@@ -1,0 +1,136 @@
+"""What several stages read: the samples as they are in the files, their tables, and the yields they stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from milanalysis.config import FileSampleConfig, IterativeExecutorConfig, MulticlassTaskConfig
+from milanalysis.errors import TooFewEventsError
+from milanalysis.events.tables import EventTable, concatenate
+from milanalysis.parameters import EFTPolynomial, FloatArray
+from milanalysis.pipeline.layout import Run
+from milanalysis.provenance import read_json
+
+__all__ = [
+    "bag_points",
+    "n_workers",
+    "open_samples",
+    "read_tables",
+    "require_events",
+    "run_bag_processor",
+    "selected_yield",
+]
+
+
+def n_workers(run: Run) -> int:
+    """Return how many processes may work at the same time."""
+    executor = run.config.processing.executor
+    return 1 if isinstance(executor, IterativeExecutorConfig) else executor.workers
+
+
+def open_samples(run: Run) -> dict[str, Any]:
+    """Look into the files of all samples; files are numbered through, since their number is part of an event's name."""
+    from milanalysis.events.filesets import open_sample
+
+    config = run.config
+    opened: dict[str, Any] = {}
+    n_files = 0
+    for name, sample in config.samples.items():
+        files = run.event_files(name)
+        of_files: dict[str, Any] = {}
+        if isinstance(sample, FileSampleConfig):
+            of_files = {
+                "source": sample.format,
+                "weight_names": sample.weight_names,
+                "normalisation": sample.normalisation,
+                "cross_section_fb": sample.cross_section_fb,
+            }
+        opened[name] = open_sample(
+            name,
+            files,
+            theta=sample.theta,
+            weight_points=sample.weight_points,
+            on_bad_file=config.processing.on_bad_file,
+            first_file_number=n_files,
+            seed=config.seed,
+            split=(config.split.train, config.split.validation, config.split.test),
+            **of_files,
+        )
+        n_files += len(files)
+    return opened
+
+
+def require_events(run: Run, role: str) -> None:
+    """Refuse samples of which no event is selected.
+
+    Raises:
+        TooFewEventsError: naming them.
+    """
+    names = run.config.samples_with_role(role)
+    if not any(read_json(run.table(name).parent / "cutflow.json")["n_selected"] for name in names):
+        msg = (
+            f"no event of the samples with role {role} ({', '.join(names)}) is selected, so there is nothing to go "
+            f"on with; tables/<sample>/cutflow.json in {run.directory} says which cut rejects them"
+        )
+        raise TooFewEventsError(msg)
+
+
+def read_tables(run: Run, role: str) -> EventTable:
+    """Read the tables of all samples with a role.
+
+    Raises:
+        TooFewEventsError: if they have no events.
+    """
+    require_events(run, role)
+    return concatenate([EventTable.read(run.table(name)) for name in run.config.samples_with_role(role)])
+
+
+def selected_yield(run: Run) -> EFTPolynomial:
+    """Return the expected number of selected events as a polynomial."""
+    from milanalysis.events.rates import SimulatedSample, expected_events, positive_yield
+
+    samples = []
+    for name in run.config.samples_with_role("simulation"):
+        n_generated = read_json(run.table(name).parent / "cutflow.json")["n_read"]
+        samples.append(SimulatedSample(name, EventTable.read(run.table(name)), n_generated))
+    nu = expected_events(samples, run.config.luminosity_fb)
+    positive_yield(nu, run.config.parameter.low, run.config.parameter.high)
+    return nu
+
+
+def bag_points(run: Run) -> FloatArray:
+    """Return the parameter points of the log ratios per bag: those that all grids have in common."""
+    grids = [
+        model.task.grid.points()
+        for model in run.config.models.values()
+        if isinstance(model.task, MulticlassTaskConfig)
+    ]
+    if not grids:
+        return np.linspace(run.config.parameter.low, run.config.parameter.high, 21)[:, None]
+    first, *others = grids
+    return np.array([point for point in first if all((point == other).all(axis=1).any() for other in others)])
+
+
+def run_bag_processor(run: Run, name: str, scratch: Path | None, **options: Any) -> dict[str, Any]:
+    """Run the bag processor over a sample."""
+    from milanalysis.events.processing import make_processor, run_processor
+
+    processing = run.config.processing
+    sample = open_samples(run)[name]
+    for skipped in read_json(run.table(name).parent / "cutflow.json")["skipped"]:
+        if any(str(file.path) == skipped["file"] for file in sample.files):  # its events could not be read
+            sample = sample.without(Path(skipped["file"]), skipped["reason"])
+    selection = make_processor(processing.features)
+    one_thread = n_workers(run) > 1
+    return run_processor(
+        make_processor(processing.bag_likelihood, selection, one_thread=one_thread, **options),
+        sample,
+        executor=processing.executor,
+        chunk_size=processing.chunk_size,
+        multiple=processing.chunk_multiple,
+        scratch=scratch,
+        description=f"evaluating {name}",
+    )
