@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL, milanalysis, write_config
+from conftest import ROOT, SMALL, milanalysis, write_config
 
 from milanalysis.config import ModelConfig, PolynomialTaskConfig
 from milanalysis.errors import ModelMismatchError, ProcessMismatchError
@@ -185,6 +186,24 @@ def test_the_closed_form_estimate_of_production_is_close_to_the_exact_score(
     # It does not know the beams: turned by pi about the x axis an event is the same.
     momenta = visible_momenta(table)[:100] * [1.0, -1.0, -1.0]
     np.testing.assert_allclose(production_estimate(momenta), estimate[:100], rtol=1e-6)
+
+
+def test_the_matrix_element_processor_adds_the_estimate_to_the_features(
+    small_run, tmp_path: Path, table: EventTable
+):
+    processing = {
+        **SMALL["processing"],
+        "features": str(ROOT / "processors" / "matrix_element_features.py"),
+    }
+    copy = shutil.copytree(small_run[1], tmp_path / "run")
+    config = write_config(tmp_path / "small.yaml", processing=processing)
+    result = milanalysis("process", config, "-o", copy)
+    assert result.exit_code == 0, result.output
+    found = EventTable.read(copy / "tables" / "reference" / "events.parquet")
+    assert found.feature_names == (*table.feature_names, "production_linear", "production_quadratic")
+    np.testing.assert_array_equal(found.features[:, :-2], table.features)
+    estimate = production_estimate(visible_momenta(table)).astype(np.float32)
+    np.testing.assert_allclose(found.features[:, -2:], estimate, rtol=1e-6)
 
 
 def test_only_the_polynomial_task_has_exact_labels():
