@@ -152,7 +152,7 @@ def test_a_shrunk_estimator_has_a_slope_and_no_more_information():
 
 
 def test_the_efficiency_is_the_fraction_of_the_information_that_a_method_uses():
-    # Two Gaussian observables, both shifted by theta, of variances 1 and 1/3: informations 1 and 3 per event.
+    # Two Gaussian observables, both shifted by theta, of variances 1 and 1/3: information 1 and 3 per event.
     # A method that sees only the first uses a quarter; the best weights them 1:3.
     rng = np.random.default_rng(8)
     first, second = rng.normal(size=2000), rng.normal(scale=3**-0.5, size=2000)

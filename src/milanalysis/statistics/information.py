@@ -33,7 +33,7 @@ from scipy.stats import beta
 from milanalysis.learning.scores import EventScores, PolynomialScores
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.statistics.inference import Interval
-from milanalysis.statistics.pseudoexperiments import MethodFits, PseudoExperiments
+from milanalysis.statistics.pseudoexperiments import MethodFits, PseudoExperiments, overlap
 
 __all__ = [
     "Comparison",
@@ -282,13 +282,12 @@ def exact_score(
     values = np.array([score[dataset].sum() for dataset in rows])
     counts = np.array([len(dataset) for dataset in rows], dtype=np.float64)
     n_events = float(counts.mean())
-    overlap = n_events * float(np.sum(probability**2))
     if nu is None:
-        return ExactScore(values, n_events * variance, overlap)
+        return ExactScore(values, n_events * variance, overlap(weights, n_events))
     expected = float(nu(theta_true))
     change = float(np.polynomial.Polynomial(nu.coefficients).deriv()(theta_true))
     values = values + counts * change / expected - change
-    return ExactScore(values, expected * variance + change**2 / expected, overlap)
+    return ExactScore(values, expected * variance + change**2 / expected, overlap(weights, n_events))
 
 
 def coverage_of(fits: MethodFits, theta_true: float) -> Coverage:
