@@ -7,13 +7,13 @@ otherwise. Paths are relative to the YAML file. Energies in GeV, luminosity in 1
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from milanalysis.errors import ConfigError
@@ -24,18 +24,39 @@ from milanalysis.physics_config import (
     CutsConfig,
     ExactConfig,
     FitPDFConfig,
+    Fraction,
     GeneratorConfig,
     LeptonCutsConfig,
     LHAPDFConfig,
+    Name,
     NonNegative,
     Positive,
     TruthConfig,
 )
+from milanalysis.statistics_config import (
+    BartlettConfig,
+    BiasConfig,
+    CalibrationConfig,
+    CoverageConfig,
+    CoverageSearchConfig,
+    DiscriminantConfig,
+    InferenceConfig,
+    ObservableConfig,
+    ParabolaConfig,
+    RateConfig,
+    SplineConfig,
+    TemperatureConfig,
+    TemplateConfig,
+)
 
 __all__ = [
     "AnalysisConfig",
+    "BartlettConfig",
+    "BiasConfig",
+    "CalibrationConfig",
     "CosineScheduleConfig",
     "CoverageConfig",
+    "CoverageSearchConfig",
     "CutsConfig",
     "DiscriminantConfig",
     "ExactConfig",
@@ -52,34 +73,24 @@ __all__ = [
     "ModelConfig",
     "MulticlassTaskConfig",
     "NetworkConfig",
+    "ObservableConfig",
     "ParabolaConfig",
     "ParameterConfig",
     "PlateauScheduleConfig",
     "PolynomialTaskConfig",
     "ProcessingConfig",
+    "RateConfig",
     "SplineConfig",
     "SplitConfig",
     "StandardInputsConfig",
     "SymmetricInputsConfig",
+    "TemperatureConfig",
     "TemplateConfig",
     "TrainingConfig",
     "TruthConfig",
     "load_config",
     "to_plain",
 ]
-
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-
-
-def _plain_name(text: str) -> str:
-    """Accept names that can stand in a file name."""
-    if not text or not all(letter.isalnum() or letter in "-_." for letter in text) or text.startswith("."):
-        msg = "use letters, digits, '-', '_' and '.', since the name becomes a file name"
-        raise ValueError(msg)
-    return text
-
-
-Name = Annotated[str, AfterValidator(_plain_name)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -293,56 +304,12 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DiscriminantConfig:
-    """Per-event discriminant: the log ratio of a model at one parameter point."""
-
-    model: Name
-    theta: float
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class TemplateConfig:
-    """The traditional analysis: bins of equal expected content in a per-event discriminant."""
-
-    discriminant: DiscriminantConfig
-    bins: Annotated[int, Field(ge=2)] = 20
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class ParabolaConfig:
-    """Parabola through the grid points within ``half_width`` of the lowest one (appendix C.4)."""
-
-    kind: Literal["parabola"] = "parabola"
-    half_width: Positive = 0.4
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class SplineConfig:
-    """Natural cubic spline through all grid points (not in the paper)."""
-
-    kind: Literal["spline"] = "spline"
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class InferenceConfig:
-    """Confidence level of the intervals, and how methods that know a grid are made continuous."""
-
-    level: Fraction = 0.6827
-    interpolation: Annotated[ParabolaConfig | SplineConfig, Field(discriminator="kind")] = ParabolaConfig()
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class CoverageConfig:
-    """Pseudo-experiments drawn from the test events, the same for all methods."""
-
-    pseudo_experiments: Annotated[int, Field(ge=2)] = 200
-    events: Count = 1000
-    theta: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
 class AnalysisConfig:
-    """A whole analysis."""
+    """A whole analysis.
+
+    ``calibration`` lists calibrations for each model. Each adds a row to the comparison, beside that of the model as
+    it is.
+    """
 
     name: Name
     seed: Annotated[int, Field(ge=0)]
@@ -355,6 +322,7 @@ class AnalysisConfig:
     processing: ProcessingConfig = ProcessingConfig()
     split: SplitConfig = SplitConfig()
     inference: InferenceConfig = InferenceConfig()
+    calibration: dict[Name, tuple[CalibrationConfig, ...]] = field(default_factory=dict)
     coverage: CoverageConfig = CoverageConfig()
     exact: ExactConfig = ExactConfig()
     truth: TruthConfig = TruthConfig()
@@ -371,6 +339,14 @@ class AnalysisConfig:
                 f"templates.discriminant.model: {model!r} is not one of the models ({', '.join(self.models)})"
             )
             raise ValueError(msg)
+        for label, calibrations in self.calibration.items():
+            if label not in self.models:
+                msg = f"calibration: {label!r} is not one of the models ({', '.join(self.models)})"
+                raise ValueError(msg)
+            names = [one.name for one in calibrations]
+            if len(set(names)) < len(names):
+                msg = f"calibration.{label}: each of {', '.join(names)} can be listed once"
+                raise ValueError(msg)
         for label, one in self.models.items():
             if isinstance(one.task, MulticlassTaskConfig):
                 grid = one.task.grid.points()[:, 0]
@@ -458,6 +434,6 @@ def _with_absolute_paths(value: Any, base: Path) -> Any:
         return {key: _with_absolute_paths(item, base) for key, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
         return type(value)(
-            **{field.name: _with_absolute_paths(getattr(value, field.name), base) for field in fields(value)}
+            **{one.name: _with_absolute_paths(getattr(value, one.name), base) for one in fields(value)}
         )
     return value

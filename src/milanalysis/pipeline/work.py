@@ -269,7 +269,7 @@ def coverage(run: Run) -> Sequence[Path]:
         templates=templates,
     )
 
-    theta = config.coverage.theta
+    theta = config.coverage.theta[0]
     weights = np.where(scored.split == Split.TEST, scored.weights_at(theta)[:, 0], 0.0)
     rows = draw(
         weights,
