@@ -40,6 +40,7 @@ __all__ = [
     "Coverage",
     "ExactScore",
     "MethodSummary",
+    "calibration_ratio",
     "compare",
     "coverage_of",
     "event_scores",
@@ -350,8 +351,8 @@ def summarise(
         mine, best = fits.estimate[both], best_fits.estimate[both]
         if len(mine) > 2 and np.ptp(mine) > 0 and np.ptp(best) > 0:
             efficiency, efficiency_error = _squared_correlation(mine, best)
-    ratio, ratio_error, curvature = _calibration_ratio(fits)
-    exact_ratio = None if exact_fits is None else _calibration_ratio(exact_fits)[0]
+    ratio, ratio_error, curvature = calibration_ratio(fits)
+    exact_ratio = None if exact_fits is None else calibration_ratio(exact_fits)[0]
     return MethodSummary(
         name=name,
         title=title,
@@ -441,7 +442,7 @@ def compare(
     )
 
 
-def _calibration_ratio(fits: MethodFits) -> tuple[float | None, float | None, float | None]:
+def calibration_ratio(fits: MethodFits) -> tuple[float | None, float | None, float | None]:
     """Return Eq. (34), its standard error, and the mean curvature.
 
     The relative error of a variance of n estimates is sqrt(2 / (n - 1)) for a normal distribution.
