@@ -11,10 +11,12 @@ import enum
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +40,8 @@ __all__ = [
 _FEATURES_KEY = b"milanalysis.features"
 _ROWS_PER_GROUP = 65_536
 _ENTRY_BITS = 40
+
+ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 
 class Split(enum.IntEnum):
@@ -170,45 +174,33 @@ class EventTable:
         write_stream([self.to_arrow()], path)
 
     @classmethod
-    def from_arrow(cls, arrow: pa.Table) -> EventTable:
-        """Make a table from arrow's form.
-
-        Raises:
-            KeyError: if a column that a table needs is missing.
-        """
-        metadata: Mapping[bytes, bytes] = arrow.schema.metadata or {}
-        names = tuple(json.loads(metadata[_FEATURES_KEY]))
-
-        def stack(columns: Sequence[str], dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
-            out = np.empty((arrow.num_rows, len(columns)), dtype=dtype)
-            for i, name in enumerate(columns):
-                out[:, i] = arrow.column(name).to_numpy()
-            return out
-
-        thetas = [name for name in arrow.column_names if name.startswith("theta_")]
-        weights = [name for name in arrow.column_names if name.startswith("w_") and name[2:].isdigit()]
-        return cls(
-            names,
-            stack(names, np.float32),  # type: ignore[arg-type]
-            stack(thetas, np.float64),  # type: ignore[arg-type]
-            arrow.column("weight").to_numpy().astype(np.float64, copy=False),
-            arrow.column("event_id").to_numpy().astype(np.int64, copy=False),
-            arrow.column("split").to_numpy().astype(np.int8, copy=False),
-            stack(weights, np.float64) if weights else None,  # type: ignore[arg-type]
-        )
-
-    @classmethod
     def read(cls, path: Path) -> EventTable:
-        """Read a table that `write` has written.
+        """Read a table that `write` has written, column by column: no more than one is in memory twice.
 
         Raises:
             InputFileError: naming the file, if it is missing or is not a table of events.
         """
-        try:
-            return cls.from_arrow(read_arrow(path))
-        except (KeyError, json.JSONDecodeError) as error:
-            msg = f"{path} is not a table of events ({error}); run `milanalysis process` to write it again"
-            raise InputFileError(msg) from error
+        with _readable(path), pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            names = tuple(json.loads((schema.metadata or {})[_FEATURES_KEY]))
+
+            def stack(columns: Sequence[str], dtype: type[ScalarT]) -> npt.NDArray[ScalarT]:
+                out = np.empty((file.metadata.num_rows, len(columns)), dtype=dtype)
+                for i, name in enumerate(columns):
+                    out[:, i] = file.read(columns=[name]).column(name).to_numpy()
+                return out
+
+            thetas = [name for name in schema.names if name.startswith("theta_")]
+            weights = [name for name in schema.names if name.startswith("w_") and name[2:].isdigit()]
+            return cls(
+                names,
+                stack(names, np.float32),
+                stack(thetas, np.float64),
+                stack(["weight"], np.float64)[:, 0],
+                stack(["event_id"], np.int64)[:, 0],
+                stack(["split"], np.int8)[:, 0],
+                stack(weights, np.float64) if weights else None,
+            )
 
 
 def read_arrow(path: Path) -> pa.Table:
@@ -217,12 +209,19 @@ def read_arrow(path: Path) -> pa.Table:
     Raises:
         InputFileError: naming the file, if it is missing or is not a parquet file.
     """
-    try:
+    with _readable(path):
         return pq.read_table(path, memory_map=False)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Name the file in what goes wrong when it is read."""
+    try:
+        yield
     except FileNotFoundError as error:
         msg = f"{path} does not exist; `milanalysis process` writes the tables"
         raise InputFileError(msg) from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, KeyError, json.JSONDecodeError) as error:
         msg = f"{path} is not a table of events ({error}); run `milanalysis process` to write it again"
         raise InputFileError(msg) from error
 
@@ -268,6 +267,8 @@ def concatenate(tables: Sequence[EventTable]) -> EventTable:
         ValueError: if the tables do not have the same features in the same order.
     """
     first = tables[0]
+    if len(tables) == 1:
+        return first
     for other in tables[1:]:
         if other.feature_names != first.feature_names:
             msg = f"tables have different features: {first.feature_names} and {other.feature_names}"

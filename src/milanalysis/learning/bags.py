@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from milanalysis.errors import DataLeakError, EventWeightError
+from milanalysis.errors import DataLeakError, EventWeightError, TooFewEventsError
 from milanalysis.events.tables import EventTable
 from milanalysis.parameters import Float32Array, FloatArray, IntArray, parameter_points
 
@@ -141,10 +141,13 @@ class BagSampler:
         Args:
             table: the events.
             rows: rows that may be drawn, for example ``table.rows(Split.TRAIN)``.
+
+        Raises:
+            TooFewEventsError: if there are no rows.
         """
         if len(rows) == 0:
-            msg = "there are no events to draw bags from; check the fractions of the split"
-            raise ValueError(msg)
+            msg = "there are no events to draw bags from; check the cutflow and the fractions of the split"
+            raise TooFewEventsError(msg)
         self.table = table
         self.rows = rows
 

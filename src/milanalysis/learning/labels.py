@@ -16,7 +16,7 @@ import numpy as np
 
 from milanalysis.config import ModelConfig, PolynomialTaskConfig
 from milanalysis.errors import ModelMismatchError
-from milanalysis.events.tables import EventTable, concatenate
+from milanalysis.events.tables import EventTable, Split, concatenate
 from milanalysis.learning.scores import PolynomialScores, concatenate_scores, load_scores
 from milanalysis.parameters import FloatArray
 
@@ -50,7 +50,7 @@ def with_exact_labels(table: EventTable, polynomials: FloatArray) -> EventTable:
 
 
 def training_table(tables: Sequence[Path], labels: Sequence[Path]) -> EventTable:
-    """Read the events that a network learns from.
+    """Read the events that a network learns from: those of the training and of the validation split.
 
     Args:
         tables: parquet files of the simulated events; their rows are joined in this order.
@@ -62,10 +62,10 @@ def training_table(tables: Sequence[Path], labels: Sequence[Path]) -> EventTable
         ModelMismatchError: if the labels do not belong to the tables.
     """
     table = concatenate([EventTable.read(path) for path in tables])
-    if not labels:
-        return table
-    scores = concatenate_scores([load_scores(path) for path in labels])
-    if not isinstance(scores, PolynomialScores):
-        msg = f"{labels[0]} does not hold polynomials; run `milanalysis exact` again"
-        raise ModelMismatchError(msg)
-    return with_exact_labels(table, scores.polynomials[0])
+    if labels:
+        scores = concatenate_scores([load_scores(path) for path in labels])
+        if not isinstance(scores, PolynomialScores):
+            msg = f"{labels[0]} does not hold polynomials; run `milanalysis exact` again"
+            raise ModelMismatchError(msg)
+        table = with_exact_labels(table, scores.polynomials[0])
+    return table.take(table.rows(Split.TRAIN, Split.VALIDATION))

@@ -117,7 +117,7 @@ class Manifest:
         model: its config.
         reference: point its ratios are taken against.
         feature_names: features it was trained on, in order.
-        table_sha256: digest of the table it was trained on.
+        table_sha256: digest of the events it was trained and validated on.
         seed: root seed of the analysis.
         members: the trained members.
         versions: of Python and the packages.
