@@ -13,22 +13,30 @@ import numpy as np
 from milanalysis.config import (
     FileSampleConfig,
     GenerateSampleConfig,
-    IterativeExecutorConfig,
     MulticlassTaskConfig,
 )
 from milanalysis.errors import AccountingError, ProcessMismatchError
-from milanalysis.events.tables import EventTable, Split, concatenate
+from milanalysis.events.tables import EventTable, Split
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
-from milanalysis.pipeline.layout import Run
+from milanalysis.pipeline.layout import SCORED, Run
 from milanalysis.progress import progress_bar
 from milanalysis.provenance import read_json, write_json
 from milanalysis.randomness import stream
 
-__all__ = ["coverage", "exact", "infer", "plot", "process", "simulate", "train"]
+__all__ = [
+    "calibrate",
+    "coverage",
+    "exact",
+    "expected_events",
+    "infer",
+    "plot",
+    "process",
+    "simulate",
+    "train",
+]
 
 logger = logging.getLogger(__name__)
 
-_SCORED = (Split.VALIDATION, Split.TEST)
 _PROFILE_POINTS = 201
 
 
@@ -54,7 +62,7 @@ def simulate(run: Run) -> Sequence[Path]:
                 name=name,
                 n_events=sample.events,
                 seed=seed,
-                workers=_workers(run),
+                workers=run.workers,
                 progress=advance,
             )
             (path,) = run.event_files(name)
@@ -103,7 +111,7 @@ def exact(run: Run) -> Sequence[Path]:
     written = [run.result("exact")]
     rate = None
     if not reason:
-        simulated = _table(run, "simulation")
+        simulated = run.load_table("simulation")
         samples = [polynomials[name] for name in config.samples_with_role("simulation")]
         rate = mean_polynomial(simulated, np.arange(len(simulated)), np.concatenate(samples))
         for name, one in polynomials.items():
@@ -143,7 +151,7 @@ def _visible_polynomials(run: Run) -> dict[str, FloatArray]:
                 polynomials[name] = ratio.table_polynomials(
                     EventTable.read(run.table(name)),
                     u_beam=1 if generator.u_beam == "first" else None,
-                    n_jobs=_workers(run),
+                    n_jobs=run.workers,
                 )
             except ProcessMismatchError as error:
                 msg = f"sample {name!r}: {error}"
@@ -178,7 +186,7 @@ def train(run: Run) -> Sequence[Path]:
         directory=run.directory / "models",
         exact_labels=[run.exact_file(name) for name in config.samples_with_role("simulation")],
     )
-    train_models(jobs, workers=_workers(run))
+    train_models(jobs, workers=run.workers)
     written = [run.model(label) / "manifest.json" for label in config.models]
     return [*written, *(job.file(suffix) for job in jobs for suffix in (".keras", ".json", ".csv"))]
 
@@ -192,19 +200,19 @@ def infer(run: Run) -> Sequence[Path]:
     from milanalysis.statistics.templates import TemplateResult, Templates, quantile_edges
 
     config = run.config
-    simulated, observed = _table(run, "simulation"), _table(run, "observed")
+    simulated, observed = run.load_table("simulation"), run.load_table("observed")
     for label, model in config.models.items():
         Manifest.read(run.model(label)).require(model, config.reference_point(), simulated.feature_names)
 
     written = []
-    for role, splits in (("simulation", _SCORED), ("observed", tuple(Split))):
+    for role, splits in (("simulation", SCORED), ("observed", tuple(Split))):
         for name in config.samples_with_role(role):
             written += _score(run, name, splits)
 
     validation = simulated.take(simulated.rows(Split.VALIDATION))
     discriminant = config.templates.discriminant
     scores = run.load_scores("simulation", discriminant.model)
-    is_validation = simulated.take(simulated.rows(*_SCORED)).rows(Split.VALIDATION)
+    is_validation = simulated.take(simulated.rows(*SCORED)).rows(Split.VALIDATION)
     values = scores.take(is_validation).per_event(discriminant.theta)[:, 0]
     weights = validation.weights_at(config.parameter.reference)[:, 0]
     edges = quantile_edges(values, weights, config.templates.bins)
@@ -217,6 +225,7 @@ def infer(run: Run) -> Sequence[Path]:
         role="observed",
         visible=run.load_exact("observed"),
         templates=templates,
+        calibrations={},
     )
     rows = np.arange(len(observed))
     nu = expected_events(run, simulated)
@@ -245,58 +254,18 @@ def infer(run: Run) -> Sequence[Path]:
     return [*written, *(run.result(name) for name in names)]
 
 
+def calibrate(run: Run) -> Sequence[Path]:
+    """Learn all calibrations; see `milanalysis.pipeline.judging`."""
+    from milanalysis.pipeline import judging
+
+    return judging.calibrate(run)
+
+
 def coverage(run: Run) -> Sequence[Path]:
-    """Repeat the measurement on pseudo-experiments, with every method on the same events."""
-    from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
-    from milanalysis.statistics.information import compare, exact_score
-    from milanalysis.statistics.observation import Observation
-    from milanalysis.statistics.pseudoexperiments import draw
-    from milanalysis.statistics.pseudoexperiments import run as run_experiments
-    from milanalysis.statistics.templates import TemplateResult
+    """Repeat the measurement on pseudo-experiments; see `milanalysis.pipeline.judging`."""
+    from milanalysis.pipeline import judging
 
-    config = run.config
-    simulated = _table(run, "simulation")
-    is_scored = simulated.rows(*_SCORED)
-    scored = simulated.take(is_scored)
-    templates = TemplateResult.from_dict(read_json(run.result("templates"))).templates
-    visible = run.load_exact("simulation")
-    methods = Methods.of(
-        run,
-        simulated,
-        scored,
-        role="simulation",
-        visible=None if visible is None else visible.take(is_scored),
-        templates=templates,
-    )
-
-    theta = config.coverage.theta[0]
-    weights = np.where(scored.split == Split.TEST, scored.weights_at(theta)[:, 0], 0.0)
-    rows = draw(
-        weights,
-        config.coverage.pseudo_experiments,
-        config.coverage.events,
-        stream(config.seed, "coverage"),
-    )
-    experiments = run_experiments(methods.models(), rows, theta_true=theta, level=config.inference.level)
-    observation = Observation.from_dict(read_json(run.result("observed")))
-    comparison = compare(
-        experiments,
-        exact_score(methods.exact_scores, rows, theta_true=theta, weights=weights),
-        {name: method.shape for name, method in observation.methods.items()},
-        titles={name: method.title for name, method in observation.methods.items()},
-        parameter=config.parameter.name,
-        n_observed=observation.n_observed,
-        exact_method=EXACT,
-        visible=(
-            None
-            if methods.visible_scores is None
-            else exact_score(methods.visible_scores, rows, theta_true=theta, weights=weights)
-        ),
-        visible_method=None if methods.visible_scores is None else EXACT_VISIBLE,
-    )
-    write_json(run.result("pseudo_experiments"), experiments.to_dict())
-    write_json(run.result("comparison"), comparison.to_dict())
-    return [run.result("pseudo_experiments"), run.result("comparison")]
+    return judging.coverage(run)
 
 
 def plot(run: Run) -> Sequence[Path]:
@@ -319,12 +288,6 @@ def expected_events(run: Run, simulated: EventTable) -> EFTPolynomial:
     contents = simulated.weights_at(0.0) * simulated.event_polynomials()
     scale = run.config.luminosity_fb / len(run.config.samples_with_role("simulation"))
     return EFTPolynomial(contents.sum(axis=0), contents.T @ contents).scaled(scale)
-
-
-def _workers(run: Run) -> int:
-    """Return how many processes may work at the same time."""
-    executor = run.config.processing.executor
-    return 1 if isinstance(executor, IterativeExecutorConfig) else executor.workers
 
 
 def _open_samples(run: Run) -> dict[str, Any]:
@@ -350,11 +313,6 @@ def _open_samples(run: Run) -> dict[str, Any]:
     return opened
 
 
-def _table(run: Run, role: str) -> EventTable:
-    """Read the tables of all samples with a role."""
-    return concatenate([EventTable.read(run.table(name)) for name in run.config.samples_with_role(role)])
-
-
 def _bag_points(run: Run) -> FloatArray:
     """Return the parameter points of the log ratios per bag: those that all grids have in common."""
     grids = [
@@ -376,7 +334,7 @@ def _run_bag_processor(run: Run, name: str, scratch: Path | None, **options: Any
     selection = load_processor(processing.features)()
     bag_processor = load_processor(processing.bag_likelihood)
     return run_processor(
-        bag_processor(selection, one_thread=_workers(run) > 1, **options),
+        bag_processor(selection, one_thread=run.workers > 1, **options),
         _open_samples(run)[name],
         executor=processing.executor,
         chunk_size=processing.chunk_size,

@@ -23,6 +23,7 @@ __all__ = [
     "FitResult",
     "Interval",
     "Status",
+    "check_level",
     "fit",
     "interval",
     "measure",
@@ -191,7 +192,7 @@ def interval(likelihood: ProfileLikelihood, level: float = 0.6827) -> Interval:
 
 def measure(likelihood: ProfileLikelihood, level: float = 0.6827) -> tuple[FitResult, Interval]:
     """Fit a likelihood and find the interval, at the price of one fit; see `fit` and `interval`."""
-    _check_level(level)
+    check_level(level)
     search = _minimise(likelihood)
     return search.result, _crossings(search, level)
 
@@ -210,7 +211,7 @@ def measure_at(
         As `measure`, and ``-2 ln L`` at the value minus the minimum, minimised over all other parameters; NaN
         where that failed. The value lies in the region allowed at a level if this is below `rise_of_level`.
     """
-    _check_level(level)
+    check_level(level)
     search = _minimise(likelihood)
     rise = float(_profile(likelihood, search, np.array([theta]))[0])
     return search.result, _crossings(search, level), rise
@@ -230,7 +231,12 @@ def rise_of_level(level: float, n_parameters: int = 1) -> float:
     return float(chdtri(n_parameters, 1 - level))
 
 
-def _check_level(level: float) -> None:
+def check_level(level: float) -> None:
+    """Refuse what is not a confidence level.
+
+    Raises:
+        ValueError: if it is not between 0 and 1.
+    """
     if not 0 < level < 1:
         msg = f"a confidence level lies between 0 and 1, not at {level}; write 0.95 for 95 %"
         raise ValueError(msg)

@@ -41,6 +41,7 @@ __all__ = [
     "ExactScore",
     "MethodSummary",
     "calibration_ratio",
+    "clopper_pearson",
     "compare",
     "coverage_of",
     "event_scores",
@@ -294,10 +295,24 @@ def exact_score(
 def coverage_of(fits: MethodFits, theta_true: float) -> Coverage:
     """Count how many intervals contain the true value, with the Clopper-Pearson interval at 68.27 %."""
     covered, total = int(fits.covers(theta_true).sum()), len(fits.status)
-    tail = (1 - 0.6827) / 2
-    low = 0.0 if covered == 0 else float(beta.ppf(tail, covered, total - covered + 1))
-    high = 1.0 if covered == total else float(beta.ppf(1 - tail, covered + 1, total - covered))
+    low, high = clopper_pearson(covered, total)
     return Coverage(covered, total, total - int(fits.valid.sum()), low, high, fits.count())
+
+
+def clopper_pearson(n_covered: int, n_total: int, level: float = 0.6827) -> tuple[float, float]:
+    """Return the exact central interval on a binomial probability.
+
+    Source:
+        C. Clopper and E. S. Pearson, Biometrika 26 (1934) 404.
+
+    Example:
+        >>> [round(end, 4) for end in clopper_pearson(0, 10, 0.95)]  # 1 - 0.025^(1/10)
+        [0.0, 0.3085]
+    """
+    tail = (1 - level) / 2
+    low = 0.0 if n_covered == 0 else float(beta.ppf(tail, n_covered, n_total - n_covered + 1))
+    high = 1.0 if n_covered == n_total else float(beta.ppf(1 - tail, n_covered + 1, n_total - n_covered))
+    return low, high
 
 
 def summarise(
