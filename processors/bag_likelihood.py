@@ -73,7 +73,8 @@ class BagLikelihoodProcessor(processor.ProcessorABC):
             counts: for each model the numbers of events selected, in bags, and left over.
             event_id: for each chunk the names of the scored events, in order.
             scores: for each model and chunk the file with the scores of these events.
-            templates: histogram of the discriminant in the validation split, filled with weight times w_k.
+            templates: for each chunk the histogram of the discriminant in the validation split, filled with weight
+                times w_k; to be added in the order of the chunks.
         """
         table, cutflow = self.selection.event_table(events)
         chunk = chunk_name(events)
@@ -101,7 +102,7 @@ class BagLikelihoodProcessor(processor.ProcessorABC):
             if self.discriminant is not None and self.discriminant.model == label:
                 simulated = table.take(table.rows(Split.VALIDATION))
                 values = ratio.scores(simulated).per_event(self.discriminant.theta)[:, 0]
-                output["templates"] = self.fill_templates(simulated, values)
+                output["templates"] = {chunk: self.fill_templates(simulated, values)}
         return output
 
     def fill_templates(self, simulated: EventTable, discriminant: FloatArray) -> hist.Hist:

@@ -183,14 +183,16 @@ def test_templates_hold_weights_of_validation_events_at_every_power(
     output = evaluate(
         chunk_size=270, discriminant=DiscriminantConfig(model="polynomial", theta=0.2), edges=EDGES
     )
+    templates = sum(output["templates"][chunk] for chunk in sorted(output["templates"]))
+    assert len(output["templates"]) == 4
     simulated = table.take(table.rows(Split.VALIDATION))
     values = load_model(models["polynomial"]).scores(simulated).per_event(0.2)[:, 0]
     contents = simulated.weight[:, None] * simulated.event_polynomials()
     which = np.searchsorted(EDGES[1:-1], values, side="right")
     expected = np.array([contents[which == k].sum(axis=0) for k in range(4)])
-    np.testing.assert_allclose(output["templates"].values(), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(templates.values(), expected, rtol=1e-9, atol=1e-12)
     squares = np.array([np.square(contents[which == k]).sum(axis=0) for k in range(4)])
-    np.testing.assert_allclose(output["templates"].variances(), squares, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(templates.variances(), squares, rtol=1e-9, atol=1e-12)
 
 
 def test_a_point_that_is_not_on_the_grid_of_a_model_is_refused(evaluate):

@@ -67,6 +67,47 @@ def test_a_stage_without_its_input_says_which_stage_to_run_first(tmp_path):
     refuses(milanalysis("train", config, "-o", tmp_path / "run"), "milanalysis process")
 
 
+@pytest.mark.parametrize("place", ["file/run", "file"])
+def test_a_run_directory_that_cannot_be_made_is_refused_by_name(tmp_path, place):
+    (tmp_path / "file").write_text("in the way")
+    config = write_config(tmp_path / "small.yaml")
+    refuses(milanalysis("run", config, "-o", tmp_path / place), place)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"templates": {**SMALL["templates"], "bins": 5000}}, ["5000 bins", "fewer bins"]),
+        ({"inference": {"interpolation": {"kind": "parabola", "half_width": 0.01}}}, ["half_width"]),
+        (
+            {"processing": {**SMALL["processing"], "bag_likelihood": SMALL["processing"]["features"]}},
+            ["features.py", "processing.bag_likelihood"],
+        ),
+    ],
+    ids=["bins", "window", "processor"],
+)
+def test_what_turns_out_impossible_on_the_way_is_refused_with_one_message(
+    small_run, tmp_path, changes, words
+):
+    run = shutil.copytree(small_run[1], tmp_path / "run")
+    config = write_config(tmp_path / "bad.yaml", **changes)
+    refuses(milanalysis("run", config, "-o", run), *words)
+
+
+@pytest.mark.slow
+def test_a_bag_processor_that_returns_too_little_is_refused(small_run, tmp_path):
+    run = shutil.copytree(small_run[1], tmp_path / "run")
+    mine = tmp_path / "mine.py"
+    source = Path(SMALL["processing"]["bag_likelihood"]).read_text()
+    mine.write_text(source.replace('output["counts"][label] =', "_ ="))
+    config = write_config(
+        tmp_path / "bad.yaml", processing={**SMALL["processing"], "bag_likelihood": str(mine)}
+    )
+    refuses(milanalysis("run", config, "-o", run), "mine.py", "'counts'")
+
+
 def event_file(directory: Path, kind: str) -> Path:
     """Make an event file that is broken in one way."""
     path = directory / f"{kind}.root"

@@ -97,8 +97,28 @@ def test_numbers_in_scientific_notation_that_yaml_takes_for_text_are_numbers(tmp
             },
             ["models.bag.task.grid", "grid point"],
         ),
+        (
+            {
+                "models": {
+                    "bag": {
+                        "title": "t",
+                        "task": {"kind": "multiclass", "grid": {"low": 1, "high": -1}},
+                    }
+                }
+            },
+            ["models.bag.task", "below high"],
+        ),
+        ({"models": {**MINIMAL["models"], "exact": MINIMAL["models"]["bag"]}}, ["models.exact", "label"]),
+        ({"templates": {"discriminant": {"model": "bag", "theta": 0.25}}}, ["discriminant.theta", "0.25"]),
+        ({"coverage": {"theta": 5}}, ["coverage.theta", "parameter.high"]),
         ({"split": {"train": 0.5, "validation": 0.2, "test": 0.2}}, ["split", "add up to 1"]),
         ({"parameter": {"reference": 3.0}}, ["parameter", "between"]),
+        (
+            {"samples": {"zz": {"kind": "generate_zz", "role": "simulation", "events": 10}}},
+            ["samples.zz", "'background' or 'observed'", "'simulation'"],
+        ),
+        ({"exact": {"visible": "perhaps"}}, ["exact.visible", "'automatic'"]),
+        ({"truth": {"points": 10}}, ["truth.points", "100000"]),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_place_and_what_was_expected(tmp_path, changes, words):

@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("tensorflow", "keras", "coffea", "matplotlib", "iminuit", "pyhf", "awkward", "uproot", "scipy")
+HEAVY = (
+    "tensorflow",
+    "keras",
+    "coffea",
+    "matplotlib",
+    "iminuit",
+    "pyhf",
+    "awkward",
+    "numba",
+    "uproot",
+    "scipy",
+)
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:

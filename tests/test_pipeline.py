@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import time
 import numpy as np
 import pytest
 import yaml
-from conftest import SMALL, milanalysis, write_config
+from conftest import ROOT, SMALL, milanalysis, write_config
 
 from milanalysis.provenance import file_digest, read_json
 from milanalysis.statistics.information import Comparison
@@ -36,7 +37,7 @@ def test_one_command_goes_from_nothing_to_a_table_of_intervals(small_run):
     for title in (
         "exact (parton level)",
         "exact (visible)",
-        "I_eff/I_vis",
+        "efficiency",
         "polynomial per-event",
         "multiclass bag",
         "pyhf template",
@@ -84,12 +85,20 @@ def test_the_manifest_tells_where_everything_comes_from(small_run):
         "exact",
         "train",
         "infer",
+        "calibrate",
         "coverage",
         "plot",
     ]
     recorded = {
         name: digest for stage in manifest["stages"].values() for name, digest in stage["outputs"].items()
     }
+    read = manifest["stages"]["coverage"]["inputs"]
+    assert (
+        file_digest(run / "tables" / "reference" / "events.parquet")
+        == read["tables/reference/events.parquet"]
+    )
+    read = manifest["stages"]["infer"]["inputs"]
+    assert {f"models/{label}/manifest.json" for label in SMALL["models"]} < set(read)
     for name, digest in recorded.items():
         assert file_digest(run / name) == digest
     assert yaml.safe_load((run / "config.yaml").read_text()) == manifest["config"]
@@ -178,3 +187,52 @@ def test_scores_and_tables_are_about_the_same_events(small_run):
     # One population, one set of draws: the exact information is a number of the datasets, not of the method.
     assert len({method.information_exact for method in comparison.methods}) == 1
     assert np.isfinite(comparison.methods[0].information_exact)
+
+
+def test_a_run_directory_belongs_to_one_run_at_a_time(small_run, tmp_path):
+    run = shutil.copytree(small_run[1], tmp_path / "run")
+    (run / "figures" / "coverage.png").unlink()
+    holder = os.open(run, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    try:
+        result = milanalysis("run", small_run[0], "-o", run)
+        assert result.exit_code == 2, result.output
+        assert "another run works in" in result.output
+    finally:
+        os.close(holder)
+    assert milanalysis("run", small_run[0], "-o", run).exit_code == 0
+
+
+def test_data_without_event_weights_are_measured_by_all_but_the_exact_likelihood(small_run, tmp_path):
+    run = shutil.copytree(small_run[1], tmp_path / "run")
+    data = run / "events" / "observed.root"
+    samples = {
+        **SMALL["samples"],
+        "observed": {"kind": "files", "role": "observed", "files": [str(data)]},
+    }
+    result = milanalysis("run", write_config(tmp_path / "data.yaml", samples=samples), "-o", run)
+    assert result.exit_code == 0, result.output
+    rows = Comparison.from_dict(read_json(run / "results" / "comparison.json"))
+    assert rows["exact"].estimate is None
+    assert rows["exact"].interval_status == "unknown"
+    assert rows["exact"].rho2 is not None
+    before = Comparison.from_dict(read_json(small_run[1] / "results" / "comparison.json"))
+    assert rows["polynomial"] == before["polynomial"]
+
+
+def test_columns_may_be_dropped_by_the_processor(small_run, tmp_path):
+    text = (ROOT / "processors" / "features.py").read_text()
+    old = "        return chunk_table(events, keep, features), cutflow"
+    assert old in text
+    mine = tmp_path / "mine.py"
+    mine.write_text(text.replace(old, '        del features["m_ll"]\n' + old))
+    run = shutil.copytree(small_run[1], tmp_path / "run")
+    config = write_config(
+        tmp_path / "mine.yaml",
+        processing={**SMALL["processing"], "features": str(mine)},
+        exact={"visible": "never"},
+    )
+    result = milanalysis("run", config, "-o", run)
+    assert result.exit_code == 0, result.output
+    assert f"{'simulate':>9}  up to date" in result.output
+    assert "polynomial per-event" in result.output

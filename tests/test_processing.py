@@ -22,6 +22,7 @@ from milanalysis.events.chunks import Cutflow, exact_sum
 from milanalysis.events.processing import (
     Sample,
     load_processor,
+    make_processor,
     make_tables,
     open_sample,
     run_processor,
@@ -402,6 +403,15 @@ def test_files_without_a_usable_processor_are_refused(tmp_path: Path, source: st
         path.write_text(source)
     with pytest.raises(ProcessorError, match=text):
         load_processor(path)
+
+
+def test_a_processor_that_cannot_be_made_is_refused_by_file() -> None:
+    """Most likely the two files were exchanged in the configuration."""
+    features, bags = FEATURES, FEATURES.with_name("bag_likelihood.py")
+    with pytest.raises(ProcessorError, match=r"features\.py: FeatureProcessor cannot be made"):
+        make_processor(features, None, models={})
+    with pytest.raises(ProcessorError, match=r"bag_likelihood\.py: BagLikelihoodProcessor cannot be made"):
+        make_processor(bags)
 
 
 def test_a_processor_can_be_chosen_by_name(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import norm
 
 from milanalysis.config import ParameterConfig
+from milanalysis.errors import EventWeightError, TooFewEventsError
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.inference import FitResult, Status, fit, measure
 from milanalysis.statistics.modifiers import EFT_MODIFIERS
@@ -180,14 +181,16 @@ def test_quantiles_respect_weights():
 
 
 def test_a_discriminant_with_too_few_values_is_refused():
-    with pytest.raises(ValueError, match="takes 2 different values in 100 events; use fewer bins"):
+    with pytest.raises(TooFewEventsError, match="takes 2 different values in 100 events; use fewer bins"):
         quantile_edges(np.repeat([0.0, 1.0], 50), np.ones(100), 5)
+    with pytest.raises(TooFewEventsError, match="no events to divide into 5 bins"):
+        quantile_edges(np.empty(0), np.empty(0), 5)
 
 
 def test_a_bin_that_may_be_empty_is_refused_by_number():
     contents = CONTENTS.copy()
     contents[1] = [100.0, -150.0, 0.0, 0.0, 0.0]
-    with pytest.raises(ValueError, match="bin 1 of 3 is -50 at cHW = 1"):
+    with pytest.raises(EventWeightError, match="bin 1 of 3 is -50 at cHW = 1"):
         TemplateModel(Templates(EDGES, contents, np.zeros(3)), np.zeros(1, dtype=np.int64), PARAMETER)
 
 
@@ -200,6 +203,13 @@ def test_a_histogram_without_weighted_storage_is_refused():
 def test_a_dataset_without_events_has_no_shape():
     with np.errstate(all="raise"):
         assert fit(model().observe_counts(np.zeros(3, dtype=np.int64))).status is Status.FAILED
+
+
+def test_pyhf_is_not_asked_for_the_shape_of_nothing(caplog):
+    result = model().fit_with_pyhf(np.zeros(3, dtype=np.int64))
+    assert result.status is Status.FAILED
+    assert "no events" in result.message
+    assert not caplog.records
 
 
 def test_data_beyond_the_range_end_at_the_limit_in_both_fits():

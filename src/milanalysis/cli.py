@@ -46,21 +46,26 @@ class _FriendlyGroup(click.Group):
             ctx.exit(_INTERRUPTED)
 
 
+_HELP = """From ROOT files of collider events to a confidence interval on an EFT coefficient.
+
+CONFIG is one YAML file (see analysis_configs/). All results go to one run directory, and every stage can be
+run alone, again, or continued after it was interrupted:
+
+\b
+  simulate -> process -> exact -> train -> infer -> calibrate -> coverage -> plot
+"""
+
+
 @click.group(
-    cls=_FriendlyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=_FriendlyGroup,
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="milanalysis")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
 def main(debug: bool, verbose: bool) -> None:
-    r"""From ROOT files of collider events to a confidence interval on an EFT coefficient.
-
-    CONFIG is one YAML file (see analysis_configs/). All results go to one run directory, and every stage can be
-    run alone, again, or continued after it was interrupted:
-
-    \b
-      simulate -> process -> exact -> train -> infer -> calibrate -> coverage -> plot
-    """
+    """Set up logging; commands do the rest."""
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s",
@@ -138,6 +143,67 @@ def _print_report(report: CoverageReport) -> None:
     if report.intervals:
         console.print(interval_table(report))
     console.print(parabola_remark(report), soft_wrap=True)
+
+
+@main.command()
+@_CONFIG
+@_OUTPUT
+def truth(config: Path, output: Path | None) -> None:
+    """Compute the information that is there to be had: what no method can exceed.
+
+    For the cuts, beams and parton densities under `generator`: Fisher information of all that is in the events and of what
+    is visible, expected widths of intervals, and the best separation of single events. Not a part of `run`.
+
+    Reads nothing; writes results/truth.json.
+    """
+    from milanalysis.pipeline.stages import TRUTH, execute, open_run
+    from milanalysis.provenance import read_json
+    from milanalysis.reporting.tables import information_table
+    from milanalysis.simulation.truth import ReferenceInformation
+
+    analysis = open_run(config, output)
+    execute(analysis, [TRUTH.name])
+    information = ReferenceInformation.from_dict(read_json(analysis.result("truth")))
+    _console().print(information_table(information))
+
+
+@main.command()
+@_CONFIG
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Directory of the cards; the default is runs/<name of the analysis>/madgraph.",
+)
+@click.option(
+    "--events", type=click.IntRange(min=1), default=1_000_000, show_default=True, help="Per value of cHW."
+)
+@click.option("--cards-only", is_flag=True, help="Do not run MadGraph even if it is there.")
+def madgraph(config: Path, output: Path | None, events: int, cards_only: bool) -> None:
+    """Write the paper's MadGraph cards, and run MadGraph if it is on the PATH.
+
+    Process, run, parameter and reweighting cards for the signal at 39 values of cHW and for the ZZ background, with the
+    beam energy and the cuts under `generator`. Reads nothing; writes signal/ and background/.
+    """
+    from milanalysis.pipeline.stages import open_run
+    from milanalysis.simulation.madgraph import PROGRAM, run_madgraph, write_cards
+
+    analysis = open_run(config)
+    directory = (output or analysis.directory / "madgraph").resolve()
+    settings = analysis.config
+    cards = write_cards(directory, settings.generator, coefficient=settings.parameter.name, n_events=events)
+    click.echo(f"{len(cards)} cards are in {directory}")
+    if cards_only:
+        return
+    if run_madgraph(directory):
+        click.echo(f"events are in {directory}/*/process/Events")
+        return
+    click.echo(
+        f"{PROGRAM} is not on the PATH, so no events were made. Install MadGraph5_aMC@NLO 3.6 and the model "
+        "SMEFTsim 3, put its bin directory on the PATH and give the same command again; or, in each of signal/ and "
+        f"background/, run `{PROGRAM} proc_card.dat` and then `{PROGRAM} launch.dat`."
+    )
 
 
 def _console() -> Console:

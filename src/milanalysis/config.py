@@ -63,6 +63,7 @@ __all__ = [
     "FileSampleConfig",
     "FitPDFConfig",
     "FuturesExecutorConfig",
+    "GenerateBackgroundConfig",
     "GenerateSampleConfig",
     "GeneratorConfig",
     "GridConfig",
@@ -93,6 +94,10 @@ __all__ = [
 ]
 
 
+_METHODS_OF_THE_PACKAGE = ("exact", "exact_visible", "template")
+"""Names under which results hold the methods that are not models."""
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ParameterConfig:
     """The parameter of interest: one Wilson coefficient, for Lambda = 1 TeV."""
@@ -118,9 +123,20 @@ class GridConfig:
     high: float = 1.0
     n_points: Annotated[int, Field(ge=2)] = 21
 
+    @model_validator(mode="after")
+    def _points_ascend(self) -> GridConfig:
+        if not self.low < self.high:
+            msg = f"low ({self.low}) has to be below high ({self.high})"
+            raise ValueError(msg)
+        return self
+
     def points(self) -> FloatArray:
         """Return the points, shape ``(n_points, 1)``, rounded so that zero is exactly zero."""
         return parameter_points(np.linspace(self.low, self.high, self.n_points).round(12))
+
+    def has(self, value: float) -> bool:
+        """Return whether a value is one of the points."""
+        return bool((np.abs(self.points()[:, 0] - value) <= 1e-9).any())
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -139,6 +155,29 @@ class GenerateSampleConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class GenerateBackgroundConfig:
+    """Electroweak u d > u d Z Z, Z > e+ e-, Z > nu nu~, made by the built-in generator.
+
+    It does not depend on the parameter: event weights are the same at all points. ``role: observed`` mixes it into the
+    data; ``role: background`` makes its events and its table and leaves them out of the measurement.
+    """
+
+    kind: Literal["generate_zz"] = "generate_zz"
+    role: Literal["background", "observed"]
+    events: Count
+
+    @property
+    def theta(self) -> float:
+        """Parameter point of the nominal weight."""
+        return 0.0
+
+    @property
+    def weight_points(self) -> tuple[float, ...]:
+        """Points at which event weights are stored."""
+        return (-1.0, -0.5, 0.5, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class FileSampleConfig:
     """A sample read from ROOT files; ``weight_points`` name the weights of ``Rwgt.Weight`` in file order."""
 
@@ -150,7 +189,9 @@ class FileSampleConfig:
     weight_points: tuple[float, ...] = ()
 
 
-SampleConfig = Annotated[GenerateSampleConfig | FileSampleConfig, Field(discriminator="kind")]
+SampleConfig = Annotated[
+    GenerateSampleConfig | GenerateBackgroundConfig | FileSampleConfig, Field(discriminator="kind")
+]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -348,11 +389,29 @@ class AnalysisConfig:
                 msg = f"calibration.{label}: each of {', '.join(names)} can be listed once"
                 raise ValueError(msg)
         for label, one in self.models.items():
-            if isinstance(one.task, MulticlassTaskConfig):
-                grid = one.task.grid.points()[:, 0]
-                if self.parameter.reference not in grid:
-                    msg = f"models.{label}.task.grid: the reference {self.parameter.reference} has to be a grid point"
-                    raise ValueError(msg)
+            if label in _METHODS_OF_THE_PACKAGE:
+                msg = f"models.{label}: this is the name of a method that every comparison has; use another label"
+                raise ValueError(msg)
+            if isinstance(one.task, MulticlassTaskConfig) and not one.task.grid.has(self.parameter.reference):
+                msg = f"models.{label}.task.grid: the reference {self.parameter.reference} has to be a grid point"
+                raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _points_are_known(self) -> AnalysisConfig:
+        low, high = self.parameter.low, self.parameter.high
+        for theta in self.coverage.theta:
+            if not low < theta < high:
+                msg = f"coverage.theta: {theta} has to lie between parameter.low ({low}) and parameter.high ({high})"
+                raise ValueError(msg)
+        model = self.templates.discriminant.model
+        task = self.models[model].task
+        if isinstance(task, MulticlassTaskConfig) and not task.grid.has(self.templates.discriminant.theta):
+            msg = (
+                f"templates.discriminant.theta: {self.templates.discriminant.theta} has to be a point of "
+                f"models.{model}.task.grid, since this model knows no others"
+            )
+            raise ValueError(msg)
         return self
 
     def samples_with_role(self, role: str) -> list[str]:

@@ -12,6 +12,7 @@ __all__ = [
     "ConfigError",
     "DataLeakError",
     "EventWeightError",
+    "ExternalProgramError",
     "FitError",
     "InputFileError",
     "MilAnalysisError",
@@ -19,7 +20,9 @@ __all__ = [
     "OffGridError",
     "ProcessMismatchError",
     "ProcessorError",
+    "RunDirectoryError",
     "StageOrderError",
+    "TooFewEventsError",
 ]
 
 
@@ -63,12 +66,24 @@ class ModelMismatchError(MilAnalysisError, ValueError):
     """A saved model does not fit the data it is given."""
 
 
+class TooFewEventsError(MilAnalysisError, ValueError):
+    """There are not enough events for what is asked of them."""
+
+
 class ProcessMismatchError(MilAnalysisError, ValueError):
     """Events are not of the process, or not at the level, that a calculation is made for."""
 
 
 class FitError(MilAnalysisError, RuntimeError):
     """A likelihood could not be fitted."""
+
+
+class ExternalProgramError(MilAnalysisError, RuntimeError):
+    """A program that milanalysis calls has failed."""
+
+
+class RunDirectoryError(MilAnalysisError, OSError):
+    """A run directory cannot be used, or is in use."""
 
 
 class StageOrderError(MilAnalysisError, RuntimeError):

@@ -30,6 +30,7 @@ _PACKAGES = (
     "hist",
     "iminuit",
     "keras",
+    "numba",
     "numpy",
     "pyarrow",
     "pyhf",

@@ -40,7 +40,15 @@ from milanalysis.events.tables import read_arrow, write_stream
 from milanalysis.progress import progress_bar
 from milanalysis.provenance import write_json
 
-__all__ = ["InputFile", "Sample", "load_processor", "make_tables", "open_sample", "run_processor"]
+__all__ = [
+    "InputFile",
+    "Sample",
+    "load_processor",
+    "make_processor",
+    "make_tables",
+    "open_sample",
+    "run_processor",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -156,6 +164,29 @@ def load_processor(path: Path, class_name: str | None = None) -> type[ProcessorA
         msg = f"{path}: {found.__name__} has no method {missing}; a processor needs process and postprocess"
         raise ProcessorError(msg)
     return found
+
+
+def make_processor(path: Path, *arguments: Any, **options: Any) -> ProcessorABC:
+    """Make the processor that a Python file defines.
+
+    Args:
+        path: the file.
+        arguments: positional arguments of the processor.
+        options: its keyword arguments.
+
+    Raises:
+        ProcessorError: as `load_processor`, and if the processor cannot be made with these arguments.
+    """
+    found = load_processor(path)
+    try:
+        return found(*arguments, **options)
+    except Exception as error:
+        msg = (
+            f"{path}: {found.__name__} cannot be made ({type(error).__name__}: {error}); a feature processor takes no "
+            "arguments and a bag processor those of processors/bag_likelihood.py: check which file is named under "
+            "processing.features and which under processing.bag_likelihood"
+        )
+        raise ProcessorError(msg) from error
 
 
 def open_sample(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from milanalysis.config import (
 )
 from milanalysis.errors import ConfigError, InputFileError
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.learning.scores import GridScores
+from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray, parameter_points
 from milanalysis.pipeline.layout import SCORED, Run
 from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
@@ -45,7 +45,8 @@ from milanalysis.statistics.calibration import (
     learn_temperature,
 )
 from milanalysis.statistics.coverage import CoverageReport, construct, report
-from milanalysis.statistics.information import compare, exact_score
+from milanalysis.statistics.inference import Interval, Status
+from milanalysis.statistics.information import ExactScore, compare, exact_score
 from milanalysis.statistics.interpolation import ParabolaWindow
 from milanalysis.statistics.likelihood import RateModel, ShapeModel
 from milanalysis.statistics.observable import Observable, learn_observable
@@ -60,7 +61,7 @@ from milanalysis.statistics.pseudoexperiments import (
 from milanalysis.statistics.pseudoexperiments import run as run_experiments
 from milanalysis.statistics.templates import TemplateResult
 
-__all__ = ["calibrate", "coverage", "read_observation", "repeat", "report_run"]
+__all__ = ["Repetition", "calibrate", "coverage", "read_observation", "repeat", "report_run"]
 
 _KINDS: Mapping[str, type[Rescaling | RateOffset | Observable]] = {
     "rescaling": Rescaling,
@@ -169,40 +170,60 @@ class _Learner:
 
 def coverage(run: Run) -> Sequence[Path]:
     """Repeat the measurement on pseudo-experiments, with every method on the same events."""
-    experiments, methods, found = repeat(run, run.config.coverage)
-    first = experiments[0]
-    rows, weights = _datasets(run, _scored(run), first.theta_true, run.config.coverage)
+    repeated = repeat(run, run.config.coverage)
+    first, methods = repeated.experiments[0], repeated.methods
     observation = read_observation(run)
+    unknown = Interval(None, None, None, run.config.inference.level, Status.UNKNOWN)
+    assert methods.exact_scores is not None  # simulated events have event weights
+
+    def truth(scores: PolynomialScores) -> ExactScore:
+        return exact_score(scores, repeated.rows, theta_true=first.theta_true, weights=repeated.weights)
+
     comparison = compare(
         first,
-        exact_score(methods.exact_scores, rows, theta_true=first.theta_true, weights=weights),
-        {name: method.shape for name, method in observation.methods.items()},
-        titles={name: method.title for name, method in observation.methods.items()},
+        truth(methods.exact_scores),
+        {
+            name: observation.methods[name].shape if name in observation.methods else unknown
+            for name in methods.titles
+        },
+        titles=methods.titles,
         parameter=run.config.parameter.name,
         n_observed=observation.n_observed,
         exact_method=EXACT,
-        visible=(
-            None
-            if methods.visible_scores is None
-            else exact_score(methods.visible_scores, rows, theta_true=first.theta_true, weights=weights)
-        ),
+        visible=None if methods.visible_scores is None else truth(methods.visible_scores),
         visible_method=None if methods.visible_scores is None else EXACT_VISIBLE,
     )
     write_json(run.result("pseudo_experiments"), first.to_dict())
     write_json(run.result("comparison"), comparison.to_dict())
-    write_json(run.result("coverage"), found.to_dict())
+    write_json(run.result("coverage"), repeated.report.to_dict())
     return [run.result(name) for name in ("pseudo_experiments", "comparison", "coverage")]
 
 
-def repeat(run: Run, settings: CoverageConfig) -> tuple[list[PseudoExperiments], Methods, CoverageReport]:
+@dataclass(frozen=True, eq=False)
+class Repetition:
+    """The measurement repeated.
+
+    Attributes:
+        experiments: the pseudo-experiments at each true value.
+        methods: what was fitted.
+        report: coverage, and the final intervals if there are several true values.
+        rows: the datasets at the first true value.
+        weights: with which they were drawn, shape ``(n_events,)``.
+    """
+
+    experiments: tuple[PseudoExperiments, ...]
+    methods: Methods
+    report: CoverageReport
+    rows: IntArray | list[IntArray]
+    weights: FloatArray
+
+
+def repeat(run: Run, settings: CoverageConfig) -> Repetition:
     """Repeat the measurement at all true values of some settings.
 
     Args:
         run: an analysis whose methods are fitted and calibrated.
         settings: true values, levels and numbers, which need not be those of its configuration.
-
-    Returns:
-        The pseudo-experiments at each true value, the methods, and the report with the final intervals.
     """
     simulated = run.load_table("simulation")
     scored = simulated.take(simulated.rows(*SCORED))
@@ -210,32 +231,27 @@ def repeat(run: Run, settings: CoverageConfig) -> tuple[list[PseudoExperiments],
     if calibrations:
         _validation(scored).require_disjoint(scored.event_id[scored.rows(Split.TEST)])
     methods = _methods(run, simulated, scored, calibrations)
-    experiments, shared, curvature = [], 0.0, None
-    for theta in settings.theta:
-        rows, weights = _datasets(run, scored, theta, settings)
-        experiments.append(
-            run_experiments(
-                methods.models(),
-                rows,
-                theta_true=theta,
-                level=run.config.inference.level,
-                workers=run.workers,
-            )
+    theta, config = settings.theta, run.config
+    drawn = [_datasets(run, scored, position, settings) for position in range(len(theta))]
+    experiments = tuple(
+        run_experiments(
+            methods.models(), rows, theta_true=one, level=config.inference.level, workers=run.workers
         )
-        shared = max(shared, overlap(weights, settings.events))
-        if curvature is None:
-            curvature = _parabola_curvature(run, methods, rows, experiments[0])
+        for one, (rows, _) in zip(theta, drawn, strict=True)
+    )
     found = report(
         experiments,
-        parameter=run.config.parameter.name,
+        parameter=config.parameter.name,
         titles=methods.titles,
         levels=settings.levels,
         number=settings.number,
-        overlap=shared,
+        overlap=max(overlap(weights, settings.events) for _, weights in drawn),
     )
-    if len(set(settings.theta)) > 1:
+    if len(set(theta)) > 1:
         found = construct(found, experiments, read_observation(run))
-    return experiments, methods, replace(found, parabola_curvature=curvature)
+    rows, weights = drawn[0]
+    curvature = _parabola_curvature(run, methods, rows, experiments[0])
+    return Repetition(experiments, methods, replace(found, parabola_curvature=curvature), rows, weights)
 
 
 def read_observation(run: Run) -> Observation:
@@ -275,7 +291,7 @@ def report_run(directory: Path, changes: Mapping[str, Any]) -> CoverageReport:
         problem = error.errors()[0]
         msg = f"coverage.{problem['loc'][0]}: {problem['msg']}; found {problem['input']!r:.80}"
         raise ConfigError(msg) from error
-    _, _, found = repeat(run, settings)
+    found = repeat(run, settings).report
     write_json(run.result("coverage_report"), found.to_dict())
     return found
 
@@ -323,12 +339,6 @@ def _load_calibrations(run: Run) -> dict[str, dict[str, Calibration]]:
     }
 
 
-def _scored(run: Run) -> EventTable:
-    """Read the simulated events that have scores."""
-    simulated = run.load_table("simulation")
-    return simulated.take(simulated.rows(*SCORED))
-
-
 def _validation(scored: EventTable) -> CalibrationSample:
     """Return the validation events."""
     rows = scored.rows(Split.VALIDATION)
@@ -337,11 +347,11 @@ def _validation(scored: EventTable) -> CalibrationSample:
 
 
 def _datasets(
-    run: Run, scored: EventTable, theta: float, settings: CoverageConfig
+    run: Run, scored: EventTable, position: int, settings: CoverageConfig
 ) -> tuple[IntArray | list[IntArray], FloatArray]:
     """Draw pseudo-experiments of one true value from the test events; also return the weights of all events."""
+    theta = settings.theta[position]
     weights = np.where(scored.split == Split.TEST, scored.weights_at(theta)[:, 0], 0.0)
-    position = settings.theta.index(theta)
     names = ("coverage",) if position == 0 else ("coverage", position)
     rng = stream(run.config.seed, *names)
     how = draw if settings.number == "fixed" else draw_poisson
@@ -354,7 +364,7 @@ def _parabola_curvature(
     """Return which fraction of the exact curvature a parabola reads on the same datasets."""
     interpolation = run.config.inference.interpolation
     grids = [one.scores.grid for one in methods.shapes.values() if one.scores.grid is not None]
-    if not grids or not isinstance(interpolation, ParabolaConfig):
+    if not grids or methods.exact_scores is None or not isinstance(interpolation, ParabolaConfig):
         return None
     scores = GridScores(grids[0], methods.exact_scores.per_event(grids[0]))
     model = ShapeModel(scores, run.config.parameter, ParabolaWindow(interpolation.half_width))

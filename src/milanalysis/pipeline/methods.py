@@ -41,7 +41,7 @@ class Methods:
         titles: of the methods, in the order of the tables.
         shapes: likelihoods from event by event log ratios, by name.
         template: the traditional analysis.
-        exact_scores: exact log ratios of the events, neutrinos included.
+        exact_scores: exact log ratios of the events, neutrinos included; None if they have no event weights, as data.
         visible_scores: exact log ratios of what is visible; None if they are not known.
         calibrated: calibrated forms of the shapes, by ``<name of the shape>.<name of the calibration>``.
     """
@@ -49,7 +49,7 @@ class Methods:
     titles: Mapping[str, str]
     shapes: Mapping[str, ShapeModel]
     template: TemplateModel
-    exact_scores: PolynomialScores
+    exact_scores: PolynomialScores | None
     visible_scores: PolynomialScores | None
     calibrated: Mapping[str, LikelihoodModel]
 
@@ -77,13 +77,17 @@ class Methods:
             calibrations: of models, by label and name.
 
         Raises:
-            EventWeightError: if the events have no event weights.
+            EventWeightError: if the simulated events have no event weights.
         """
         config = run.config
-        exact = ExactRatio.of(simulated, np.arange(len(simulated))).scores(events)
+        ratio = ExactRatio.of(simulated, np.arange(len(simulated)))
+        exact = None if events.event_weights is None else ratio.scores(events)
         interpolation = interpolation_from(config.inference.interpolation)
         scores = {label: run.load_scores(role, label) for label in config.models}
-        titles, shapes = {EXACT: "exact (parton level)"}, {EXACT: ShapeModel(exact, config.parameter)}
+        titles, shapes = {}, {}
+        if exact is not None:
+            titles[EXACT] = "exact (parton level)"
+            shapes[EXACT] = ShapeModel(exact, config.parameter)
         if visible is not None:
             titles[EXACT_VISIBLE] = "exact (visible)"
             shapes[EXACT_VISIBLE] = ShapeModel(visible, config.parameter)

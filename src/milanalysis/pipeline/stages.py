@@ -8,8 +8,12 @@ exactly those stages that depend on it.
 
 from __future__ import annotations
 
+import fcntl
+import os
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,8 +22,8 @@ from typing import Any
 import yaml
 
 from milanalysis import __version__
-from milanalysis.config import AnalysisConfig, GenerateSampleConfig, load_config, to_plain
-from milanalysis.errors import InputFileError, StageOrderError
+from milanalysis.config import AnalysisConfig, FileSampleConfig, load_config, to_plain
+from milanalysis.errors import InputFileError, RunDirectoryError, StageOrderError
 from milanalysis.learning.labels import uses_exact_labels
 from milanalysis.pipeline import work
 from milanalysis.pipeline.layout import Run
@@ -33,7 +37,7 @@ from milanalysis.provenance import (
     write_json,
 )
 
-__all__ = ["STAGES", "Stage", "execute", "open_run"]
+__all__ = ["STAGES", "TRUTH", "Stage", "execute", "open_run"]
 
 
 @dataclass(frozen=True)
@@ -81,33 +85,57 @@ def execute(run: Run, names: Sequence[str]) -> None:
     Raises:
         StageOrderError: if a stage is asked for whose input is not up to date.
         InputFileError: if a file named in the configuration is missing; nothing has been done then.
+        RunDirectoryError: if the run directory cannot be written to, or another run works there; likewise.
     """
     _require_given_files(run)
     started = time.monotonic()
     current: dict[str, bool] = {}
     n_run = 0
-    for stage in STAGES:
-        missing = [name for name in stage.needs if not current[name]]
-        current[stage.name] = not missing and _is_current(run, stage)
-        if stage.name not in names:
-            continue
-        if current[stage.name]:
-            console().print(f"[green]{stage.name:>9}[/]  up to date")
-            continue
-        if missing:
-            msg = (
-                f"`{stage.name}` reads what `{missing[0]}` writes, and that is missing or out of date in "
-                f"{run.directory}; run `milanalysis {missing[0]}` first, or `milanalysis run` for all stages"
-            )
-            raise StageOrderError(msg)
-        _run_stage(run, stage)
-        current[stage.name] = True
-        n_run += 1
+    with ExitStack() as alone:
+        for stage in (*STAGES, TRUTH):
+            missing = [name for name in stage.needs if not current[name]]
+            current[stage.name] = not missing and _is_current(run, stage)
+            if stage.name not in names:
+                continue
+            if current[stage.name]:
+                console().print(f"[green]{stage.name:>9}[/]  up to date")
+                continue
+            if missing:
+                msg = (
+                    f"`{stage.name}` reads what `{missing[0]}` writes, and that is missing or out of date in "
+                    f"{run.directory}; run `milanalysis {missing[0]}` first, or `milanalysis run` for all stages"
+                )
+                raise StageOrderError(msg)
+            if n_run == 0:
+                alone.enter_context(_alone_in(run.directory))
+            _run_stage(run, stage)
+            current[stage.name] = True
+            n_run += 1
     seconds = time.monotonic() - started
     if n_run == 0:
         console().print(f"Nothing to do: all is up to date in {run.directory} ({seconds:.1f} s).")
     else:
         console().print(f"Finished in {seconds:.0f} s; results are in {run.directory}.")
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Keep other runs out of a run directory; the lock ends with the process, however that ends.
+
+    Raises:
+        RunDirectoryError: if another run works there, or nothing can be written there.
+    """
+    _require_writable(directory)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        msg = f"another run works in {directory}; wait for its end, or name another directory with --output"
+        raise RunDirectoryError(msg) from error
+    else:
+        yield
+    finally:
+        os.close(descriptor)  # which gives up the lock
 
 
 def _require_given_files(run: Run) -> None:
@@ -128,6 +156,20 @@ def _require_given_files(run: Run) -> None:
                 raise InputFileError(msg)
 
 
+def _require_writable(directory: Path) -> None:
+    """Make the run directory, or say why nothing can be written there."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        msg = (
+            f"{directory} cannot be written to ({error.strerror}); choose another run directory with --output, or make "
+            "room for this one"
+        )
+        raise RunDirectoryError(msg) from error
+
+
 def _run_stage(run: Run, stage: Stage) -> None:
     """Do the work of a stage and leave its stamp."""
     console().print(f"[bold]{stage.name:>9}[/]  {stage.summary}")
@@ -141,7 +183,7 @@ def _run_stage(run: Run, stage: Stage) -> None:
     stamp = {
         "key": key,
         "seconds": seconds,
-        "inputs": {path.name: _digest(path) for path in stage.inputs(run)},
+        "inputs": {_place(run, path): _digest(path) for path in stage.inputs(run)},
         "outputs": {str(path.relative_to(run.directory)): _digest(path) for path in outputs},
     }
     write_json(run.stamp(stage.name), stamp)
@@ -149,9 +191,14 @@ def _run_stage(run: Run, stage: Stage) -> None:
     console().print(f"[green]{stage.name:>9}[/]  done in {seconds:.0f} s")
 
 
+def _place(run: Run, path: Path) -> str:
+    """Return where a file is, seen from the run directory; the whole path of one that is elsewhere."""
+    return str(path.relative_to(run.directory) if path.is_relative_to(run.directory) else path)
+
+
 def _write_manifest(run: Run) -> None:
     """Write down where everything in the run directory comes from."""
-    stamps = {stage.name: run.stamp(stage.name) for stage in STAGES}
+    stamps = {stage.name: run.stamp(stage.name) for stage in (*STAGES, TRUTH)}
     manifest = {
         "config": to_plain(run.config),
         "config_digest": digest_of(to_plain(run.config)),
@@ -173,7 +220,7 @@ def _is_current(run: Run, stage: Stage) -> bool:
     if not run.stamp(stage.name).exists():
         return False
     stamp = read_json(run.stamp(stage.name))
-    if stamp["key"] != _key(run, stage):
+    if stamp.get("key") != _key(run, stage):
         return False
     outputs = {run.directory / name: digest for name, digest in stamp["outputs"].items()}
     return all(path.exists() and _digest(path) == digest for path, digest in outputs.items())
@@ -218,6 +265,23 @@ def _scores(run: Run, role: str) -> list[Path]:
     ]
 
 
+TRUTH = Stage(
+    name="truth",
+    needs=(),
+    settings=lambda config: {
+        "seed": config.seed,
+        "parameter": to_plain(config.parameter),
+        "generator": to_plain(config.generator),
+        "truth": to_plain(config.truth),
+        "events": config.coverage.events,
+    },
+    inputs=lambda run: [],  # noqa: ARG005
+    work=work.truth,
+    summary="integrates over phase space what there is to know; writes results/truth.json",
+)
+"""The reference information, which no other stage needs."""
+
+
 def _learns_exact(run: Run) -> bool:
     """Say whether a model learns from exact labels."""
     return any(uses_exact_labels(model) for model in run.config.models.values())
@@ -239,7 +303,7 @@ STAGES = (
             "samples": {
                 name: to_plain(sample)
                 for name, sample in config.samples.items()
-                if isinstance(sample, GenerateSampleConfig)
+                if not isinstance(sample, FileSampleConfig)
             },
         },
         inputs=lambda run: [],  # noqa: ARG005

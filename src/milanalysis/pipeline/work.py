@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,18 @@ import numpy as np
 
 from milanalysis.config import (
     FileSampleConfig,
+    GenerateBackgroundConfig,
     GenerateSampleConfig,
     MulticlassTaskConfig,
 )
-from milanalysis.errors import AccountingError, ProcessMismatchError
+from milanalysis.errors import AccountingError, ProcessMismatchError, ProcessorError
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.pipeline.layout import SCORED, Run
 from milanalysis.progress import progress_bar
 from milanalysis.provenance import read_json, write_json
 from milanalysis.randomness import stream
+from milanalysis.simulation.generator import EventSource
 
 __all__ = [
     "calibrate",
@@ -33,6 +35,7 @@ __all__ = [
     "process",
     "simulate",
     "train",
+    "truth",
 ]
 
 logger = logging.getLogger(__name__)
@@ -42,17 +45,15 @@ _PROFILE_POINTS = 201
 
 def simulate(run: Run) -> Sequence[Path]:
     """Generate the samples that the configuration does not take from files."""
-    from milanalysis.simulation.generator import Generator, generate_sample
+    from milanalysis.simulation.generator import generate_sample
     from milanalysis.simulation.lhe import SampleHeader, write_lhef_root
 
     written = []
     for name, sample in run.config.samples.items():
-        if not isinstance(sample, GenerateSampleConfig):
+        if isinstance(sample, FileSampleConfig):
             continue
         seed = run.config.seed
-        generator = Generator.adapted(
-            run.config.generator, sample.theta, stream(seed, "simulate", name, "adaptation")
-        )
+        generator = _generator(run, sample, stream(seed, "simulate", name, "adaptation"))
         header = SampleHeader.of_sample(
             generator, weight_points=sample.weight_points, n_events=sample.events, seed=seed
         )
@@ -71,12 +72,24 @@ def simulate(run: Run) -> Sequence[Path]:
     return written
 
 
+def _generator(
+    run: Run, sample: GenerateSampleConfig | GenerateBackgroundConfig, rng: np.random.Generator
+) -> EventSource:
+    """Return the generator of a sample, adapted to it."""
+    from milanalysis.simulation.background import BackgroundGenerator
+    from milanalysis.simulation.generator import Generator
+
+    if isinstance(sample, GenerateBackgroundConfig):
+        return BackgroundGenerator.adapted(run.config.generator, rng)
+    return Generator.adapted(run.config.generator, sample.theta, rng)
+
+
 def process(run: Run) -> Sequence[Path]:
     """Turn the events of every sample into a table of features."""
-    from milanalysis.events.processing import load_processor, make_tables
+    from milanalysis.events.processing import make_processor, make_tables
 
     processing = run.config.processing
-    features = load_processor(processing.features)()
+    features = make_processor(processing.features)
     written = []
     for name, sample in _open_samples(run).items():
         directory = run.table(name).parent
@@ -280,6 +293,27 @@ def plot(run: Run) -> Sequence[Path]:
     return written
 
 
+def truth(run: Run) -> Sequence[Path]:
+    """Compute the information that is there to be had."""
+    from milanalysis.simulation.truth import reference_information
+
+    config = run.config
+    with progress_bar("reference information", config.truth.points) as advance:
+        information = reference_information(
+            config.generator,
+            parameter=config.parameter.name,
+            theta=config.parameter.reference,
+            auc_at=config.truth.auc_at,
+            n_events=config.coverage.events,
+            n_points=config.truth.points,
+            seed=config.seed,
+            workers=run.workers,
+            progress=advance,
+        )
+    write_json(run.result("truth"), information.to_dict())
+    return [run.result("truth")]
+
+
 def expected_events(run: Run, simulated: EventTable) -> EFTPolynomial:
     """Return the expected number of selected events as a polynomial, with its Monte Carlo error.
 
@@ -328,13 +362,12 @@ def _bag_points(run: Run) -> FloatArray:
 
 def _run_bag_processor(run: Run, name: str, scratch: Path | None, **options: Any) -> dict[str, Any]:
     """Run the bag processor over a sample."""
-    from milanalysis.events.processing import load_processor, run_processor
+    from milanalysis.events.processing import make_processor, run_processor
 
     processing = run.config.processing
-    selection = load_processor(processing.features)()
-    bag_processor = load_processor(processing.bag_likelihood)
+    selection = make_processor(processing.features)
     return run_processor(
-        bag_processor(selection, one_thread=run.workers > 1, **options),
+        make_processor(processing.bag_likelihood, selection, one_thread=run.workers > 1, **options),
         _open_samples(run)[name],
         executor=processing.executor,
         chunk_size=processing.chunk_size,
@@ -359,6 +392,7 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
         output = _run_bag_processor(
             run, name, Path(scratch), models=models, theta=_bag_points(run), splits=splits
         )
+        _require_output(run.config.processing.bag_likelihood, output, models)
         chunks = sorted(output["event_id"])
         table = EventTable.read(run.table(name))
         scored: IntArray = np.concatenate([output["event_id"][chunk] for chunk in chunks])
@@ -383,6 +417,19 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
     return written
 
 
+def _require_output(path: Path, output: dict[str, Any], models: Iterable[str]) -> None:
+    """Refuse a bag processor that does not return what the analysis goes on with."""
+    for name in ("bags", "counts", "scores"):
+        missing = [label for label in models if label not in output.get(name, {})]
+        if missing or "event_id" not in output:
+            msg = (
+                f"{path}: a bag processor returns 'event_id', and 'bags', 'counts' and 'scores' of every model (see "
+                f"processors/bag_likelihood.py); this one returned {', '.join(output)}, with no {name!r} of "
+                f"{', '.join(missing) or 'some model'}"
+            )
+            raise ProcessorError(msg)
+
+
 def _fill_templates(run: Run, edges: FloatArray) -> Any:
     """Fill the templates from the validation events of all simulated samples."""
     discriminant = run.config.templates.discriminant
@@ -400,4 +447,6 @@ def _fill_templates(run: Run, edges: FloatArray) -> Any:
         )
         for name in run.config.samples_with_role("simulation")
     ]
-    return sum((output["templates"] for output in outputs[1:]), start=outputs[0]["templates"])
+    # Floating-point sums depend on their order: that of the events, not that in which chunks were finished.
+    filled = [output["templates"][chunk] for output in outputs for chunk in sorted(output["templates"])]
+    return sum(filled[1:], start=filled[0])

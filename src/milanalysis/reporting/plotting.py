@@ -95,13 +95,14 @@ def kinematics(
         theta: values of the parameter.
         parameter: its name.
         reference: its value in the denominator of the ratios.
-        names: features, three in a row.
+        names: features, three in a row; those that the table does not have are left out.
         bins: bins between the 0 % (momenta) or 0.5 % (others) and 99.5 % quantiles.
 
     Source:
         Figure 25 of arXiv:2508.07114.
     """
     weights = table.weights_at([reference, *theta])
+    names = [name for name in names if name in table.feature_names] or list(table.feature_names[:6])
     n_rows = -(-len(names) // 3)
     with style():
         figure = Figure(figsize=(16.5, 5.6 * n_rows))
@@ -281,7 +282,7 @@ def templates(result: TemplateResult, theta: Sequence[float]) -> Figure:
     counts = np.array(result.counts, dtype=np.float64)
     edges = np.arange(len(counts) + 1, dtype=np.float64) + 0.5
     expected = result.templates.expected(np.array(theta)[:, None])
-    expected *= counts.sum() / expected.sum(axis=1, keepdims=True)
+    expected *= (counts.sum() or 1.0) / expected.sum(axis=1, keepdims=True)  # 1: nothing was observed
     label = _short_label(result.parameter)
     with style():
         figure = Figure(figsize=(7, 6.4))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from rich.table import Table
 
+from milanalysis.simulation.truth import ReferenceInformation
 from milanalysis.statistics.inference import Interval
 from milanalysis.statistics.information import Comparison, MethodSummary
 from milanalysis.statistics.observation import Observation
 
-__all__ = ["comparison_table", "observation_table"]
+__all__ = ["comparison_table", "information_table", "observation_table"]
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -70,6 +71,37 @@ def observation_table(observation: Observation) -> Table:
     for method in observation.methods.values():
         table.add_row(method.title, _interval(method.shape), _interval(method.combined))
     table.add_row("rate alone", "", _interval(observation.rate))
+    return table
+
+
+def information_table(information: ReferenceInformation) -> Table:
+    """Return what there is to know, level by level: information, expected intervals, separation of single events."""
+    n, name = information.n_events, information.parameter
+    table = Table(
+        title=(
+            f"What there is to know about {name} at {information.theta:g} from {n} events; cross-section "
+            f"{information.cross_section_fb:.4f} ± {information.cross_section_error_fb:.4f} fb"
+        ),
+        caption=(
+            "I: Fisher information, from the shape alone and with the number of events. 68 %, 95 %: expected half widths of "
+            "intervals, 1/sqrt(I) and 1.96/sqrt(I). AUC: best possible separation of single events from those at "
+            f"{information.theta:g}. {information.n_points:,} phase-space points."
+        ),
+    )
+    table.add_column("known")
+    for heading in ("I shape", "68 %", "95 %", "I shape and rate", "68 %", "95 %"):
+        table.add_column(heading, justify="right")
+    for value in information.auc_at:
+        table.add_column(f"AUC {name} = {value:g}", justify="right")
+    for level in information.levels:
+        cells = []
+        for found, error in (
+            (level.shape, level.shape_error),
+            (level.rate_and_shape, level.rate_and_shape_error),
+        ):
+            cells.append(f"{n * found:.1f} ± {n * error:.1f}")
+            cells += [f"{information.half_width(found, n_sigma):.4f}" for n_sigma in (1.0, 1.959964)]
+        table.add_row(level.title, *cells, *(f"{value:.4f}" for value in level.auc))
     return table
 
 

@@ -22,7 +22,7 @@ from milanalysis.errors import AccountingError
 from milanalysis.parameters import EFTPolynomial, FloatArray
 from milanalysis.provenance import atomic_path, write_json
 from milanalysis.simulation.amplitudes import LAMBDA, MH, evaluate_polynomials
-from milanalysis.simulation.generator import Events, Generator
+from milanalysis.simulation.generator import Events, EventSource
 
 __all__ = ["SampleHeader", "write_lhe", "write_lhef_root"]
 
@@ -32,15 +32,87 @@ _ALPHA_QED, _ALPHA_QCD = 0.007561462, 0.12
 _BEAM_ETA = 999.9
 """What ExRootAnalysis writes for the (pseudo)rapidity of a particle along the beam."""
 
-# The particles of an event: the two incoming quarks are in the order of the beams.
-_PID = np.array([2, 1, 2, 1, 25, -11, 12, 11, -12], dtype=np.int32)
-_STATUS = np.array([-1, -1, 1, 1, 2, 1, 1, 1, 1], dtype=np.int32)
-_MOTHER_1 = np.array([0, 0, 1, 1, 1, 5, 5, 5, 5], dtype=np.int32)
-_MOTHER_2 = np.array([0, 0, 2, 2, 2, 5, 5, 5, 5], dtype=np.int32)
-_COLOUR = np.array([501, 502, 502, 501, 0, 0, 0, 0, 0], dtype=np.int32)
-_SPIN = np.array([-1, -1, -1, -1, 0, 1, -1, -1, 1], dtype=np.float64)
-_MASS = np.array([0, 0, 0, 0, MH, 0, 0, 0, 0], dtype=np.float64)
-_N_PARTICLES = len(_PID)
+
+@dataclass(frozen=True)
+class _Layout:
+    """The particles of an event in a file, in order; the two incoming quarks are in the order of the beams.
+
+    Attributes:
+        title: the process in words.
+        members: for each particle the rows of `Events.momenta` whose sum is its momentum.
+        pid: PDG numbers; 12 and -12 stand for neutrinos of the event's flavour.
+        status: -1 incoming, 1 outgoing, 2 intermediate.
+        mother_1: number of the first mother, from 1; 0 if there is none.
+        mother_2: number of the last mother.
+        colour: lines; exchanged W bosons swap the flavours, not the colours.
+        spin: helicities, 9 if not known.
+        mass: in GeV; NaN if it is another one in each event.
+    """
+
+    title: str
+    members: tuple[tuple[int, ...], ...]
+    pid: npt.NDArray[np.int32]
+    status: npt.NDArray[np.int32]
+    mother_1: npt.NDArray[np.int32]
+    mother_2: npt.NDArray[np.int32]
+    colour: npt.NDArray[np.int32]
+    spin: FloatArray
+    mass: FloatArray
+
+    @classmethod
+    def of(
+        cls, title: str, rows: tuple[tuple[tuple[int, ...], int, int, int, int, int, float, float], ...]
+    ) -> _Layout:
+        """Make a layout from one row per particle: members, then the other attributes in their order."""
+        members, *numbers, spin, mass = zip(*rows, strict=True)
+        pid, status, mother_1, mother_2, colour = (np.array(column, dtype=np.int32) for column in numbers)
+        return cls(
+            title,
+            members,
+            pid,
+            status,
+            mother_1,
+            mother_2,
+            colour,
+            np.array(spin, float),
+            np.array(mass, float),
+        )
+
+    def __len__(self) -> int:
+        return len(self.pid)
+
+
+_LAYOUTS = {
+    "hww": _Layout.of(
+        "p p > u d h (W-boson fusion), h > e+ ve e- ve~",
+        (
+            ((0,), 2, -1, 0, 0, 501, -1, 0.0),
+            ((1,), 1, -1, 0, 0, 502, -1, 0.0),
+            ((2,), 2, 1, 1, 2, 502, -1, 0.0),
+            ((3,), 1, 1, 1, 2, 501, -1, 0.0),
+            ((4, 5, 6, 7), 25, 2, 1, 2, 0, 0, MH),
+            ((4,), -11, 1, 5, 5, 0, 1, 0.0),
+            ((5,), 12, 1, 5, 5, 0, -1, 0.0),
+            ((6,), 11, 1, 5, 5, 0, -1, 0.0),
+            ((7,), -12, 1, 5, 5, 0, 1, 0.0),
+        ),
+    ),
+    "zz": _Layout.of(
+        "p p > u d z z (electroweak), z > e+ e-, z > nu nu~",
+        (
+            ((0,), 2, -1, 0, 0, 501, 9, 0.0),
+            ((1,), 1, -1, 0, 0, 502, 9, 0.0),
+            ((2,), 2, 1, 1, 2, 502, 9, 0.0),
+            ((3,), 1, 1, 1, 2, 501, 9, 0.0),
+            ((4, 6), 23, 2, 1, 2, 0, 9, np.nan),
+            ((5, 7), 23, 2, 1, 2, 0, 9, np.nan),
+            ((4,), -11, 1, 5, 5, 0, 9, 0.0),
+            ((6,), 11, 1, 5, 5, 0, 9, 0.0),
+            ((5,), 12, 1, 6, 6, 0, -1, 0.0),
+            ((7,), -12, 1, 6, 6, 0, 1, 0.0),
+        ),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +131,7 @@ class SampleHeader:
         n_events: events in the file.
         rate: cross-section [fb] as a polynomial in cHW.
         overweight: part of the cross-section above the maximum weight, which the events miss.
+        process: ``hww``, the signal, or ``zz``, the background.
     """
 
     theta: float
@@ -72,18 +145,19 @@ class SampleHeader:
     n_events: int
     rate: EFTPolynomial
     overweight: float
+    process: str = "hww"
 
     @classmethod
     def of_sample(
-        cls, generator: Generator, *, weight_points: Iterable[float], n_events: int, seed: int
+        cls, generator: EventSource, *, weight_points: Iterable[float], n_events: int, seed: int
     ) -> SampleHeader:
         """Return the header of a sample made by `generate_sample`."""
         densities = generator.densities
         return cls(
             theta=float(generator.theta),
             weight_points=tuple(float(point) for point in weight_points),
-            cross_section_pb=generator.cross_section_fb * _PB_PER_FB,
-            cross_section_error_pb=generator.cross_section_error_fb * _PB_PER_FB,
+            cross_section_pb=float(generator.rate(generator.theta)) * _PB_PER_FB,
+            cross_section_error_pb=float(generator.rate.error(generator.theta)) * _PB_PER_FB,
             beam_energy=float(generator.config.beam_energy),
             scale=densities.scale,
             lhapdf_id=densities.lhapdf_id,
@@ -91,7 +165,13 @@ class SampleHeader:
             n_events=n_events,
             rate=generator.rate,
             overweight=generator.overweight,
+            process=generator.process,
         )
+
+    @property
+    def layout(self) -> _Layout:
+        """The particles of an event, in the order of the file."""
+        return _LAYOUTS[self.process]
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-like form."""
@@ -175,36 +255,38 @@ _BRANCHES = {
 def _columns(events: Events, header: SampleHeader, first: int) -> dict[str, ak.Array]:
     """Return the branches of a block, jagged as in the tree."""
     n = len(events)
-    flavours, colours, vectors = _particles(events)
+    layout = header.layout
+    flavours, colours, vectors, masses = _particles(events, layout)
     energy, px, py, pz = np.moveaxis(vectors, -1, 0)
     pt = np.hypot(px, py)
     beam = np.copysign(_BEAM_ETA, pz)
     with np.errstate(divide="ignore"):
         eta = np.where(pt > 0.0, np.arcsinh(pz / pt), beam)
     rapidity = eta.copy()
-    rapidity[:, 4] = np.arcsinh(pz[:, 4] / np.hypot(pt[:, 4], MH))
+    heavy = layout.mass != 0.0
+    rapidity[:, heavy] = np.arcsinh(pz[:, heavy] / np.hypot(pt[:, heavy], masses[:, heavy]))
     particle: dict[str, npt.ArrayLike] = {
         "PID": flavours,
-        "Status": _STATUS,
-        "Mother1": _MOTHER_1 - 1,
-        "Mother2": _MOTHER_2 - 1,
+        "Status": layout.status,
+        "Mother1": layout.mother_1 - 1,
+        "Mother2": layout.mother_2 - 1,
         "ColorLine1": colours,
         "ColorLine2": np.int32(0),
         "Px": px,
         "Py": py,
         "Pz": pz,
         "E": energy,
-        "M": _MASS,
+        "M": masses,
         "PT": pt,
         "Eta": eta,
         "Phi": np.arctan2(py, px),
         "Rapidity": rapidity,
         "LifeTime": 0.0,
-        "Spin": _SPIN,
+        "Spin": layout.spin,
     }
     event: dict[str, npt.ArrayLike] = {
         "Number": np.arange(first + 1, first + n + 1)[:, None],
-        "Nparticles": np.int32(_N_PARTICLES),
+        "Nparticles": np.int32(len(layout)),
         "ProcessID": np.int32(1),
         "Weight": header.cross_section_pb,
         "ScalePDF": header.scale,
@@ -215,7 +297,7 @@ def _columns(events: Events, header: SampleHeader, first: int) -> dict[str, ak.A
     return {
         "Event": _jagged(event, (n, 1)),
         "Rwgt": _jagged({"Weight": weights}, weights.shape),
-        "Particle": _jagged(particle, (n, _N_PARTICLES)),
+        "Particle": _jagged(particle, (n, len(layout))),
     }
 
 
@@ -230,18 +312,25 @@ def _jagged(fields: Mapping[str, npt.ArrayLike], shape: tuple[int, ...]) -> ak.A
     return ak.Array(ak.contents.ListOffsetArray(offsets, records))
 
 
-def _particles(events: Events) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], FloatArray]:
-    """Return PDG ids ``(n, 9)``, colour lines ``(n, 9)`` and four-momenta ``(n, 9, 4)`` in the order of the file."""
+def _particles(
+    events: Events, layout: _Layout
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], FloatArray, FloatArray]:
+    """Return PDG ids, colour lines, four-momenta ``(..., 4)`` and masses, ``(n_events, n_particles)`` in file order."""
     n = len(events)
-    leptons = events.momenta[:, 4:]
-    higgs = leptons.sum(axis=1, keepdims=True)
-    vectors = np.concatenate([events.momenta[:, :4], higgs, leptons], axis=1)
-    flavours, colours = np.tile(_PID, (n, 1)), np.tile(_COLOUR, (n, 1))
+    vectors = np.stack([events.momenta[:, list(rows)].sum(axis=1) for rows in layout.members], axis=1)
+    flavours, colours = np.tile(layout.pid, (n, 1)), np.tile(layout.colour, (n, 1))
+    masses = np.tile(layout.mass, (n, 1))
+    varying = np.isnan(layout.mass)
+    squared = vectors[:, varying, 0] ** 2 - np.sum(vectors[:, varying, 1:] ** 2, axis=-1)
+    masses[:, varying] = np.sqrt(np.maximum(squared, 0.0))
+    if events.neutrino is not None:
+        for sign in (1, -1):
+            flavours[:, layout.pid == sign * 12] = sign * events.neutrino[:, None]
     swapped = events.u_beam == 2
     for columns in (flavours, colours, vectors):
         columns[swapped, :2] = columns[swapped, 1::-1]
     vectors[:, :2] += 0.0  # no negative zeros, whose azimuth would be pi
-    return flavours, colours, vectors
+    return flavours, colours, vectors, masses
 
 
 def write_lhe(path: Path, blocks: Iterable[Events], header: SampleHeader) -> None:
@@ -289,7 +378,7 @@ def _preamble(header: SampleHeader) -> str:
     return f"""<LesHouchesEvents version="3.0">
 <header>
 <!--
-p p > u d h (W-boson fusion), h > e+ ve e- ve~, cHW = {header.theta!r}; made by milanalysis, seed {header.seed}.
+{header.layout.title}, cHW = {header.theta!r}; made by milanalysis, seed {header.seed}.
 The weights of an event average to the cross-section in pb. Part of it above the maximum weight: {header.overweight:.1e}.
 -->
 <initrwgt>
@@ -312,27 +401,32 @@ def _weight_id(point: float) -> str:
 
 def _write_events(file: TextIO, events: Events, header: SampleHeader) -> None:
     """Write a few events: a template filled with all the numbers at once."""
-    flavours, colours, vectors = _particles(events)
-    momenta = np.roll(vectors, -1, axis=-1).reshape(len(events), -1)  # px, py, pz, E
-    numbers = np.concatenate([momenta, header.weights(events.polynomials)], axis=1).tolist()
-    templates = {
-        beam: _template(flavours[events.u_beam == beam], colours[events.u_beam == beam], header)
-        for beam in (1, 2)
-        if np.any(events.u_beam == beam)
-    }
-    texts = (templates[beam] for beam in events.u_beam.tolist())
+    layout = header.layout
+    flavours, colours, vectors, masses = _particles(events, layout)
+    varying = np.isnan(layout.mass)
+    momenta = np.concatenate([np.roll(vectors, -1, axis=-1), masses[..., None]], axis=-1)  # px, py, pz, E, m
+    written = np.ones((len(layout), 5), dtype=np.bool_)
+    written[:, 4] = varying
+    numbers = np.concatenate([momenta[:, written], header.weights(events.polynomials)], axis=1).tolist()
+    kinds, which = np.unique(np.concatenate([flavours, colours], axis=1), axis=0, return_inverse=True)
+    templates = [_template(kind[: len(layout)], kind[len(layout) :], header) for kind in kinds]
+    texts = (templates[kind] for kind in which.ravel().tolist())
     file.write("".join(text % tuple(row) for text, row in zip(texts, numbers, strict=True)))
 
 
 def _template(flavours: npt.NDArray[np.int32], colours: npt.NDArray[np.int32], header: SampleHeader) -> str:
     """Return the text of an event with ``%r`` for each number: momenta of the particles, then weights."""
+    layout = header.layout
     lines = [
         "<event>",
-        f"{_N_PARTICLES} 1 {header.cross_section_pb!r} {header.scale!r} {_ALPHA_QED!r} {_ALPHA_QCD!r}",
+        f"{len(layout)} 1 {header.cross_section_pb!r} {header.scale!r} {_ALPHA_QED!r} {_ALPHA_QCD!r}",
     ]
-    columns = zip(flavours[0], _STATUS, _MOTHER_1, _MOTHER_2, colours[0], _MASS, _SPIN, strict=True)
+    masses = ["%r" if np.isnan(mass) else f"{mass:.16g}" for mass in layout.mass]
+    columns = zip(
+        flavours, layout.status, layout.mother_1, layout.mother_2, colours, masses, layout.spin, strict=True
+    )
     lines += [
-        f"{pid} {status} {mother_1} {mother_2} {colour} 0 %r %r %r %r {mass:.16g} 0. {spin:g}"
+        f"{pid} {status} {mother_1} {mother_2} {colour} 0 %r %r %r %r {mass} 0. {spin:g}"
         for pid, status, mother_1, mother_2, colour, mass, spin in columns
     ]
     lines.append("<rwgt>")

@@ -1,7 +1,7 @@
 """Phase space of production and of decay: from the unit hypercube to weights, kinematics and four-momenta.
 
-Both integrands depend on dot products alone, which follow from transverse momenta, rapidities and invariant
-masses. Angles that nothing depends on (the azimuth of the event, the orientation of the decay) are drawn
+Production is that of two quarks and a system of any mass between them, for the signal the Higgs boson. Both integrands
+of the signal depend on dot products alone, which follow from transverse momenta, rapidities and invariant masses. Angles that nothing depends on (the azimuth of the event, the orientation of the decay) are drawn
 only for the events that are kept.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +33,10 @@ __all__ = [
     "PointsT",
     "ProductionPhaseSpace",
     "ProductionPoints",
+    "QuarkPhaseSpace",
+    "QuarkPoints",
     "boost",
     "delta_phi",
-    "production_momenta",
     "rotate",
 ]
 
@@ -45,31 +46,46 @@ _PT_SCALE = 60.0
 """Transverse momentum [GeV] at which the quark spectrum starts to fall."""
 
 
-@dataclass(frozen=True)
-class Points:
-    """Columns of equal length that can be selected together.
-
-    Attributes:
-        polynomial: density in the unit hypercube as a polynomial in cHW, shape ``(n_points, 3)``.
-    """
-
-    polynomial: FloatArray
+class _Columns:
+    """Fields of equal length that can be selected together."""
 
     def __len__(self) -> int:
-        return len(self.polynomial)
-
-    def scaled(self, factor: FloatArray) -> Self:
-        """Return the points with their polynomials times a factor for each, shape ``(n_points,)``."""
-        return replace(self, polynomial=self.polynomial * factor[:, None])
+        return len(getattr(self, fields(self)[0].name))  # type: ignore[arg-type]
 
     def take(self, rows: slice | npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Self:
         """Return the selected points."""
-        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
+        columns = (getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
+        return type(self)(
+            *(column.take(rows) if isinstance(column, _Columns) else column[rows] for column in columns)
+        )
 
     @classmethod
     def concatenated(cls, parts: list[Self]) -> Self:
         """Return points one part after the other."""
-        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+        names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+        columns = ([getattr(part, name) for part in parts] for name in names)
+        return cls(*(_joined(column) for column in columns))
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Return columns one part after the other."""
+    first = parts[0]
+    return type(first).concatenated(parts) if isinstance(first, _Columns) else np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class Points(_Columns):
+    """Points of a phase space.
+
+    Attributes:
+        polynomial: density in the unit hypercube as a polynomial in cHW, shape ``(n_points, n_coefficients)``.
+    """
+
+    polynomial: FloatArray
+
+    def scaled(self, factor: FloatArray) -> Self:
+        """Return the points with their polynomials times a factor for each, shape ``(n_points,)``."""
+        return replace(self, polynomial=self.polynomial * factor[:, None])
 
 
 PointsT = TypeVar("PointsT", bound=Points)
@@ -88,8 +104,8 @@ class PhaseSpace(Protocol[_PointsT_co]):
 
 
 @dataclass(frozen=True)
-class ProductionPoints(Points):
-    """Kinematics of ``u d > u d h`` with the incoming u along +z.
+class QuarkPoints(_Columns):
+    """Kinematics of ``u d > u d X`` with the incoming u along +z.
 
     Attributes:
         pt_u: transverse momentum of the outgoing u quark [GeV], shape ``(n_points,)``; the others alike.
@@ -97,10 +113,10 @@ class ProductionPoints(Points):
         dphi: azimuth of the d relative to that of the u.
         y_u: rapidity of the outgoing u quark.
         y_d: rapidity of the outgoing d quark.
-        y_h: rapidity of the Higgs boson.
+        y_system: rapidity of the system X.
         energy_u: energy of the incoming u [GeV].
         energy_d: energy of the incoming d [GeV].
-        polynomial: of the cross-section density [fb].
+        density: what multiplies the mean squared amplitude in the unit hypercube.
     """
 
     pt_u: FloatArray
@@ -108,21 +124,132 @@ class ProductionPoints(Points):
     dphi: FloatArray
     y_u: FloatArray
     y_d: FloatArray
-    y_h: FloatArray
+    y_system: FloatArray
     energy_u: FloatArray
     energy_d: FloatArray
+    density: FloatArray
+
+    def momenta(self, azimuth: FloatArray, mass: FloatArray | float) -> tuple[FloatArray, FloatArray]:
+        """Return the four-momenta of u_in, d_in, u_out, d_out and of the system X.
+
+        Args:
+            azimuth: of the outgoing u quark, shape ``(n,)``.
+            mass: of the system X [GeV].
+
+        Returns:
+            Quarks, shape ``(n, 4, 4)``, with ``E = |p|``, and the system, shape ``(n, 4)``, on its mass shell.
+        """
+        quarks = np.zeros((len(self), 4, 4))
+        quarks[:, 0, 3], quarks[:, 1, 3] = self.energy_u, -self.energy_d
+        outgoing = ((2, self.pt_u, self.y_u, azimuth), (3, self.pt_d, self.y_d, azimuth + self.dphi))
+        for row, pt, rapidity, phi in outgoing:
+            quarks[:, row, 1], quarks[:, row, 2] = pt * np.cos(phi), pt * np.sin(phi)
+            quarks[:, row, 3] = pt * np.sinh(rapidity)
+        quarks[..., 0] = np.linalg.norm(quarks[..., 1:], axis=-1)
+        system = quarks[:, 0] + quarks[:, 1] - quarks[:, 2] - quarks[:, 3]
+        system[:, 0] = np.sqrt(mass**2 + np.sum(system[:, 1:] ** 2, axis=1))
+        return quarks, system
+
+
+@dataclass(frozen=True)
+class QuarkPhaseSpace:
+    """Two quarks and a system X of given mass, u from the first beam, within the quark cuts.
+
+    ::
+
+        d sigma = (2/S) (2 pi)^4 / (2 x1 x2 S) u(x1) d(x2) mean|M|^2
+                  dy_u dy_d dy_X pT_u dpT_u dphi_u pT_d dpT_d dphi_d / (2 (2 pi)^3)^3
+
+    The transverse momentum of X and the momentum fractions x1, x2 follow from conservation.
+
+    Attributes:
+        beam_energy: energy of each proton [GeV].
+        cuts: on the quarks; those on leptons play no part here.
+        densities: of partons in the proton.
+    """
+
+    beam_energy: float
+    cuts: CutsConfig
+    densities: PartonDensities
+
+    def points(self, unit: FloatArray, mass: FloatArray | float) -> tuple[QuarkPoints, npt.NDArray[np.bool_]]:
+        """Map the hypercube to events.
+
+        Args:
+            unit: numbers in [0, 1), shape ``(6, n)``: the transverse momenta of d and u, the angle between them,
+                the rapidities of d and u, and that of the system.
+            mass: of the system [GeV], a number or shape ``(n,)``.
+
+        Returns:
+            The points inside the cuts, in order, and which of the ``n`` they are.
+        """
+        root_s = 2.0 * self.beam_energy
+        pt_d, jacobian = self._transverse_momentum(unit[0])
+        pt_u, jacobian_u = self._transverse_momentum(unit[1])
+        dphi = np.pi * (1.0 - 2.0 * unit[2])
+        # The forward light-cone momentum of a quark has about the same distribution at any transverse momentum.
+        y_d, width = self._rapidity(unit[3], pt_d)
+        y_u, width_u = self._rapidity(unit[4], pt_u)
+        y_u = -y_u
+        jacobian *= jacobian_u * 2.0 * np.pi * width * width_u
+
+        # Light-cone momenta E + pz and E - pz of the quarks leave room for the system in this interval.
+        exp_d, exp_u = np.exp(y_d), np.exp(y_u)
+        plus, minus = pt_d * exp_d + pt_u * exp_u, pt_d / exp_d + pt_u / exp_u
+        inside = (plus < root_s) & (minus < root_s)
+        y_max = self.cuts.quark_eta_max
+        inside &= (np.abs(y_d) < y_max) & (np.abs(y_u) < y_max)
+        mass_t = np.sqrt(mass**2 + pt_d**2 + pt_u**2 + 2.0 * pt_d * pt_u * np.cos(dphi))
+        y_x_max = np.log(np.where(inside, root_s - plus, 1.0) / mass_t)
+        y_x_min = -np.log(np.where(inside, root_s - minus, 1.0) / mass_t)
+        inside &= y_x_max > y_x_min
+        inside &= np.hypot(y_d - y_u, dphi) > self.cuts.quark_delta_r_min
+        y_x, jacobian_x = _between_quarks(unit[5], y_x_min, y_x_max, y_d, y_u)
+        jacobian *= jacobian_x
+
+        exp_x = np.exp(y_x)
+        x_u = np.where(inside, (plus + mass_t * exp_x) / root_s, 0.5)
+        x_d = np.where(inside, (minus + mass_t / exp_x) / root_s, 0.5)
+        inside &= (x_u < 1.0) & (x_d < 1.0)  # rounding at the ends of the interval
+        x_u, x_d = np.where(inside, x_u, 0.5), np.where(inside, x_d, 0.5)
+        # A grid may be zero or, from its interpolation, slightly negative where x is close to 1.
+        flux = self.densities.up(x_u) * self.densities.down(x_d) / (x_u * x_d) ** 2 / root_s**4
+        inside &= (flux > 0.0) & (jacobian > 0.0)  # no room on that side of the quarks
+        three_body = (2.0 * np.pi) ** 4 / (2.0 * (2.0 * np.pi) ** 3) ** 3
+        # One azimuth is left to chance: it counts 2 pi.
+        density = FB_GEV_SQUARED * three_body * 2.0 * np.pi * flux * pt_d * pt_u * jacobian
+        energy_u, energy_d = x_u * self.beam_energy, x_d * self.beam_energy
+        points = QuarkPoints(pt_u, pt_d, dphi, y_u, y_d, y_x, energy_u, energy_d, density)
+        return points.take(inside), inside
+
+    def _transverse_momentum(self, unit: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Map [0, 1) to transverse momenta between the cut and the beam energy, and return the Jacobian."""
+        low = self.cuts.quark_pt_min
+        end = (self.beam_energy - low) / (self.beam_energy - low + _PT_SCALE)
+        rest = 1.0 - end * unit
+        return low + _PT_SCALE * (end * unit) / rest, _PT_SCALE * end / rest**2
+
+    def _rapidity(self, unit: FloatArray, pt: FloatArray) -> tuple[FloatArray, float]:
+        """Map [0, 1) to rapidities through ``ln(E + pz)``, and return the Jacobian, a constant."""
+        low = math.log(self.cuts.quark_pt_min) - self.cuts.quark_eta_max
+        width = math.log(2.0 * self.beam_energy) - low
+        return low + width * unit - np.log(pt), width
+
+
+@dataclass(frozen=True)
+class ProductionPoints(Points):
+    """Points of ``u d > u d h`` with the incoming u along +z; the polynomial is that of the cross-section density [fb].
+
+    Attributes:
+        quarks: kinematics.
+    """
+
+    quarks: QuarkPoints
 
 
 @dataclass(frozen=True)
 class ProductionPhaseSpace:
     """Cross-section of ``p p > u d h`` (W-boson fusion, u from the first beam) within the quark cuts.
-
-    ::
-
-        d sigma = (2/S) (2 pi)^4 / (2 x1 x2 S) u(x1) d(x2) mean|M|^2
-                  dy_u dy_d dy_h pT_u dpT_u dphi_u pT_d dpT_d dphi_d / (2 (2 pi)^3)^3
-
-    The transverse momentum of the Higgs boson and the momentum fractions x1, x2 follow from conservation.
 
     Attributes:
         beam_energy: energy of each proton [GeV].
@@ -143,99 +270,25 @@ class ProductionPhaseSpace:
         """Map the hypercube to events.
 
         Args:
-            unit: numbers in [0, 1), shape ``(6, n)``: the transverse momenta of d and u, the angle between them,
-                the rapidities of d and u, and that of the Higgs boson.
+            unit: as in `QuarkPhaseSpace.points`.
 
         Returns:
             The points inside the cuts, in order, and which of the ``n`` they are.
         """
-        root_s = 2.0 * self.beam_energy
-        pt_d, jacobian = self._transverse_momentum(unit[0])
-        pt_u, jacobian_u = self._transverse_momentum(unit[1])
-        dphi = np.pi * (1.0 - 2.0 * unit[2])
-        # The forward light-cone momentum of a quark has about the same distribution at any transverse momentum.
-        y_d, width = self._rapidity(unit[3], pt_d)
-        y_u, width_u = self._rapidity(unit[4], pt_u)
-        y_u = -y_u
-        jacobian *= jacobian_u * 2.0 * np.pi * width * width_u
-
-        # Light-cone momenta E + pz and E - pz of the quarks leave room for the Higgs boson in this interval.
-        exp_d, exp_u = np.exp(y_d), np.exp(y_u)
-        plus, minus = pt_d * exp_d + pt_u * exp_u, pt_d / exp_d + pt_u / exp_u
-        inside = (plus < root_s) & (minus < root_s)
-        y_max = self.cuts.quark_eta_max
-        inside &= (np.abs(y_d) < y_max) & (np.abs(y_u) < y_max)
-        cos_dphi = np.cos(dphi)
-        mass_t = np.sqrt(MH**2 + pt_d**2 + pt_u**2 + 2.0 * pt_d * pt_u * cos_dphi)
-        y_h_max = np.log(np.where(inside, root_s - plus, 1.0) / mass_t)
-        y_h_min = -np.log(np.where(inside, root_s - minus, 1.0) / mass_t)
-        inside &= y_h_max > y_h_min
-        inside &= np.hypot(y_d - y_u, dphi) > self.cuts.quark_delta_r_min
-        y_h, jacobian_h = _between_quarks(unit[5], y_h_min, y_h_max, y_d, y_u)
-        jacobian *= jacobian_h
-
-        exp_h = np.exp(y_h)
-        x_u = np.where(inside, (plus + mass_t * exp_h) / root_s, 0.5)
-        x_d = np.where(inside, (minus + mass_t / exp_h) / root_s, 0.5)
-        inside &= (x_u < 1.0) & (x_d < 1.0)  # rounding at the ends of the interval
-        x_u, x_d = np.where(inside, x_u, 0.5), np.where(inside, x_d, 0.5)
-        energy_u, energy_d = x_u * self.beam_energy, x_d * self.beam_energy
+        q, inside = QuarkPhaseSpace(self.beam_energy, self.cuts, self.densities).points(unit, MH)
+        exp_d, exp_u = np.exp(q.y_d), np.exp(q.y_u)
         polynomial = production_dot_polynomial(
-            ab=2.0 * energy_u * energy_d,
-            a1=energy_u * pt_u / exp_u,
-            a2=energy_u * pt_d / exp_d,
-            b1=energy_d * pt_u * exp_u,
-            b2=energy_d * pt_d * exp_d,
-            l12=pt_u * pt_d * (np.cosh(y_d - y_u) - cos_dphi),
+            ab=2.0 * q.energy_u * q.energy_d,
+            a1=q.energy_u * q.pt_u / exp_u,
+            a2=q.energy_u * q.pt_d / exp_d,
+            b1=q.energy_d * q.pt_u * exp_u,
+            b2=q.energy_d * q.pt_d * exp_d,
+            l12=q.pt_u * q.pt_d * (np.cosh(q.y_d - q.y_u) - np.cos(q.dphi)),
         )
-        # A grid may be zero or, from its interpolation, slightly negative where x is close to 1.
-        flux = self.densities.up(x_u) * self.densities.down(x_d) / (x_u * x_d) ** 2 / root_s**4
-        inside &= (flux > 0.0) & (jacobian > 0.0)  # no room on that side of the quarks
-        three_body = (2.0 * np.pi) ** 4 / (2.0 * (2.0 * np.pi) ** 3) ** 3
-        # One azimuth is left to chance: it counts 2 pi.
-        density = FB_GEV_SQUARED * three_body * 2.0 * np.pi * flux * pt_d * pt_u * jacobian
-        polynomial *= density[:, None]
-        inside &= polynomial[:, 0] > 0.0
-        points = ProductionPoints(polynomial, pt_u, pt_d, dphi, y_u, y_d, y_h, energy_u, energy_d)
-        return points.take(inside), inside
-
-    def _transverse_momentum(self, unit: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Map [0, 1) to transverse momenta between the cut and the beam energy, and return the Jacobian."""
-        low = self.cuts.quark_pt_min
-        end = (self.beam_energy - low) / (self.beam_energy - low + _PT_SCALE)
-        rest = 1.0 - end * unit
-        return low + _PT_SCALE * (end * unit) / rest, _PT_SCALE * end / rest**2
-
-    def _rapidity(self, unit: FloatArray, pt: FloatArray) -> tuple[FloatArray, float]:
-        """Map [0, 1) to rapidities through ``ln(E + pz)``, and return the Jacobian, a constant."""
-        low = math.log(self.cuts.quark_pt_min) - self.cuts.quark_eta_max
-        width = math.log(2.0 * self.beam_energy) - low
-        return low + width * unit - np.log(pt), width
-
-
-def production_momenta(points: ProductionPoints, azimuth: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the four-momenta of u_in, d_in, u_out, d_out and of the Higgs boson.
-
-    Args:
-        points: kinematics of production, of length n.
-        azimuth: of the outgoing u quark, shape ``(n,)``.
-
-    Returns:
-        Quarks, shape ``(n, 4, 4)``, with ``E = |p|``, and the Higgs boson, shape ``(n, 4)``, on its mass shell.
-    """
-    quarks = np.zeros((len(points), 4, 4))
-    quarks[:, 0, 3], quarks[:, 1, 3] = points.energy_u, -points.energy_d
-    outgoing = (
-        (2, points.pt_u, points.y_u, azimuth),
-        (3, points.pt_d, points.y_d, azimuth + points.dphi),
-    )
-    for row, pt, rapidity, phi in outgoing:
-        quarks[:, row, 1], quarks[:, row, 2] = pt * np.cos(phi), pt * np.sin(phi)
-        quarks[:, row, 3] = pt * np.sinh(rapidity)
-    quarks[..., 0] = np.linalg.norm(quarks[..., 1:], axis=-1)
-    higgs = quarks[:, 0] + quarks[:, 1] - quarks[:, 2] - quarks[:, 3]
-    higgs[:, 0] = np.sqrt(MH**2 + np.sum(higgs[:, 1:] ** 2, axis=1))
-    return quarks, higgs
+        polynomial *= q.density[:, None]
+        positive = polynomial[:, 0] > 0.0
+        inside[inside] = positive
+        return ProductionPoints(polynomial, q).take(positive), inside
 
 
 def _between_quarks(

@@ -140,7 +140,8 @@ class CoverageReport:
         overlap: what fraction of the events there are to draw from one pseudo-experiment is, at the true value where it
             is largest.
         methods: one entry for each method and true value.
-        intervals: on the observed data, for each method and level; empty if there is a single true value.
+        intervals: on the observed data, for each method that knows them and each level; empty if there is a single true
+            value.
         parabola_curvature: curvature that a parabola in the window of the configuration reads from the exact likelihood,
             over its own; None if no method is read that way.
     """
@@ -255,7 +256,7 @@ def construct(
     """
     points = np.array(observation.points)
     intervals = []
-    for name in found.titles:
+    for name in (name for name in found.titles if name in observation.methods):
         one = observation.methods[name]
         rise = np.array([np.nan if value is None else value for value in one.profile])
         for level in found.levels:

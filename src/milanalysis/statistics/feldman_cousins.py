@@ -40,7 +40,7 @@ def poisson_interval(
 
     Example:
         >>> [round(end, 1) for end in poisson_interval(0, 0.0)], [round(end, 1) for end in poisson_interval(10, 3.0)]
-        ([0.0, 2.4], [2.5, 13.5])
+        ([0.0, 2.4], [2.6, 13.5])
     """
     if n_observed < 0 or background < 0:
         msg = f"{n_observed} observed events with {background:g} expected from background: neither can be negative"

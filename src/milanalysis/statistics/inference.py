@@ -55,6 +55,8 @@ class Status(enum.StrEnum):
     """Values outside the interval around the minimum are also allowed at this level."""
     FAILED = "failed"
     """No minimum was found, or the likelihood is not a number."""
+    UNKNOWN = "unknown"
+    """The method cannot be applied to these events: data have no event weights."""
 
 
 @dataclass(frozen=True)

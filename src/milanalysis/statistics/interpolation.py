@@ -18,6 +18,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from milanalysis.config import ParabolaConfig, SplineConfig
+from milanalysis.errors import ConfigError
 from milanalysis.parameters import FloatArray
 
 __all__ = ["Curve", "Interpolation", "NaturalSpline", "ParabolaWindow", "interpolation_from"]
@@ -66,7 +67,7 @@ class ParabolaWindow:
         """Return the parabola; see `Interpolation.curve`.
 
         Raises:
-            ValueError: if fewer than three grid points lie in the window.
+            ConfigError: if fewer than three grid points lie in the window.
         """
         centre = grid[values.argmin()]
         window = np.abs(grid - centre) <= self.half_width * (1 + 1e-9)
@@ -75,7 +76,7 @@ class ParabolaWindow:
                 f"a parabola needs 3 grid points and there are {np.count_nonzero(window)} within "
                 f"{self.half_width} of the lowest one at {centre:g}; widen the window (half_width) or refine the grid"
             )
-            raise ValueError(msg)
+            raise ConfigError(msg)
         distance = grid[window] - centre
         design = np.stack([np.ones_like(distance), distance, distance**2], axis=1)
         (constant, linear, square), *_ = np.linalg.lstsq(design, values[window])

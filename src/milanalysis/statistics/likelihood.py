@@ -16,6 +16,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from milanalysis.config import ParameterConfig
+from milanalysis.errors import EventWeightError
 from milanalysis.learning.scores import EventScores
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.statistics.interpolation import Curve, Interpolation
@@ -190,7 +191,7 @@ class RateModel(Addable):
         parameter: name, reference and range of the parameter.
 
     Raises:
-        ValueError: if the expectation is not positive somewhere in the range of the parameter.
+        EventWeightError: if the expectation is not positive somewhere in the range of the parameter.
 
     Source:
         The Poisson term of Eq. (1) in arXiv:2508.07114.
@@ -276,7 +277,7 @@ def check_positive(expected: EFTPolynomial, parameter: ParameterConfig, what: st
         what: name of the expectation, for the message.
 
     Raises:
-        ValueError: naming the expectation and the value of the parameter at which it is lowest.
+        EventWeightError: naming the expectation and the value of the parameter at which it is lowest.
     """
     turns = np.polynomial.Polynomial(expected.coefficients).deriv().trim().roots()
     turns = turns[np.isclose(turns.imag, 0, atol=1e-9)].real
@@ -288,6 +289,7 @@ def check_positive(expected: EFTPolynomial, parameter: ParameterConfig, what: st
         msg = (
             f"{what} is {values[lowest]:g} at {parameter.name} = {points[lowest]:g} and has to be positive from "
             f"{parameter.low:g} to {parameter.high:g}; check its coefficients "
-            f"({', '.join(f'{k:g}' for k in expected.coefficients)}) or narrow the range"
+            f"({', '.join(f'{k:g}' for k in expected.coefficients)}), narrow the range, or simulate "
+            "more events"
         )
-        raise ValueError(msg)
+        raise EventWeightError(msg)

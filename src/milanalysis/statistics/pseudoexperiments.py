@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from loky import get_reusable_executor
 
+from milanalysis.errors import EventWeightError
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.progress import progress_bar
 from milanalysis.statistics.inference import Status, measure_at
@@ -187,7 +188,8 @@ def draw(weights: FloatArray, n_experiments: int, n_events: int, rng: np.random.
         Row numbers, shape ``(n_experiments, n_events)``.
 
     Raises:
-        ValueError: if the weights are not probabilities, or the datasets would be empty.
+        EventWeightError: if the weights are not probabilities.
+        ValueError: if the datasets would be empty.
     """
     if n_events < 1 or n_experiments < 1:
         msg = f"pseudo-experiments need at least one event each, not {n_experiments} x {n_events}"
@@ -312,9 +314,9 @@ def _cumulative(weights: FloatArray) -> FloatArray:
         lowest = weights.min() if weights.size else np.nan
         msg = (
             f"{weights.size} weights of shape {weights.shape} with sum {total:g} and minimum {lowest:g} cannot be "
-            "relative probabilities; they have to be finite and not negative, one for each event"
+            "relative probabilities; they have to be finite and not negative, one for each event, and not all of them zero"
         )
-        raise ValueError(msg)
+        raise EventWeightError(msg)
     cumulative: FloatArray = np.cumsum(weights) / total
     cumulative[-1] = 1.0  # so that rounding leaves no gap above the last event
     return cumulative

@@ -23,6 +23,7 @@ import pyhf
 from scipy.special import xlogy
 
 from milanalysis.config import ParameterConfig
+from milanalysis.errors import TooFewEventsError
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.statistics.inference import FitResult, Status
 from milanalysis.statistics.likelihood import Addable, ProfileLikelihood, check_positive
@@ -164,7 +165,7 @@ class TemplateModel(Addable):
             expected number of events.
 
     Raises:
-        ValueError: if a bin is expected to be empty, or negative, somewhere in the range of the parameter.
+        EventWeightError: if a bin is expected to be empty, or negative, somewhere in the range of the parameter.
     """
 
     templates: Templates
@@ -313,10 +314,13 @@ class TemplateModel(Addable):
             names = tuple(model.config.par_names)
             order = [model.config.poi_index, *(i for i in range(len(names)) if i != model.config.poi_index)]
             names = tuple(names[i] for i in order)
+            nothing = (None,) * len(names)
+            if not counts.any() and not self.with_rate:
+                message = "no events are observed, so there is no shape to fit"
+                return FitResult(names, nothing, nothing, None, Status.FAILED, None, message)
             try:
                 _, result = pyhf.infer.mle.fit(data, model, return_result_obj=True, tolerance=1e-3)
             except pyhf.exceptions.FailedMinimization as error:
-                nothing = (None,) * len(names)
                 return FitResult(names, nothing, nothing, None, Status.FAILED, None, str(error))
             estimates = np.asarray(result.x, dtype=np.float64)
             variances = np.diag(np.asarray(result.minuit.covariance))
@@ -356,12 +360,15 @@ def quantile_edges(discriminant: npt.NDArray[np.floating], weights: FloatArray, 
         Edges, shape ``(bins + 1,)``; the outermost are infinite, so that every event has a bin.
 
     Raises:
-        ValueError: if the discriminant takes so few values that bins would be empty.
+        TooFewEventsError: if there are no events, or the discriminant takes so few values that bins would be empty.
 
     Example:
         >>> quantile_edges(np.arange(8.0), np.ones(8), 4)
         array([-inf,   2.,   4.,   6.,  inf])
     """
+    if len(discriminant) == 0:
+        msg = f"there are no events to divide into {bins} bins; check the cutflow and the fractions of the split"
+        raise TooFewEventsError(msg)
     order = np.argsort(discriminant, kind="stable")
     cumulative = np.cumsum(weights[order])
     fractions = np.arange(1, bins) / bins
@@ -372,5 +379,5 @@ def quantile_edges(discriminant: npt.NDArray[np.floating], weights: FloatArray, 
             f"{bins} bins of equal content would not be distinct: the discriminant takes "
             f"{len(np.unique(discriminant))} different values in {len(discriminant)} events; use fewer bins"
         )
-        raise ValueError(msg)
+        raise TooFewEventsError(msg)
     return np.concatenate([[-np.inf], inner, [np.inf]])
