@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import gammaln, xlogy
-from scipy.stats import norm
+from scipy.special import gammaln, ndtr, ndtri, xlogy
 
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.statistics.inference import check_level
@@ -100,7 +99,7 @@ def _acceptance(mean: float, level: float) -> tuple[float, float]:
     The logarithm of the ratio is ``-(x - mean)^2 / 2`` above 0 and ``x mean - mean^2 / 2`` below, so a region from a
     negative ``low`` ends at ``mean + sqrt(mean^2 - 2 low mean)``.
     """
-    half = float(norm.ppf((1 + level) / 2))
+    half = float(ndtri((1 + level) / 2))
     if mean >= half:
         return mean - half, mean + half
 
@@ -108,7 +107,7 @@ def _acceptance(mean: float, level: float) -> tuple[float, float]:
         return float(mean + np.sqrt(mean * (mean - 2 * low)))
 
     def excess(low: float) -> float:
-        return float(norm.cdf(end(low) - mean) - norm.cdf(low - mean)) - level
+        return float(ndtr(end(low) - mean) - ndtr(low - mean)) - level
 
     lowest = -1.0
     while excess(lowest) < 0:
