@@ -85,6 +85,7 @@ def test_the_manifest_tells_where_everything_comes_from(small_run):
         "exact",
         "train",
         "infer",
+        "calibrate",
         "coverage",
         "plot",
     ]

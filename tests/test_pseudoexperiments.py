@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pytest
 
 from milanalysis.config import ParameterConfig
-from milanalysis.simulation.toys import GaussianShift, ToyScores
-from milanalysis.statistics.inference import Status, measure
+from milanalysis.learning.scores import GridScores
+from milanalysis.parameters import parameter_points
+from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyScores
+from milanalysis.statistics.inference import Status, measure, rise_of_level
+from milanalysis.statistics.interpolation import ParabolaWindow
 from milanalysis.statistics.likelihood import ProfileLikelihood, ShapeModel
-from milanalysis.statistics.pseudoexperiments import PseudoExperiments, draw, draw_poisson, run
+from milanalysis.statistics.pseudoexperiments import (
+    PseudoExperiments,
+    draw,
+    draw_poisson,
+    mixture_weights,
+    run,
+)
 
 
 def gaussian_model(n_events=2000, **parameter):
@@ -98,3 +108,52 @@ def test_pseudo_experiments_survive_json():
     for name in ("estimate", "low", "high", "curvature"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
     np.testing.assert_array_equal(again.n_events, [len(dataset) for dataset in rows])
+
+
+def test_the_result_does_not_depend_on_the_number_of_workers_and_parts_can_be_merged():
+    model = gaussian_model()
+    rows = draw(np.ones(2000), 7, 100, np.random.default_rng(5))
+    alone = run({"one": model, "two": model}, rows, theta_true=0.0)
+    together = run({"one": model, "two": model}, rows, theta_true=0.0, workers=2)
+    parts = [
+        run({"one": model, "two": model}, rows[some], theta_true=0.0) for some in (slice(4), slice(4, 7))
+    ]
+    assert together.to_dict() == alone.to_dict()
+    assert PseudoExperiments.merged(parts).to_dict() == alone.to_dict()
+    elsewhere = run({"one": model, "two": model}, rows, theta_true=0.1)
+    with pytest.raises(ValueError, match=r"theta_true 0\.0 and 0\.1 cannot be merged"):
+        PseudoExperiments.merged([alone, elsewhere])
+    other = run({"three": model}, rows, theta_true=0.0)
+    with pytest.raises(ValueError, match="one part has the methods one, two, another three"):
+        PseudoExperiments.merged([alone, other])
+
+
+def test_the_rise_at_the_true_value_says_which_intervals_cover():
+    model = gaussian_model()
+    rows = draw(np.ones(2000), 40, 100, np.random.default_rng(6))
+    fits = run({"one": model}, rows, theta_true=0.05).methods["one"]
+    np.testing.assert_array_equal(fits.covers(0.05), fits.rise <= rise_of_level(0.6827))
+    # in closed form (mean - theta)^2 n
+    mean = model.scores.events[rows, 0].mean(axis=1)
+    np.testing.assert_allclose(fits.rise, 100 * (mean - 0.05) ** 2, rtol=0, atol=1e-4)
+
+
+def test_a_mixture_has_the_background_it_is_asked_for():
+    weights = mixture_weights(np.array([1.0, 3.0]), np.array([2.0, 2.0, 4.0]), 0.2)
+    np.testing.assert_allclose(weights, [0.2, 0.6, 0.05, 0.05, 0.1], rtol=1e-15)
+    with pytest.raises(ValueError, match="between 0 and 1, not at 1"):
+        mixture_weights(np.ones(1), np.ones(1), 1)
+
+
+def test_two_thousand_experiments_take_less_than_two_seconds():
+    rng = np.random.default_rng(7)
+    toy, grid = QuadraticEFT(0.3), parameter_points(np.linspace(-1, 1, 21).round(12))
+    exact = toy.log_ratio(toy.sample(rng, 50_000), grid)
+    model = ShapeModel(GridScores(grid, exact), ParameterConfig(), ParabolaWindow())
+    rows = draw(np.ones(50_000), 2000, 1000, rng)
+    start = time.process_time()
+    fits = run({"one": model}, rows, theta_true=0.0).methods["one"]
+    seconds = time.process_time() - start
+    assert fits.valid.all()
+    # processor time; 1.4 s here, and twice the promise is left for a slow or busy machine
+    assert seconds < 4

@@ -9,12 +9,18 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from milanalysis import __version__
 from milanalysis.errors import MilAnalysisError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from milanalysis.pipeline.layout import Run
+    from milanalysis.statistics.coverage import CoverageReport
 
 __all__ = ["main"]
 
@@ -46,7 +52,7 @@ CONFIG is one YAML file (see analysis_configs/). All results go to one run direc
 run alone, again, or continued after it was interrupted:
 
 \b
-  simulate -> process -> exact -> train -> infer -> coverage -> plot
+  simulate -> process -> exact -> train -> infer -> calibrate -> coverage -> plot
 """
 
 
@@ -95,7 +101,7 @@ def run(config: Path, output: Path | None, scheduler: str | None) -> None:
 
     analysis = open_run(config, output, scheduler)
     execute(analysis, [stage.name for stage in STAGES])
-    _print_comparison(analysis.directory)
+    _print_comparison(analysis)
 
 
 @main.command()
@@ -138,11 +144,45 @@ def _stage_command(name: str) -> None:
         analysis = open_run(config, output, scheduler)
         execute(analysis, [name])
         if name == "coverage":
-            _print_comparison(analysis.directory)
+            _print_comparison(analysis)
 
     if name in _WITH_COFFEA:
         command = _SCHEDULER(command)
     main.command(name, help=_STAGE_HELP[name])(command)
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--theta", type=float, multiple=True, help="True value; can be given several times.")
+@click.option("--level", type=float, multiple=True, help="Confidence level; can be given several times.")
+@click.option("--experiments", type=int, help="Pseudo-experiments at each true value.")
+@click.option("--number", type=click.Choice(["fixed", "poisson"]), help="How many events each of them has.")
+def coverage_report(
+    run: Path, theta: tuple[float, ...], level: tuple[float, ...], experiments: int | None, number: str | None
+) -> None:
+    """Report the coverage of all methods of a run directory RUN.
+
+    Without options this prints the report that `coverage` has made. With options the measurement is repeated with these
+    settings and the others of the run. With several true values there are final intervals after Neyman and after Feldman
+    and Cousins, too.
+
+    Reads results/, scores/ and tables/; with options it writes results/coverage_report.json.
+    """
+    from milanalysis.pipeline.judging import report_run
+
+    changes = {"theta": theta, "levels": level, "pseudo_experiments": experiments, "number": number}
+    _print_report(report_run(run.resolve(), {key: value for key, value in changes.items() if value}))
+
+
+def _print_report(report: CoverageReport) -> None:
+    """Print the coverage report, and the final intervals if there are any."""
+    from milanalysis.reporting.coverage_tables import coverage_table, interval_table, parabola_remark
+
+    console = _console()
+    console.print(coverage_table(report))
+    if report.intervals:
+        console.print(interval_table(report))
+    console.print(parabola_remark(report), soft_wrap=True)
 
 
 @main.command()
@@ -206,24 +246,31 @@ def madgraph(config: Path, output: Path | None, events: int, cards_only: bool) -
     )
 
 
-def _console() -> Any:
+def _console() -> Console:
     """Return a console for results; in a file or a pipe, where there is no width, lines are as long as the tables."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else _TABLE_WIDTH)
 
 
-def _print_comparison(directory: Path) -> None:
+def _print_comparison(analysis: Run) -> None:
     """Print the table of results."""
+    from milanalysis.pipeline.judging import read_observation
     from milanalysis.provenance import read_json
+    from milanalysis.reporting.coverage_tables import calibration_table, parabola_remark
     from milanalysis.reporting.tables import comparison_table, observation_table
+    from milanalysis.statistics.coverage import CoverageReport
     from milanalysis.statistics.information import Comparison
-    from milanalysis.statistics.observation import Observation
 
     console = _console()
-    results = directory / "results"
-    console.print(observation_table(Observation.from_dict(read_json(results / "observed.json"))))
-    console.print(comparison_table(Comparison.from_dict(read_json(results / "comparison.json"))))
+    console.print(observation_table(read_observation(analysis)))
+    constants = read_json(analysis.result("calibration"))["constants"]
+    if constants:
+        console.print(calibration_table(constants))
+    console.print(comparison_table(Comparison.from_dict(read_json(analysis.result("comparison")))))
+    remark = parabola_remark(CoverageReport.from_dict(read_json(analysis.result("coverage"))))
+    if remark:
+        console.print(remark, soft_wrap=True)
 
 
 _STAGE_HELP = {
@@ -241,9 +288,13 @@ _STAGE_HELP = {
         "Evaluate the networks inside a coffea processor and fit the observed events.\n\n"
         "Reads models/ and events/; writes scores/ and results/observed.json."
     ),
+    "calibrate": (
+        "Learn the calibrations of CONFIG on validation events.\n\n"
+        "Reads scores/, tables/ and results/observed.json; writes results/calibration.json."
+    ),
     "coverage": (
         "Repeat the measurement on pseudo-experiments.\n\n"
-        "Reads scores/ and tables/; writes results/pseudo_experiments.json and results/comparison.json."
+        "Reads scores/ and tables/; writes results/pseudo_experiments.json, comparison.json and coverage.json."
     ),
     "plot": "Draw the figures.\n\nReads results/ and tables/; writes figures/*.png and *.pdf.",
 }

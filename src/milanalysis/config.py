@@ -7,7 +7,7 @@ otherwise. Paths are relative to the YAML file. Energies in GeV, luminosity in 1
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,13 +21,11 @@ from milanalysis.inputs import (
     DaskExecutorConfig,
     DelphesFormatConfig,
     FileSampleConfig,
-    Fraction,
     FuturesExecutorConfig,
     GenerateBackgroundConfig,
     GenerateSampleConfig,
     IterativeExecutorConfig,
     LHEFFormatConfig,
-    Name,
     ParslExecutorConfig,
     ProcessingConfig,
     SampleConfig,
@@ -39,18 +37,39 @@ from milanalysis.physics_config import (
     CutsConfig,
     ExactConfig,
     FitPDFConfig,
+    Fraction,
     GeneratorConfig,
     LeptonCutsConfig,
     LHAPDFConfig,
+    Name,
     NonNegative,
     Positive,
     TruthConfig,
 )
+from milanalysis.statistics_config import (
+    BartlettConfig,
+    BiasConfig,
+    CalibrationConfig,
+    CoverageConfig,
+    CoverageSearchConfig,
+    DiscriminantConfig,
+    InferenceConfig,
+    ObservableConfig,
+    ParabolaConfig,
+    RateConfig,
+    SplineConfig,
+    TemperatureConfig,
+    TemplateConfig,
+)
 
 __all__ = [
     "AnalysisConfig",
+    "BartlettConfig",
+    "BiasConfig",
+    "CalibrationConfig",
     "CosineScheduleConfig",
     "CoverageConfig",
+    "CoverageSearchConfig",
     "CutsConfig",
     "DaskExecutorConfig",
     "DelphesFormatConfig",
@@ -71,16 +90,19 @@ __all__ = [
     "ModelConfig",
     "MulticlassTaskConfig",
     "NetworkConfig",
+    "ObservableConfig",
     "ParabolaConfig",
     "ParameterConfig",
     "ParslExecutorConfig",
     "PlateauScheduleConfig",
     "PolynomialTaskConfig",
     "ProcessingConfig",
+    "RateConfig",
     "SplineConfig",
     "SplitConfig",
     "StandardInputsConfig",
     "SymmetricInputsConfig",
+    "TemperatureConfig",
     "TemplateConfig",
     "TrainingConfig",
     "TruthConfig",
@@ -263,56 +285,12 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DiscriminantConfig:
-    """Per-event discriminant: the log ratio of a model at one parameter point."""
-
-    model: Name
-    theta: float
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class TemplateConfig:
-    """The traditional analysis: bins of equal expected content in a per-event discriminant."""
-
-    discriminant: DiscriminantConfig
-    bins: Annotated[int, Field(ge=2)] = 20
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class ParabolaConfig:
-    """Parabola through the grid points within ``half_width`` of the lowest one (appendix C.4)."""
-
-    kind: Literal["parabola"] = "parabola"
-    half_width: Positive = 0.4
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class SplineConfig:
-    """Natural cubic spline through all grid points (not in the paper)."""
-
-    kind: Literal["spline"] = "spline"
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class InferenceConfig:
-    """Confidence level of the intervals, and how methods that know a grid are made continuous."""
-
-    level: Fraction = 0.6827
-    interpolation: Annotated[ParabolaConfig | SplineConfig, Field(discriminator="kind")] = ParabolaConfig()
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class CoverageConfig:
-    """Pseudo-experiments drawn from the test events, the same for all methods."""
-
-    pseudo_experiments: Annotated[int, Field(ge=2)] = 200
-    events: Count = 1000
-    theta: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
 class AnalysisConfig:
-    """A whole analysis."""
+    """A whole analysis.
+
+    ``calibration`` lists calibrations for each model. Each adds a row to the comparison, beside that of the model as
+    it is.
+    """
 
     name: Name
     seed: Annotated[int, Field(ge=0)]
@@ -325,6 +303,7 @@ class AnalysisConfig:
     processing: ProcessingConfig = ProcessingConfig()
     split: SplitConfig = SplitConfig()
     inference: InferenceConfig = InferenceConfig()
+    calibration: dict[Name, tuple[CalibrationConfig, ...]] = field(default_factory=dict)
     coverage: CoverageConfig = CoverageConfig()
     exact: ExactConfig = ExactConfig()
     truth: TruthConfig = TruthConfig()
@@ -341,6 +320,14 @@ class AnalysisConfig:
                 f"templates.discriminant.model: {model!r} is not one of the models ({', '.join(self.models)})"
             )
             raise ValueError(msg)
+        for label, calibrations in self.calibration.items():
+            if label not in self.models:
+                msg = f"calibration: {label!r} is not one of the models ({', '.join(self.models)})"
+                raise ValueError(msg)
+            names = [one.name for one in calibrations]
+            if len(set(names)) < len(names):
+                msg = f"calibration.{label}: each of {', '.join(names)} can be listed once"
+                raise ValueError(msg)
         for label, one in self.models.items():
             if label in _METHODS_OF_THE_PACKAGE:
                 msg = f"models.{label}: this is the name of a method that every comparison has; use another label"
@@ -352,10 +339,11 @@ class AnalysisConfig:
 
     @model_validator(mode="after")
     def _points_are_known(self) -> AnalysisConfig:
-        theta, low, high = self.coverage.theta, self.parameter.low, self.parameter.high
-        if not low < theta < high:
-            msg = f"coverage.theta: {theta} has to lie between parameter.low ({low}) and parameter.high ({high})"
-            raise ValueError(msg)
+        low, high = self.parameter.low, self.parameter.high
+        for theta in self.coverage.theta:
+            if not low < theta < high:
+                msg = f"coverage.theta: {theta} has to lie between parameter.low ({low}) and parameter.high ({high})"
+                raise ValueError(msg)
         model = self.templates.discriminant.model
         task = self.models[model].task
         if isinstance(task, MulticlassTaskConfig) and not task.grid.has(self.templates.discriminant.theta):
@@ -445,6 +433,6 @@ def _with_absolute_paths(value: Any, base: Path) -> Any:
         return {key: _with_absolute_paths(item, base) for key, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
         return type(value)(
-            **{field.name: _with_absolute_paths(getattr(value, field.name), base) for field in fields(value)}
+            **{one.name: _with_absolute_paths(getattr(value, one.name), base) for one in fields(value)}
         )
     return value

@@ -10,7 +10,7 @@ import glob
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from milanalysis.errors import InputFileError
@@ -22,31 +22,16 @@ __all__ = [
     "ExecutorConfig",
     "FileSampleConfig",
     "FormatConfig",
-    "Fraction",
     "FuturesExecutorConfig",
     "GenerateBackgroundConfig",
     "GenerateSampleConfig",
     "IterativeExecutorConfig",
     "LHEFFormatConfig",
-    "Name",
     "Normalisation",
     "ParslExecutorConfig",
     "ProcessingConfig",
     "SampleConfig",
 ]
-
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-
-
-def _plain_name(text: str) -> str:
-    """Accept names that can stand in a file name."""
-    if not text or not all(letter.isalnum() or letter in "-_." for letter in text) or text.startswith("."):
-        msg = "use letters, digits, '-', '_' and '.', since the name becomes a file name"
-        raise ValueError(msg)
-    return text
-
-
-Name = Annotated[str, AfterValidator(_plain_name)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

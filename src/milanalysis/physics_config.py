@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 __all__ = [
@@ -17,9 +17,11 @@ __all__ = [
     "CutsConfig",
     "ExactConfig",
     "FitPDFConfig",
+    "Fraction",
     "GeneratorConfig",
     "LHAPDFConfig",
     "LeptonCutsConfig",
+    "Name",
     "NonNegative",
     "Positive",
     "TruthConfig",
@@ -30,6 +32,18 @@ STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _plain_name(text: str) -> str:
+    """Accept names that can stand in a file name."""
+    if not text or not all(letter.isalnum() or letter in "-_." for letter in text) or text.startswith("."):
+        msg = "use letters, digits, '-', '_' and '.', since the name becomes a file name"
+        raise ValueError(msg)
+    return text
+
+
+Name = Annotated[str, AfterValidator(_plain_name)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -65,9 +65,6 @@ class EventScores(Protocol):
     def take(self, rows: IntArray) -> Self:
         """Return the scores of some events only, in the order of ``rows``."""
 
-    def save(self, path: Path) -> None:
-        """Write the scores to an ``.npz`` file that `load_scores` reads."""
-
 
 def grid_columns(grid: FloatArray, theta: npt.ArrayLike) -> IntArray:
     """Return which point of a grid each parameter point is.

@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from milanalysis.config import AnalysisConfig, FileSampleConfig
+from milanalysis.config import AnalysisConfig, FileSampleConfig, IterativeExecutorConfig
+from milanalysis.errors import TooFewEventsError
+from milanalysis.events.tables import EventTable, Split, concatenate
 from milanalysis.learning.scores import GridScores, PolynomialScores, concatenate_scores, load_scores
 from milanalysis.provenance import read_json
 
-__all__ = ["Run"]
+__all__ = ["SCORED", "Run"]
+
+SCORED = (Split.VALIDATION, Split.TEST)
+"""The splits of the simulation whose events have scores."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,37 @@ class Run:
     def table(self, sample: str) -> Path:
         """Return the table of features of a sample."""
         return self.directory / "tables" / sample / "events.parquet"
+
+    def load_table(self, role: str) -> EventTable:
+        """Read the tables of all samples with a role, in their order.
+
+        Raises:
+            TooFewEventsError: if they have no events.
+        """
+        self.require_events(role)
+        return concatenate(
+            [EventTable.read(self.table(name)) for name in self.config.samples_with_role(role)]
+        )
+
+    def require_events(self, role: str) -> None:
+        """Refuse samples of which no event is selected.
+
+        Raises:
+            TooFewEventsError: naming them.
+        """
+        names = self.config.samples_with_role(role)
+        if not any(read_json(self.table(name).parent / "cutflow.json")["n_selected"] for name in names):
+            msg = (
+                f"no event of the samples with role {role} ({', '.join(names)}) is selected, so there is nothing to go "
+                f"on with; tables/<sample>/cutflow.json in {self.directory} says which cut rejects them"
+            )
+            raise TooFewEventsError(msg)
+
+    @property
+    def workers(self) -> int:
+        """How many processes may work at the same time."""
+        executor = self.config.processing.executor
+        return 1 if isinstance(executor, IterativeExecutorConfig) else executor.workers
 
     def model(self, label: str) -> Path:
         """Return the directory of a trained model."""

@@ -11,6 +11,7 @@ from milanalysis.events.tables import EventTable
 from milanalysis.learning.ratios import ExactRatio
 from milanalysis.learning.scores import PolynomialScores
 from milanalysis.pipeline.layout import Run
+from milanalysis.statistics.calibration import Calibration
 from milanalysis.statistics.interpolation import interpolation_from
 from milanalysis.statistics.likelihood import LikelihoodModel, ShapeModel
 from milanalysis.statistics.templates import TemplateModel, Templates
@@ -18,6 +19,18 @@ from milanalysis.statistics.templates import TemplateModel, Templates
 __all__ = ["EXACT", "EXACT_VISIBLE", "TEMPLATE", "Methods"]
 
 EXACT, EXACT_VISIBLE, TEMPLATE = "exact", "exact_visible", "template"
+
+_CALIBRATED = {
+    "bartlett": "c (Bartlett)",
+    "bartlett_bias": "c (Bartlett), bias",
+    "coverage": "c (coverage)",
+    "coverage_bias": "c (coverage), bias",
+    "bias": "bias corrected",
+    "temperature": "temperature",
+    "rate": "renormalised",
+    "observable": "as observable",
+}
+"""What is added to the title of a model that has been calibrated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +43,7 @@ class Methods:
         template: the traditional analysis.
         exact_scores: exact log ratios of the events, neutrinos included; None if they have no event weights, as data.
         visible_scores: exact log ratios of what is visible; None if they are not known.
+        calibrated: calibrated forms of the shapes, by ``<name of the shape>.<name of the calibration>``.
     """
 
     titles: Mapping[str, str]
@@ -37,6 +51,7 @@ class Methods:
     template: TemplateModel
     exact_scores: PolynomialScores | None
     visible_scores: PolynomialScores | None
+    calibrated: Mapping[str, LikelihoodModel]
 
     @classmethod
     def of(
@@ -48,6 +63,7 @@ class Methods:
         role: str,
         visible: PolynomialScores | None,
         templates: Templates,
+        calibrations: Mapping[str, Mapping[str, Calibration]],
     ) -> Methods:
         """Assemble the methods.
 
@@ -58,6 +74,7 @@ class Methods:
             role: of the samples these events belong to.
             visible: exact visible scores of these events; None if they are not known.
             templates: of the traditional analysis.
+            calibrations: of models, by label and name.
 
         Raises:
             EventWeightError: if the simulated events have no event weights.
@@ -78,18 +95,25 @@ class Methods:
             shapes[label] = ShapeModel(one, config.parameter, None if one.grid is None else interpolation)
         discriminant = config.templates.discriminant
         values = scores[discriminant.model].per_event(discriminant.theta)[:, 0]
-        titles |= {label: model.title for label, model in config.models.items()}
+        calibrated: dict[str, LikelihoodModel] = {}
+        for label, model in config.models.items():
+            titles[label] = model.title
+            for name, calibration in calibrations.get(label, {}).items():
+                calibrated[f"{label}.{name}"] = calibration.apply(shapes[label])
+                titles[f"{label}.{name}"] = f"{model.title}, {_CALIBRATED[name]}"
         return cls(
             titles | {TEMPLATE: "pyhf template"},
             shapes,
             TemplateModel(templates, templates.bin_numbers(values), config.parameter),
             exact,
             visible,
+            calibrated,
         )
 
     def models(self) -> dict[str, LikelihoodModel]:
         """Return the likelihood of each method, by name."""
-        return {**self.shapes, TEMPLATE: self.template}
+        every = {**self.shapes, **self.calibrated, TEMPLATE: self.template}
+        return {name: every[name] for name in self.titles}
 
     def with_titles(self) -> dict[str, tuple[str, LikelihoodModel]]:
         """Return title and likelihood of each method, by name."""

@@ -7,28 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from milanalysis.config import FileSampleConfig, IterativeExecutorConfig, MulticlassTaskConfig
-from milanalysis.errors import TooFewEventsError
-from milanalysis.events.tables import EventTable, concatenate
+from milanalysis.config import FileSampleConfig, MulticlassTaskConfig
+from milanalysis.events.tables import EventTable
 from milanalysis.parameters import EFTPolynomial, FloatArray
 from milanalysis.pipeline.layout import Run
 from milanalysis.provenance import read_json
 
 __all__ = [
     "bag_points",
-    "n_workers",
     "open_samples",
-    "read_tables",
-    "require_events",
     "run_bag_processor",
     "selected_yield",
 ]
-
-
-def n_workers(run: Run) -> int:
-    """Return how many processes may work at the same time."""
-    executor = run.config.processing.executor
-    return 1 if isinstance(executor, IterativeExecutorConfig) else executor.workers
 
 
 def open_samples(run: Run) -> dict[str, Any]:
@@ -61,31 +51,6 @@ def open_samples(run: Run) -> dict[str, Any]:
         )
         n_files += len(files)
     return opened
-
-
-def require_events(run: Run, role: str) -> None:
-    """Refuse samples of which no event is selected.
-
-    Raises:
-        TooFewEventsError: naming them.
-    """
-    names = run.config.samples_with_role(role)
-    if not any(read_json(run.table(name).parent / "cutflow.json")["n_selected"] for name in names):
-        msg = (
-            f"no event of the samples with role {role} ({', '.join(names)}) is selected, so there is nothing to go "
-            f"on with; tables/<sample>/cutflow.json in {run.directory} says which cut rejects them"
-        )
-        raise TooFewEventsError(msg)
-
-
-def read_tables(run: Run, role: str) -> EventTable:
-    """Read the tables of all samples with a role.
-
-    Raises:
-        TooFewEventsError: if they have no events.
-    """
-    require_events(run, role)
-    return concatenate([EventTable.read(run.table(name)) for name in run.config.samples_with_role(role)])
 
 
 def selected_yield(run: Run) -> EFTPolynomial:
@@ -124,7 +89,7 @@ def run_bag_processor(run: Run, name: str, scratch: Path | None, **options: Any)
         if any(str(file.path) == skipped["file"] for file in sample.files):  # its events could not be read
             sample = sample.without(Path(skipped["file"]), skipped["reason"])
     selection = make_processor(processing.features)
-    one_thread = n_workers(run) > 1
+    one_thread = run.workers > 1
     return run_processor(
         make_processor(processing.bag_likelihood, selection, one_thread=one_thread, **options),
         sample,

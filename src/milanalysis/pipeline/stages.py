@@ -278,11 +278,11 @@ def _models(run: Run) -> list[Path]:
     return [run.model(label) / "manifest.json" for label in run.config.models]
 
 
-def _scores(run: Run) -> list[Path]:
-    """Return the per-event scores of the simulated samples."""
+def _scores(run: Run, role: str) -> list[Path]:
+    """Return the per-event scores of the samples with a role."""
     return [
         run.score_file(name, label)
-        for name in run.config.samples_with_role("simulation")
+        for name in run.config.samples_with_role(role)
         for label in run.config.models
     ]
 
@@ -398,8 +398,34 @@ STAGES = (
         summary="evaluates the networks in a coffea processor and fits the observed events; writes scores/, results/",
     ),
     Stage(
-        name="coverage",
+        name="calibrate",
         needs=("process", "exact", "infer"),
+        settings=lambda config: {
+            "seed": config.seed,
+            "parameter": to_plain(config.parameter),
+            "inference": to_plain(config.inference),
+            "calibration": {
+                label: [to_plain(one) for one in some] for label, some in config.calibration.items()
+            },
+            "events": config.coverage.events,
+        },
+        inputs=lambda run: [
+            *_tables(run, "simulation"),
+            *_tables(run, "observed"),
+            *_scores(run, "simulation"),
+            *_scores(run, "observed"),
+            *_exact(run, "simulation"),
+            *_exact(run, "observed"),
+            run.result("observed"),
+            run.result("templates"),
+            run.result("expected_events"),
+        ],
+        work=work.calibrate,
+        summary="learns calibrations on validation events; writes results/calibration.json",
+    ),
+    Stage(
+        name="coverage",
+        needs=("process", "exact", "infer", "calibrate"),
         settings=lambda config: {
             "seed": config.seed,
             "parameter": to_plain(config.parameter),
@@ -409,22 +435,24 @@ STAGES = (
         },
         inputs=lambda run: [
             *_tables(run, "simulation"),
-            *_scores(run),
+            *_scores(run, "simulation"),
             *_exact(run, "simulation"),
             run.result("observed"),
             run.result("templates"),
+            run.result("calibration"),
         ],
         work=work.coverage,
-        summary="repeats the measurement on pseudo-experiments; writes results/comparison.json",
+        summary="repeats the measurement on pseudo-experiments; writes results/comparison.json, coverage.json",
     ),
     Stage(
         name="plot",
-        needs=("process", "infer", "coverage"),
+        needs=("process", "infer", "calibrate", "coverage"),
         settings=lambda config: {"parameter": to_plain(config.parameter)},
         inputs=lambda run: [
             *_tables(run, "simulation"),
             run.result("observed"),
             run.result("templates"),
+            run.result("calibration"),
             run.result("pseudo_experiments"),
             run.result("comparison"),
         ],

@@ -18,13 +18,10 @@ from milanalysis.config import (
 from milanalysis.errors import AccountingError, ProcessMismatchError, ProcessorError
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.parameters import FloatArray, IntArray
-from milanalysis.pipeline.layout import Run
+from milanalysis.pipeline.layout import SCORED, Run
 from milanalysis.pipeline.reading import (
     bag_points,
-    n_workers,
     open_samples,
-    read_tables,
-    require_events,
     run_bag_processor,
     selected_yield,
 )
@@ -33,11 +30,20 @@ from milanalysis.provenance import read_json, write_json
 from milanalysis.randomness import stream
 from milanalysis.simulation.generator import EventSource
 
-__all__ = ["coverage", "exact", "infer", "plot", "process", "simulate", "train", "truth"]
+__all__ = [
+    "calibrate",
+    "coverage",
+    "exact",
+    "infer",
+    "plot",
+    "process",
+    "simulate",
+    "train",
+    "truth",
+]
 
 logger = logging.getLogger(__name__)
 
-_SCORED = (Split.VALIDATION, Split.TEST)
 _PROFILE_POINTS = 201
 
 
@@ -61,7 +67,7 @@ def simulate(run: Run) -> Sequence[Path]:
                 name=name,
                 n_events=sample.events,
                 seed=seed,
-                workers=n_workers(run),
+                workers=run.workers,
                 progress=advance,
             )
             (path,) = run.event_files(name)
@@ -131,7 +137,7 @@ def exact(run: Run) -> Sequence[Path]:
     written = [run.result("exact")]
     rate = None
     if not reason:
-        simulated = read_tables(run, "simulation")
+        simulated = run.load_table("simulation")
         samples = [polynomials[name] for name in config.samples_with_role("simulation")]
         rate = mean_polynomial(simulated, np.arange(len(simulated)), np.concatenate(samples))
         for name, one in polynomials.items():
@@ -171,7 +177,7 @@ def _visible_polynomials(run: Run) -> dict[str, FloatArray]:
                 polynomials[name] = ratio.table_polynomials(
                     EventTable.read(run.table(name)),
                     u_beam=1 if generator.u_beam == "first" else None,
-                    n_jobs=n_workers(run),
+                    n_jobs=run.workers,
                 )
             except ProcessMismatchError as error:
                 msg = f"sample {name!r}: {error}"
@@ -190,7 +196,7 @@ def train(run: Run) -> Sequence[Path]:
     from milanalysis.learning.runs import train_models, training_jobs
 
     config = run.config
-    require_events(run, "simulation")
+    run.require_events("simulation")
     about = read_json(run.result("exact"))
     learners = [label for label, model in config.models.items() if uses_exact_labels(model)]
     if learners and not about["available"]:
@@ -207,7 +213,7 @@ def train(run: Run) -> Sequence[Path]:
         directory=run.directory / "models",
         exact_labels=[run.exact_file(name) for name in config.samples_with_role("simulation")],
     )
-    train_models(jobs, workers=n_workers(run))
+    train_models(jobs, workers=run.workers)
     written = [run.model(label) / "manifest.json" for label in config.models]
     return [*written, *(job.file(suffix) for job in jobs for suffix in (".keras", ".json", ".csv"))]
 
@@ -221,19 +227,19 @@ def infer(run: Run) -> Sequence[Path]:
     from milanalysis.statistics.templates import TemplateResult, Templates, quantile_edges
 
     config = run.config
-    simulated, observed = read_tables(run, "simulation"), read_tables(run, "observed")
+    simulated, observed = run.load_table("simulation"), run.load_table("observed")
     for label, model in config.models.items():
         Manifest.read(run.model(label)).require(model, config.reference_point(), simulated.feature_names)
 
     written = []
-    for role, splits in (("simulation", _SCORED), ("observed", tuple(Split))):
+    for role, splits in (("simulation", SCORED), ("observed", tuple(Split))):
         for name in config.samples_with_role(role):
             written += _score(run, name, splits)
 
     validation = simulated.take(simulated.rows(Split.VALIDATION))
     discriminant = config.templates.discriminant
     scores = run.load_scores("simulation", discriminant.model)
-    is_validation = simulated.take(simulated.rows(*_SCORED)).rows(Split.VALIDATION)
+    is_validation = simulated.take(simulated.rows(*SCORED)).rows(Split.VALIDATION)
     values = scores.take(is_validation).per_event(discriminant.theta)[:, 0]
     weights = validation.weights_at(config.parameter.reference)[:, 0]
     edges = quantile_edges(values, weights, config.templates.bins)
@@ -246,6 +252,7 @@ def infer(run: Run) -> Sequence[Path]:
         role="observed",
         visible=run.load_exact("observed"),
         templates=templates,
+        calibrations={},
     )
     rows = np.arange(len(observed))
     nu = selected_yield(run)
@@ -274,64 +281,18 @@ def infer(run: Run) -> Sequence[Path]:
     return [*written, *(run.result(name) for name in names)]
 
 
+def calibrate(run: Run) -> Sequence[Path]:
+    """Learn all calibrations; see `milanalysis.pipeline.judging`."""
+    from milanalysis.pipeline import judging
+
+    return judging.calibrate(run)
+
+
 def coverage(run: Run) -> Sequence[Path]:
-    """Repeat the measurement on pseudo-experiments, with every method on the same events."""
-    from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
-    from milanalysis.statistics.inference import Interval, Status
-    from milanalysis.statistics.information import compare, exact_score
-    from milanalysis.statistics.observation import Observation
-    from milanalysis.statistics.pseudoexperiments import draw
-    from milanalysis.statistics.pseudoexperiments import run as run_experiments
-    from milanalysis.statistics.templates import TemplateResult
+    """Repeat the measurement on pseudo-experiments; see `milanalysis.pipeline.judging`."""
+    from milanalysis.pipeline import judging
 
-    config = run.config
-    simulated = read_tables(run, "simulation")
-    is_scored = simulated.rows(*_SCORED)
-    scored = simulated.take(is_scored)
-    templates = TemplateResult.from_dict(read_json(run.result("templates"))).templates
-    visible = run.load_exact("simulation")
-    methods = Methods.of(
-        run,
-        simulated,
-        scored,
-        role="simulation",
-        visible=None if visible is None else visible.take(is_scored),
-        templates=templates,
-    )
-
-    theta = config.coverage.theta
-    weights = np.where(scored.split == Split.TEST, scored.weights_at(theta)[:, 0], 0.0)
-    rows = draw(
-        weights,
-        config.coverage.pseudo_experiments,
-        config.coverage.events,
-        stream(config.seed, "coverage"),
-    )
-    experiments = run_experiments(methods.models(), rows, theta_true=theta, level=config.inference.level)
-    observation = Observation.from_dict(read_json(run.result("observed")))
-    unknown = Interval(None, None, None, config.inference.level, Status.UNKNOWN)
-    assert methods.exact_scores is not None  # simulated events have event weights
-    comparison = compare(
-        experiments,
-        exact_score(methods.exact_scores, rows, theta_true=theta, weights=weights),
-        {
-            name: observation.methods[name].shape if name in observation.methods else unknown
-            for name in methods.titles
-        },
-        titles=methods.titles,
-        parameter=config.parameter.name,
-        n_observed=observation.n_observed,
-        exact_method=EXACT,
-        visible=(
-            None
-            if methods.visible_scores is None
-            else exact_score(methods.visible_scores, rows, theta_true=theta, weights=weights)
-        ),
-        visible_method=None if methods.visible_scores is None else EXACT_VISIBLE,
-    )
-    write_json(run.result("pseudo_experiments"), experiments.to_dict())
-    write_json(run.result("comparison"), comparison.to_dict())
-    return [run.result("pseudo_experiments"), run.result("comparison")]
+    return judging.coverage(run)
 
 
 def plot(run: Run) -> Sequence[Path]:
@@ -360,7 +321,7 @@ def truth(run: Run) -> Sequence[Path]:
             n_events=config.coverage.events,
             n_points=config.truth.points,
             seed=config.seed,
-            workers=n_workers(run),
+            workers=run.workers,
             progress=advance,
         )
     write_json(run.result("truth"), information.to_dict())

@@ -9,16 +9,29 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from iminuit import Minuit
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from milanalysis.parameters import FloatArray
 from milanalysis.statistics.likelihood import ProfileLikelihood
 
-__all__ = ["FitResult", "Interval", "Status", "fit", "interval", "measure", "minuit", "profile"]
+__all__ = [
+    "FitResult",
+    "Interval",
+    "Status",
+    "check_level",
+    "fit",
+    "interval",
+    "measure",
+    "measure_at",
+    "minuit",
+    "profile",
+    "rise_of_level",
+]
 
 _SCAN_POINTS = 41
 # MIGRAD: with the default, 0.1, estimates are off by up to 1 % of their error.
@@ -181,11 +194,54 @@ def interval(likelihood: ProfileLikelihood, level: float = 0.6827) -> Interval:
 
 def measure(likelihood: ProfileLikelihood, level: float = 0.6827) -> tuple[FitResult, Interval]:
     """Fit a likelihood and find the interval, at the price of one fit; see `fit` and `interval`."""
+    check_level(level)
+    search = _minimise(likelihood)
+    return search.result, _crossings(search, level)
+
+
+def measure_at(
+    likelihood: ProfileLikelihood, level: float, theta: float
+) -> tuple[FitResult, Interval, float]:
+    """Fit a likelihood, find the interval, and say how far up the likelihood a value lies.
+
+    Args:
+        likelihood: of a dataset.
+        level: confidence level, between 0 and 1.
+        theta: value of the parameter of interest, for example the true one of a pseudo-experiment.
+
+    Returns:
+        As `measure`, and ``-2 ln L`` at the value minus the minimum, minimised over all other parameters; NaN
+        where that failed. The value lies in the region allowed at a level if this is below `rise_of_level`.
+    """
+    check_level(level)
+    search = _minimise(likelihood)
+    rise = float(_profile(likelihood, search, np.array([theta]))[0])
+    return search.result, _crossings(search, level), rise
+
+
+@lru_cache
+def rise_of_level(level: float, n_parameters: int = 1) -> float:
+    """Return by how much ``-2 ln L`` rises up to the border of the region allowed at a level.
+
+    Source:
+        Wilks' theorem: the quantile of the chi-square distribution with ``n_parameters`` degrees of freedom.
+
+    Example:
+        >>> round(rise_of_level(0.95), 3), round(rise_of_level(0.95, 2), 3)
+        (3.841, 5.991)
+    """
+    return float(chdtri(n_parameters, 1 - level))
+
+
+def check_level(level: float) -> None:
+    """Refuse what is not a confidence level.
+
+    Raises:
+        ValueError: if it is not between 0 and 1.
+    """
     if not 0 < level < 1:
         msg = f"a confidence level lies between 0 and 1, not at {level}; write 0.95 for 95 %"
         raise ValueError(msg)
-    search = _minimise(likelihood)
-    return search.result, _crossings(search, level)
 
 
 def profile(likelihood: ProfileLikelihood, points: FloatArray) -> FloatArray:
@@ -198,11 +254,16 @@ def profile(likelihood: ProfileLikelihood, points: FloatArray) -> FloatArray:
     Returns:
         Values, shape ``(n_points,)``; NaN where the minimisation failed.
     """
-    search = _minimise(likelihood)
+    return _profile(likelihood, _minimise(likelihood), points)
+
+
+def _profile(likelihood: ProfileLikelihood, search: _Search, points: FloatArray) -> FloatArray:
+    """Return the profile of a likelihood whose minimum is known; see `profile`."""
     minimum = np.nan if search.result.minimum is None else search.result.minimum
     if len(likelihood.parameters) == 1:
         return likelihood.evaluate(points[:, None]) - minimum
-    assert search.minuit is not None
+    if search.minuit is None:
+        return np.full(len(points), np.nan)
     _, values, valid = search.minuit.mnprofile(likelihood.parameters[0], grid=points)
     out: FloatArray = np.where(valid, values, np.nan) - minimum
     return out
@@ -284,8 +345,9 @@ def _crossings(search: _Search, level: float) -> Interval:
         or search.result.minimum is None
     ):
         return Interval(estimate, None, None, level, status)
-    rise = float(chi2.ppf(level, 1))
-    search.minuit.minos(0, cl=level)
+    rise = rise_of_level(level)
+    # from 1 on, `cl` is a number of standard deviations; given a level, MINOS spends half of its time on the quantile
+    search.minuit.minos(0, cl=np.sqrt(rise) if rise >= 1 else level)
     errors = search.minuit.merrors[0]  # codespell:ignore merrors
     # where MINOS runs into a limit it calls the limit a valid end
     low = float(estimate + errors.lower) if errors.lower_valid and not errors.at_lower_limit else None

@@ -33,13 +33,15 @@ from scipy.stats import beta
 from milanalysis.learning.scores import EventScores, PolynomialScores
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.statistics.inference import Interval
-from milanalysis.statistics.pseudoexperiments import MethodFits, PseudoExperiments
+from milanalysis.statistics.pseudoexperiments import MethodFits, PseudoExperiments, overlap
 
 __all__ = [
     "Comparison",
     "Coverage",
     "ExactScore",
     "MethodSummary",
+    "calibration_ratio",
+    "clopper_pearson",
     "compare",
     "coverage_of",
     "event_scores",
@@ -282,22 +284,35 @@ def exact_score(
     values = np.array([score[dataset].sum() for dataset in rows])
     counts = np.array([len(dataset) for dataset in rows], dtype=np.float64)
     n_events = float(counts.mean())
-    overlap = n_events * float(np.sum(probability**2))
     if nu is None:
-        return ExactScore(values, n_events * variance, overlap)
+        return ExactScore(values, n_events * variance, overlap(weights, n_events))
     expected = float(nu(theta_true))
     change = float(np.polynomial.Polynomial(nu.coefficients).deriv()(theta_true))
     values = values + counts * change / expected - change
-    return ExactScore(values, expected * variance + change**2 / expected, overlap)
+    return ExactScore(values, expected * variance + change**2 / expected, overlap(weights, n_events))
 
 
 def coverage_of(fits: MethodFits, theta_true: float) -> Coverage:
     """Count how many intervals contain the true value, with the Clopper-Pearson interval at 68.27 %."""
     covered, total = int(fits.covers(theta_true).sum()), len(fits.status)
-    tail = (1 - 0.6827) / 2
-    low = 0.0 if covered == 0 else float(beta.ppf(tail, covered, total - covered + 1))
-    high = 1.0 if covered == total else float(beta.ppf(1 - tail, covered + 1, total - covered))
+    low, high = clopper_pearson(covered, total)
     return Coverage(covered, total, total - int(fits.valid.sum()), low, high, fits.count())
+
+
+def clopper_pearson(n_covered: int, n_total: int, level: float = 0.6827) -> tuple[float, float]:
+    """Return the exact central interval on a binomial probability.
+
+    Source:
+        C. Clopper and E. S. Pearson, Biometrika 26 (1934) 404.
+
+    Example:
+        >>> [round(end, 4) for end in clopper_pearson(0, 10, 0.95)]  # 1 - 0.025^(1/10)
+        [0.0, 0.3085]
+    """
+    tail = (1 - level) / 2
+    low = 0.0 if n_covered == 0 else float(beta.ppf(tail, n_covered, n_total - n_covered + 1))
+    high = 1.0 if n_covered == n_total else float(beta.ppf(1 - tail, n_covered + 1, n_total - n_covered))
+    return low, high
 
 
 def summarise(
@@ -351,8 +366,8 @@ def summarise(
         mine, best = fits.estimate[both], best_fits.estimate[both]
         if len(mine) > 2 and np.ptp(mine) > 0 and np.ptp(best) > 0:
             efficiency, efficiency_error = _squared_correlation(mine, best)
-    ratio, ratio_error, curvature = _calibration_ratio(fits)
-    exact_ratio = None if exact_fits is None else _calibration_ratio(exact_fits)[0]
+    ratio, ratio_error, curvature = calibration_ratio(fits)
+    exact_ratio = None if exact_fits is None else calibration_ratio(exact_fits)[0]
     return MethodSummary(
         name=name,
         title=title,
@@ -442,7 +457,7 @@ def compare(
     )
 
 
-def _calibration_ratio(fits: MethodFits) -> tuple[float | None, float | None, float | None]:
+def calibration_ratio(fits: MethodFits) -> tuple[float | None, float | None, float | None]:
     """Return Eq. (34), its standard error, and the mean curvature.
 
     The relative error of a variance of n estimates is sqrt(2 / (n - 1)) for a normal distribution.

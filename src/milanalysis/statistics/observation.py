@@ -6,7 +6,7 @@ An `Observation` holds all that is needed to print and to draw the result again 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,14 @@ class Observation:
     points: tuple[float, ...]
     rate: Interval
     methods: Mapping[str, MethodObservation]
+
+    def joined(self, other: Observation) -> Observation:
+        """Return both observations of the same events; a method ``a.b`` of the other follows the method ``a``."""
+        methods = {}
+        for name, method in self.methods.items():
+            methods[name] = method
+            methods |= {key: one for key, one in other.methods.items() if key.startswith(f"{name}.")}
+        return replace(self, methods=methods | {**other.methods, **methods})
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-like form."""

@@ -7,22 +7,32 @@ from is part of the result.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from loky import get_reusable_executor
 
 from milanalysis.errors import EventWeightError
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.progress import progress_bar
-from milanalysis.statistics.inference import Status, measure
+from milanalysis.statistics.inference import Status, measure_at
 from milanalysis.statistics.likelihood import LikelihoodModel
 
-__all__ = ["MethodFits", "PseudoExperiments", "draw", "draw_poisson", "run"]
+__all__ = [
+    "MethodFits",
+    "PseudoExperiments",
+    "draw",
+    "draw_poisson",
+    "mixture_weights",
+    "overlap",
+    "run",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +46,8 @@ class MethodFits:
         curvature: ``-d^2 ln L / d theta^2`` at the minimum, NaN where it is not defined, shape
             ``(n_experiments,)``.
         status: how each search for an interval ended, length ``n_experiments``.
+        rise: ``-2 ln L`` at the true value minus its minimum, NaN where the fit failed, shape ``(n_experiments,)``;
+            empty if it has not been computed.
     """
 
     estimate: FloatArray
@@ -43,6 +55,7 @@ class MethodFits:
     high: FloatArray
     curvature: FloatArray
     status: tuple[Status, ...]
+    rise: FloatArray = field(default_factory=lambda: np.empty(0))
 
     @property
     def valid(self) -> npt.NDArray[np.bool_]:
@@ -69,6 +82,7 @@ class MethodFits:
             "high": _numbers(self.high),
             "curvature": _numbers(self.curvature),
             "status": [status.value for status in self.status],
+            "rise": _numbers(self.rise),
         }
 
     @classmethod
@@ -80,7 +94,15 @@ class MethodFits:
             high=np.array(values["high"], dtype=np.float64),
             curvature=np.array(values["curvature"], dtype=np.float64),
             status=tuple(Status(status) for status in values["status"]),
+            rise=np.array(values["rise"], dtype=np.float64),
         )
+
+    @classmethod
+    def merged(cls, parts: Sequence[MethodFits]) -> MethodFits:
+        """Return the fits of all parts, in their order."""
+        names = ("estimate", "low", "high", "curvature", "rise")
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(**arrays, status=tuple(status for part in parts for status in part.status))
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +141,36 @@ class PseudoExperiments:
             values["level"],
             np.array(values["n_events"], dtype=np.int64),
             {name: MethodFits.from_dict(fits) for name, fits in values["methods"].items()},
+        )
+
+    @classmethod
+    def merged(cls, parts: Sequence[PseudoExperiments]) -> PseudoExperiments:
+        """Return the pseudo-experiments of all parts together, for example of several machines.
+
+        The parts have to be drawn from different random streams; that is the caller's to see to.
+
+        Raises:
+            ValueError: if the parts are of different true values, levels or methods.
+        """
+        first = parts[0]
+        for part in parts[1:]:
+            for name in ("theta_true", "level"):
+                if getattr(part, name) != getattr(first, name):
+                    msg = (
+                        f"pseudo-experiments with {name} {getattr(first, name)} and {getattr(part, name)} cannot be "
+                        "merged; merge those of one true value and one level"
+                    )
+                    raise ValueError(msg)
+            if part.methods.keys() != first.methods.keys():
+                msg = (
+                    f"one part has the methods {', '.join(first.methods)}, another {', '.join(part.methods)}"
+                )
+                raise ValueError(msg)
+        return cls(
+            first.theta_true,
+            first.level,
+            np.concatenate([part.n_events for part in parts]),
+            {name: MethodFits.merged([part.methods[name] for part in parts]) for name in first.methods},
         )
 
 
@@ -164,6 +216,43 @@ def draw_poisson(
     return np.split(rows, np.cumsum(counts)[:-1])
 
 
+def mixture_weights(signal: FloatArray, background: FloatArray, fraction: float) -> FloatArray:
+    """Return probabilities of the events of two tables, signal first, for datasets with background.
+
+    With these `draw` and `draw_poisson` make datasets in which every event is background with the same probability,
+    so the number of background events fluctuates as it does in nature.
+
+    Args:
+        signal: relative probability of each signal event, shape ``(n_signal,)``.
+        background: of each background event, shape ``(n_background,)``.
+        fraction: expected fraction of background in a dataset, at least 0 and below 1.
+
+    Returns:
+        Shape ``(n_signal + n_background,)``; the sum is 1.
+    """
+    if not 0 <= fraction < 1:
+        msg = f"a fraction of background lies between 0 and 1, not at {fraction}"
+        raise ValueError(msg)
+    return np.concatenate([(1 - fraction) * signal / signal.sum(), fraction * background / background.sum()])
+
+
+def overlap(weights: FloatArray, n_events: float) -> float:
+    """Return what fraction of the effective number of events in a population one dataset is.
+
+    The population is itself a sample, and its own fluctuation is common to all datasets: it moves their mean
+    estimate by ``sqrt(overlap)`` of the standard deviation of an estimate.
+
+    Args:
+        weights: relative probability of each event, shape ``(n_population,)``.
+        n_events: mean number of events in a dataset.
+
+    Example:
+        >>> overlap(np.ones(50_000), 1000)
+        0.02
+    """
+    return float(n_events * np.sum(weights**2) / np.sum(weights) ** 2)
+
+
 def run(
     models: Mapping[str, LikelihoodModel],
     rows: IntArray | Sequence[IntArray],
@@ -171,6 +260,7 @@ def run(
     theta_true: float,
     level: float = 0.6827,
     description: str = "pseudo-experiments",
+    workers: int = 1,
 ) -> PseudoExperiments:
     """Measure every dataset with every method.
 
@@ -181,27 +271,40 @@ def run(
         theta_true: value of the parameter that the datasets represent.
         level: confidence level of the intervals.
         description: for the progress bar.
+        workers: number of processes; the result is the same for any.
     """
     methods = {}
+    cuts = [round(one) for one in np.linspace(0, len(rows), workers + 1)]
+    blocks = [rows[low:high] for low, high in itertools.pairwise(cuts) if high > low]
     with progress_bar(description, len(models) * len(rows)) as advance:
         for name, model in models.items():
-            methods[name] = _fits(model, rows, level, partial(advance, 1, name))
+            if len(blocks) == 1:
+                methods[name] = _fits(model, rows, level, theta_true, partial(advance, 1, name))
+                continue
+            pool = get_reusable_executor(max_workers=workers)
+            waiting = [pool.submit(_fits, model, block, level, theta_true) for block in blocks]
+            methods[name] = MethodFits.merged([one.result() for one in waiting])
+            advance(len(rows), name)
     sizes = np.array([len(dataset) for dataset in rows], dtype=np.int64)
     return PseudoExperiments(float(theta_true), float(level), sizes, methods)
 
 
 def _fits(
-    model: LikelihoodModel, rows: Iterable[IntArray], level: float, advance: Callable[[], None]
+    model: LikelihoodModel,
+    rows: Iterable[IntArray],
+    level: float,
+    theta_true: float,
+    advance: Callable[[], None] = lambda: None,
 ) -> MethodFits:
     """Measure every dataset with one method."""
     numbers, statuses = [], []
     for dataset in rows:
-        result, found = measure(model.observe(dataset), level)
-        numbers.append([found.estimate, found.low, found.high, result.curvature])
+        result, found, rise = measure_at(model.observe(dataset), level, theta_true)
+        numbers.append([found.estimate, found.low, found.high, result.curvature, rise])
         statuses.append(found.status)
         advance()
-    estimate, low, high, curvature = np.array(numbers, dtype=np.float64).T
-    return MethodFits(estimate, low, high, curvature, tuple(statuses))
+    estimate, low, high, curvature, rises = np.array(numbers, dtype=np.float64).T
+    return MethodFits(estimate, low, high, curvature, tuple(statuses), rises)
 
 
 def _cumulative(weights: FloatArray) -> FloatArray:

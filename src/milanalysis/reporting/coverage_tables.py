@@ -1,0 +1,118 @@
+"""Coverage reports and calibration constants as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from milanalysis.statistics.coverage import CoverageReport, Pulls
+from milanalysis.statistics.inference import Interval
+
+__all__ = ["calibration_table", "coverage_table", "interval_table", "parabola_remark"]
+
+
+def coverage_table(report: CoverageReport) -> Table:
+    """Return the coverage of all methods at all true values and levels, with the pulls of their estimates."""
+    table = Table(
+        title=(
+            f"coverage of {report.parameter}: {report.n_experiments} pseudo-experiments of {report.n_events:.0f} events "
+            f"({report.number} number) at each true value"
+        ),
+        caption=(
+            "Coverage in %, with its Clopper-Pearson interval at 68.27 %. pull: mean and width of (estimate - true value) "
+            "over its error. not valid: searches at the level of the configuration without an ordinary interval. One "
+            f"pseudo-experiment is {100 * report.overlap:.2g} % of the events there are to draw from."
+        ),
+    )
+    table.add_column("method")
+    table.add_column(f"true {report.parameter}", justify="right")
+    for level in report.levels:
+        table.add_column(f"at {100 * level:.4g} %", justify="right", no_wrap=True)
+    for heading in ("pull mean", "pull width", "not valid"):
+        table.add_column(heading, justify="right")
+    previous = ""
+    for one in report.methods:
+        if previous and one.method != previous:
+            table.add_section()
+        title = report.titles[one.method] if one.method != previous else ""
+        previous = one.method
+        shares = [
+            f"{100 * part.fraction:.1f} \\[{100 * part.low:.1f}, {100 * part.high:.1f}]"
+            for part in one.coverage
+        ]
+        not_valid = ", ".join(f"{n} {name}" for name, n in one.outcomes.items()) or "0"
+        table.add_row(title, f"{one.theta_true:+g}", *shares, *_pulls(one.pulls), not_valid)
+    return table
+
+
+def interval_table(report: CoverageReport) -> Table:
+    """Return the intervals on the observed data that are constructed from pseudo-experiments."""
+    table = Table(
+        title=f"{report.parameter}: intervals constructed from pseudo-experiments",
+        caption=(
+            "An end that is not defined lies beyond the true values of the pseudo-experiments. critical: up to which rise "
+            "of -2 ln L values are allowed, lowest and highest over the true values."
+        ),
+    )
+    table.add_column("method")
+    for heading in ("level", "Feldman-Cousins", "Neyman, central", "critical"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for one in report.intervals:
+        critical = (
+            "-" if one.belt is None else f"{min(one.belt.critical):.2f} to {max(one.belt.critical):.2f}"
+        )
+        table.add_row(
+            report.titles[one.method],
+            f"{100 * one.level:.4g} %",
+            one.reason or _ends(one.feldman_cousins),
+            _ends(one.neyman),
+            critical,
+        )
+    return table
+
+
+def calibration_table(constants: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> Table:
+    """Return all calibration constants with their errors.
+
+    Args:
+        constants: value and error by model, calibration and name, as in ``results/calibration.json``.
+    """
+    table = Table(title="calibration constants, learned on validation events")
+    for heading in ("model", "calibration", "constant"):
+        table.add_column(heading)
+    table.add_column("value", justify="right")
+    for label, calibrations in constants.items():
+        for name, some in calibrations.items():
+            for constant, (value, error) in some.items():
+                text = f"{value:.4g}" if error == 0 else f"{value:.4g} ± {error:.2g}"
+                table.add_row(label, name, constant, text)
+    return table
+
+
+def parabola_remark(report: CoverageReport) -> str:
+    """Return what a parabola does to the exact likelihood, in words; empty if no method is read with one."""
+    share = report.parabola_curvature
+    if share is None:
+        return ""
+    direction = "less" if share < 1 else "more"
+    return (
+        f"Methods on a grid are read with a parabola. Of the exact likelihood of the same events it reads "
+        f"{100 * abs(1 - share):.1f} % {direction} curvature than there is: c of these methods contains that."
+    )
+
+
+def _pulls(pulls: Pulls | None) -> tuple[str, str]:
+    if pulls is None:
+        return "-", "-"
+    return f"{pulls.mean:+.3f} ± {pulls.mean_error:.3f}", f"{pulls.width:.3f} ± {pulls.width_error:.3f}"
+
+
+def _ends(interval: Interval | None) -> str:
+    if interval is None:
+        return "-"
+    text: list[Any] = ["-" if end is None else f"{end:+.3f}" for end in (interval.low, interval.high)]
+    # rich takes a square bracket for markup, unless there is a backslash before it
+    ends = rf"\[{text[0]}, {text[1]}]"
+    return ends if interval.valid else f"{ends} ({interval.status})"

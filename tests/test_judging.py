@@ -1,0 +1,127 @@
+"""Calibration and coverage of a run, through the command line."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from conftest import SMALL, milanalysis, write_config
+
+from milanalysis.provenance import read_json
+from milanalysis.statistics.coverage import CoverageReport
+from milanalysis.statistics.information import Comparison
+
+pytestmark = pytest.mark.slow
+
+CALIBRATION = {
+    "multiclass_bag": [
+        {"kind": "bartlett", "bias_corrected": True, "pseudo_experiments": 20},
+        {"kind": "coverage", "pseudo_experiments": 20},
+        {"kind": "bias", "pseudo_experiments": 20},
+        {"kind": "temperature", "bags_per_point": 5},
+        {"kind": "observable"},
+    ],
+    "polynomial": [{"kind": "rate"}, {"kind": "temperature", "bags_per_point": 5}],
+}
+
+
+@pytest.fixture(scope="module")
+def judged(small_run, tmp_path_factory):
+    """The small run, calibrated in every way and judged at three true values."""
+    directory = tmp_path_factory.mktemp("judged")
+    run = shutil.copytree(small_run[1], directory / "run")
+    config = write_config(
+        directory / "small.yaml",
+        calibration=CALIBRATION,
+        coverage={**SMALL["coverage"], "theta": [0.0, -0.3, 0.3], "number": "poisson"},
+    )
+    result = milanalysis("run", config, "-o", run)
+    assert result.exit_code == 0, result.output
+    return config, run, result
+
+
+def test_calibrated_rows_stand_beside_the_methods_they_calibrate(judged):
+    _, run, result = judged
+    assert f"{'infer':>9}  up to date" in result.output
+    assert "calibration constants" in result.output
+    assert "Methods on a grid are read with a parabola" in result.output
+    names = [
+        method.name for method in Comparison.from_dict(read_json(run / "results" / "comparison.json")).methods
+    ]
+    expected = [
+        "multiclass_bag",
+        *(
+            f"multiclass_bag.{name}"
+            for name in ("bartlett_bias", "coverage", "bias", "temperature", "observable")
+        ),
+    ]
+    start = names.index("multiclass_bag")
+    assert names[start : start + 6] == expected
+    start = names.index("polynomial")
+    assert names[start : start + 3] == ["polynomial", "polynomial.rate", "polynomial.temperature"]
+    constants = read_json(run / "results" / "calibration.json")["constants"]
+    assert constants["multiclass_bag"]["bartlett_bias"]["scale"][0] > 0
+    assert constants["multiclass_bag"]["bias"]["shift"][1] > 0
+    assert {"mean", "information per event"} <= constants["multiclass_bag"]["observable"].keys()
+
+
+def test_a_calibration_does_what_its_constants_say(judged):
+    results = judged[1] / "results"
+    comparison = Comparison.from_dict(read_json(results / "comparison.json"))
+    shift = read_json(results / "calibration.json")["constants"]["multiclass_bag"]["bias"]["shift"][0]
+    raw, moved = comparison["multiclass_bag"], comparison["multiclass_bag.bias"]
+    if raw.estimate is not None and moved.interval_status == raw.interval_status == "valid":
+        assert moved.estimate == pytest.approx(raw.estimate - shift, abs=5e-3)
+    scaled = comparison["multiclass_bag.coverage"]
+    scale = read_json(results / "calibration.json")["constants"]["multiclass_bag"]["coverage"]["scale"][0]
+    assert scaled.mean_curvature == pytest.approx(scale * raw.mean_curvature, rel=1e-2)
+
+
+def test_the_report_has_all_true_values_levels_and_methods(judged):
+    found = CoverageReport.from_dict(read_json(judged[1] / "results" / "coverage.json"))
+    n_methods = len(found.titles)
+    assert n_methods == 12
+    assert len(found.methods) == 3 * n_methods
+    assert {one.theta_true for one in found.methods} == {0.0, -0.3, 0.3}
+    assert all(len(one.coverage) == 2 for one in found.methods)
+    assert found.number == "poisson"
+    assert 0 < found.overlap < 1
+    assert 0.8 < found.parabola_curvature < 1.2  # ten experiments of a hundred events
+    assert {one.method for one in found.intervals} == set(found.titles)
+    assert CoverageReport.from_dict(found.to_dict()) == found
+
+
+def test_one_command_reports_the_coverage_of_a_run(judged):
+    _, run, _ = judged
+    stored = milanalysis("coverage-report", run)
+    assert stored.exit_code == 0, stored.output
+    assert "Feldman-Cousins" in stored.output
+    assert "at 95.45 %" in stored.output
+    other = milanalysis("coverage-report", run, "--theta", "0.1", "--level", "0.9", "--experiments", "4")
+    assert other.exit_code == 0, other.output
+    assert "at 90 %" in other.output
+    found = CoverageReport.from_dict(read_json(run / "results" / "coverage_report.json"))
+    assert (found.n_experiments, found.levels, found.intervals) == (4, (0.9,), ())
+    assert np.mean([one.theta_true for one in found.methods]) == pytest.approx(0.1)
+    again = milanalysis("run", judged[0], "-o", run)
+    assert "Nothing to do" in again.output
+
+
+def test_what_cannot_be_reported_is_refused(judged, tmp_path):
+    run = judged[1]
+    assert "not a run directory" in milanalysis("coverage-report", tmp_path).output
+    refused = milanalysis("coverage-report", run, "--level", "1.5")
+    assert refused.exit_code == 2
+    assert "coverage.levels" in refused.output
+
+
+def test_a_calibration_of_an_unknown_model_is_refused(tmp_path):
+    config = write_config(tmp_path / "small.yaml", calibration={"nobody": [{"kind": "rate"}]})
+    assert "'nobody' is not one of the models" in milanalysis("run", config, "-o", tmp_path / "run").output
+    config = write_config(
+        tmp_path / "small.yaml", calibration={"polynomial": [{"kind": "rate"}, {"kind": "rate"}]}
+    )
+    assert (
+        "each of rate, rate can be listed once" in milanalysis("run", config, "-o", tmp_path / "run").output
+    )
