@@ -10,7 +10,6 @@ processors/features.py on coffea executors, up to the merged parquet table.
 from __future__ import annotations
 
 import argparse
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -103,7 +102,9 @@ def peak_memory(path: Path, chunk_size: int, copies: int) -> float:
 
 def _measured(path: Path, chunk_size: int, copies: int) -> None:
     make(path, path.parent / "memory", workers=0, chunk_size=chunk_size, copies=copies)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    # Not ru_maxrss, which a new process takes over from the one that started it.
+    status = Path("/proc/self/status").read_text().split()
+    peak = float(status[status.index("VmHWM:") + 1]) / 1e6
     (path.parent / f"peak-{copies}").write_text(str(peak))
 
 
