@@ -41,10 +41,14 @@ class DiscriminantConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TemplateConfig:
-    """The traditional analysis: bins of equal expected content in a per-event discriminant."""
+    """The traditional analysis: bins in a per-event discriminant.
+
+    ``binning`` says whether they have equal expected content, or lose the least Fisher information.
+    """
 
     discriminant: DiscriminantConfig
     bins: Annotated[int, Field(ge=2)] = 20
+    binning: Literal["quantiles", "information"] = "quantiles"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

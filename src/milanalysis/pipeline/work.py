@@ -222,6 +222,7 @@ def infer(run: Run) -> Sequence[Path]:
     """Evaluate the models inside the bag processor, and fit every method to the observed events."""
     from milanalysis.learning.runs import Manifest
     from milanalysis.pipeline.methods import Methods
+    from milanalysis.statistics.binning import information_edges, weight_response
     from milanalysis.statistics.likelihood import RateModel
     from milanalysis.statistics.observation import observe
     from milanalysis.statistics.templates import TemplateResult, Templates, quantile_edges
@@ -241,8 +242,12 @@ def infer(run: Run) -> Sequence[Path]:
     scores = run.load_scores("simulation", discriminant.model)
     is_validation = simulated.take(simulated.rows(*SCORED)).rows(Split.VALIDATION)
     values = scores.take(is_validation).per_event(discriminant.theta)[:, 0]
-    weights = validation.weights_at(config.parameter.reference)[:, 0]
-    edges = quantile_edges(values, weights, config.templates.bins)
+    contents = validation.weights_at(0.0) * validation.event_polynomials()
+    weights, responses = weight_response(contents, config.parameter.reference)
+    if config.templates.binning == "information":
+        edges = information_edges(values, weights, responses, config.templates.bins)
+    else:
+        edges = quantile_edges(values, weights, config.templates.bins)
     templates = Templates.from_hist(_fill_templates(run, edges))
 
     methods = Methods.of(

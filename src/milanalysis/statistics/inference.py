@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 from iminuit import Minuit
+from scipy.optimize import brentq
 from scipy.special import chdtri
 
+from milanalysis.errors import FitError
 from milanalysis.parameters import FloatArray
 from milanalysis.statistics.likelihood import ProfileLikelihood
 
@@ -24,8 +26,10 @@ __all__ = [
     "Interval",
     "Status",
     "check_level",
+    "contour",
     "fit",
     "interval",
+    "limit",
     "measure",
     "measure_at",
     "minuit",
@@ -267,6 +271,77 @@ def _profile(likelihood: ProfileLikelihood, search: _Search, points: FloatArray)
     _, values, valid = search.minuit.mnprofile(likelihood.parameters[0], grid=points)
     out: FloatArray = np.where(valid, values, np.nan) - minimum
     return out
+
+
+def limit(likelihood: ProfileLikelihood, level: float = 0.95, *, upper: bool = True) -> Interval:
+    """Return a one-sided limit on the parameter of interest.
+
+    Args:
+        likelihood: of a dataset.
+        level: confidence level.
+        upper: whether values above are excluded; otherwise values below.
+
+    Returns:
+        The interval from the limit to the other end of the allowed range. Also defined where the minimum lies at that
+        end. `Status.NOT_CROSSED` if nothing in the range is excluded.
+    """
+    check_level(level)
+    search = _minimise(likelihood)
+    estimate, (low, high) = search.result.estimate, likelihood.limits[0]
+    if estimate is None:
+        return Interval(None, None, None, level, Status.FAILED)
+    end = high if upper else low
+    # one-sided: the square root of the rise is normal, and only one tail counts
+    rise = rise_of_level(2 * level - 1) if level > 0.5 else 0.0
+
+    def excess(theta: float) -> float:
+        return float(_profile(likelihood, search, np.array([theta]))[0]) - rise
+
+    far = end
+    if not np.isfinite(end):  # without a limit: far enough that it is crossed
+        step = 2 * np.sqrt(rise) * (search.result.errors[0] or 1.0) + 1e-9
+        far = estimate + (step if upper else -step)
+    margin = excess(far)
+    if not margin > 0:
+        status = Status.FAILED if np.isnan(margin) else Status.NOT_CROSSED
+        return Interval(estimate, None, None, level, status)
+    found = float(brentq(excess, estimate, far, xtol=1e-9 + 1e-6 * abs(far - estimate)))
+    if upper:
+        return Interval(estimate, low if np.isfinite(low) else None, found, level, Status.VALID)
+    return Interval(estimate, found, high if np.isfinite(high) else None, level, Status.VALID)
+
+
+def contour(
+    likelihood: ProfileLikelihood, other: str, level: float = 0.6827, n_points: int = 40
+) -> FloatArray:
+    """Return the border of the region of two parameters that is allowed at a level, all others profiled.
+
+    Args:
+        likelihood: of a dataset.
+        other: the second parameter; the first is the parameter of interest.
+        level: confidence level of the region in two dimensions.
+        n_points: along the border.
+
+    Returns:
+        Points, shape ``(n_points + 1, 2)``; the last is the first again.
+
+    Raises:
+        FitError: if there is no ordinary minimum, or the border could not be followed.
+        ValueError: if there is no such parameter.
+    """
+    check_level(level)
+    if other not in likelihood.parameters[1:]:
+        msg = f"{other!r} is not a second parameter of this likelihood; it has {', '.join(likelihood.parameters)}"
+        raise ValueError(msg)
+    search = _minimise(likelihood)
+    if search.minuit is None or search.result.status is not Status.VALID:
+        msg = f"a contour needs an ordinary minimum: {search.result.message}"
+        raise FitError(msg)
+    points = search.minuit.mncontour(likelihood.parameters[0], other, cl=level, size=n_points)
+    if len(points) < n_points:
+        msg = f"the border of the region was found at {len(points)} of {n_points} points; a parameter may be at its limit"
+        raise FitError(msg)
+    return np.asarray(points, dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -319,7 +319,7 @@ def _verdict(
     words = f"the fit gives {limit.value:.0f} ± {limit.error:.0f} for N -> infinity"
     if significance < _SIGNIFICANT or rising.constants["a"].value <= 0:
         return None, (
-            f"No asymptote can be claimed: a dependence on the bag size is not established ({significance:.1f} standard "
+            f"No asymptote can be claimed: a dependence on the bag size is not established ({significance:.2f} standard "
             "deviations from a constant)."
         )
     if rising.p_value < 0.01:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import hist
 import numpy as np
@@ -338,14 +338,14 @@ class TemplateModel(Addable):
 
 
 @contextmanager
-def pyhf_backend() -> Iterator[None]:
-    """Use pyhf's numpy backend in double precision with its minuit optimizer, and restore what was set before."""
-    backend, optimizer = pyhf.get_backend()
-    pyhf.set_backend("numpy", "minuit", precision="64b")
+def pyhf_backend(optimizer: Literal["minuit", "scipy"] = "minuit") -> Iterator[None]:
+    """Use pyhf's numpy backend in double precision with one of its optimizers, and restore what was set before."""
+    before = pyhf.get_backend()
+    pyhf.set_backend("numpy", optimizer, precision="64b")
     try:
         yield
     finally:
-        pyhf.set_backend(backend, optimizer)
+        pyhf.set_backend(*before)
 
 
 def quantile_edges(discriminant: npt.NDArray[np.floating], weights: FloatArray, bins: int) -> FloatArray:

@@ -1,0 +1,220 @@
+"""Background, luminosity and constraints as parameters of a fit; limits and contours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from milanalysis.config import ParameterConfig
+from milanalysis.errors import FitError
+from milanalysis.learning.scores import GridScores, PolynomialScores
+from milanalysis.parameters import EFTPolynomial, parameter_points
+from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyScores
+from milanalysis.statistics.inference import Status, contour, fit, limit, measure, profile
+from milanalysis.statistics.interpolation import NaturalSpline
+from milanalysis.statistics.likelihood import ProfileLikelihood, RateModel, ShapeModel
+from milanalysis.statistics.nuisances import (
+    ConstraintModel,
+    ExtendedMixtureModel,
+    GaussianConstraint,
+    LogNormalConstraint,
+    MixtureModel,
+    Nuisance,
+)
+from milanalysis.statistics.pseudoexperiments import draw, draw_poisson, mixture_weights, run
+
+PARAMETER = ParameterConfig(name="c")
+FRACTION = Nuisance("fraction", 0.0, 0.9, 0.1)
+NU = EFTPolynomial(np.array([800.0, 160.0, 70.0]))
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """Signal of the strong benchmark and a background of density 1 + 0.7 (t - mean t) times that of the reference.
+
+    Returns the scores of all events, signal first, their background ratios, and the number of signal events.
+    """
+    toy, rng = QuadraticEFT(0.3), np.random.default_rng(70)
+    signal, candidates = toy.sample(rng, 40_000), toy.sample(rng, 40_000)
+    background = candidates[rng.random(40_000) * 4 < 1 + 0.7 * (candidates[:, 3] - 0.96608)]
+    events = np.concatenate([signal, background])
+    scores = PolynomialScores(toy.polynomials(events)[None], toy.rate.coefficients[None])
+    return scores, np.log(1 + 0.7 * (events[:, 3] - 0.96608)), len(signal)
+
+
+def weights_of(mixed, theta, fraction):
+    scores, _, n_signal = mixed
+    signal = scores.polynomials[0, :n_signal] @ theta ** np.arange(5)
+    return mixture_weights(signal, np.ones(len(scores) - n_signal), fraction)
+
+
+def test_without_background_a_mixture_is_the_signal(mixed):
+    scores, background, _ = mixed
+    rows, points = np.arange(500), np.linspace(-0.5, 0.5, 5)[:, None]
+    pure = ShapeModel(scores, PARAMETER).observe(rows).evaluate(points)
+    known = MixtureModel(scores, background, PARAMETER, 0.0).observe(rows)
+    np.testing.assert_allclose(known.evaluate(points), pure, rtol=1e-12, atol=1e-9)
+    assert known.parameters == ("c",)
+    free = MixtureModel(scores, background, PARAMETER, FRACTION).observe(rows)
+    assert free.parameters == ("c", "fraction")
+    f = np.array([[0.3, 0.25]])
+    expected = -2 * np.sum(
+        np.log(0.75 * np.exp(scores.take(rows).per_event([0.3])[:, 0]) + 0.25 * np.exp(background[rows]))
+    )
+    assert free.evaluate(f)[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_an_unknown_background_of_a_fifth_is_fitted_and_the_interval_covers(mixed):
+    scores, background, _ = mixed
+    n, theta = 150, 0.1
+    rows = draw(weights_of(mixed, theta, 0.2), n, 1000, np.random.default_rng(71))
+    models = {
+        "ignored": ShapeModel(scores, PARAMETER),
+        "known": MixtureModel(scores, background, PARAMETER, 0.2),
+        "unknown": MixtureModel(scores, background, PARAMETER, FRACTION),
+    }
+    methods = run(models, rows, theta_true=theta).methods
+    for name in ("known", "unknown"):
+        assert methods[name].valid.all()
+        # 3 binomial standard deviations of 150 trials
+        assert methods[name].covers(theta).mean() == pytest.approx(0.6827, abs=3 * np.sqrt(0.2166 / n))
+        bias = methods[name].estimate.mean() - theta
+        # one dataset is 2 % of the events there are: their fluctuation is common to all
+        assert abs(bias) < 4 * methods[name].estimate.std() * np.sqrt(1 / n + 1000 / 40_000)
+    width = {name: np.mean(one.high - one.low) for name, one in methods.items()}
+    # what is not known about the background, which looks a bit like the effect of the coefficient, costs width
+    assert 1.02 < width["unknown"] / width["known"] < 1.6
+    # ignored, it is taken for the coefficient
+    assert methods["ignored"].estimate.mean() > theta + methods["ignored"].estimate.std()
+
+
+def test_the_fraction_itself_is_found(mixed):
+    scores, background, _ = mixed
+    rows = draw(weights_of(mixed, 0.1, 0.2), 1, 4000, np.random.default_rng(72))[0]
+    result = fit(MixtureModel(scores, background, PARAMETER, FRACTION).observe(rows))
+    assert result.estimates[1] == pytest.approx(0.2, abs=4 * result.errors[1])
+    assert result.errors[1] < 0.06
+    border = contour(MixtureModel(scores, background, PARAMETER, FRACTION).observe(rows), "fraction")
+    np.testing.assert_array_equal(border[0], border[-1])
+    # the region of 68 % in two dimensions reaches sqrt(2.30) errors to either side
+    for axis in (0, 1):
+        half = np.ptp(border[:, axis]) / 2
+        assert half == pytest.approx(np.sqrt(2.296) * result.errors[axis], rel=0.05)
+
+
+def test_a_constraint_narrows_what_the_data_say(mixed):
+    scores, background, _ = mixed
+    rows = draw(weights_of(mixed, 0.1, 0.2), 1, 1000, np.random.default_rng(73))[0]
+    model = MixtureModel(scores, background, PARAMETER, FRACTION)
+    free, narrow = (
+        fit(one.observe(rows))
+        for one in (model, model + ConstraintModel(FRACTION, GaussianConstraint(0.2, 0.001)))
+    )
+    assert narrow.estimates[1] == pytest.approx(0.2, abs=0.002)
+    assert narrow.errors[1] == pytest.approx(0.001, rel=0.05)
+    assert narrow.errors[0] < free.errors[0]
+
+
+def test_grids_are_mixed_where_they_are_known(mixed):
+    scores, background, _ = mixed
+    grid = parameter_points(np.linspace(-1, 1, 21).round(12))
+    on_grid = GridScores(grid, scores.per_event(grid))
+    rows, points = np.arange(39_000, 41_000), np.array([[0.0, 0.1], [0.1, 0.1], [0.1, 0.3], [-0.3, 0.3]])
+    exact = MixtureModel(scores, background, PARAMETER, FRACTION).observe(rows).evaluate(points)
+    found = MixtureModel(on_grid, background, PARAMETER, FRACTION, NaturalSpline()).observe(rows)
+    np.testing.assert_allclose(found.evaluate(points), exact, rtol=1e-9)
+    with pytest.raises(ValueError, match="how to interpolate"):
+        MixtureModel(on_grid, background, PARAMETER, FRACTION)
+
+
+def test_yields_tie_the_number_of_events_to_their_shape(mixed):
+    scores, background, _ = mixed
+    theta, n = 0.1, 60
+    nu = float(NU(theta))
+    rows = draw_poisson(weights_of(mixed, theta, 200 / (nu + 200)), n, nu + 200, np.random.default_rng(74))
+    scale, luminosity = Nuisance("B", 0.0, 5.0, 1.0), Nuisance("L", 0.5, 2.0, 1.0)
+
+    def model(**options):
+        return ExtendedMixtureModel(scores, background, NU, 200.0, PARAMETER, **options)
+
+    models = {
+        "known": model(),
+        "uncertain": model(normalisation=scale, luminosity=luminosity)
+        + ConstraintModel(scale, LogNormalConstraint(1.0, 1.1))
+        + ConstraintModel(luminosity, GaussianConstraint(1.0, 0.02)),
+    }
+    methods = run(models, rows, theta_true=theta).methods
+    width = {name: np.mean(one.high - one.low) for name, one in methods.items()}
+    for one in methods.values():
+        assert one.valid.all()
+        assert one.covers(theta).mean() == pytest.approx(0.6827, abs=3 * np.sqrt(0.2166 / n))
+    assert 1.001 < width["uncertain"] / width["known"] < 1.2
+    result = fit(models["uncertain"].observe(rows[0]))
+    assert result.parameters == ("c", "B", "L")
+    # 1000 events alone would know the luminosity to 0.03 if all else were known
+    assert 1 / np.sqrt(1 / 0.02**2 + 1000) < result.errors[2] < 0.02
+
+
+def test_without_background_yields_are_shape_and_rate(mixed):
+    scores, background, _ = mixed
+    rows, points = np.arange(700), np.linspace(-0.4, 0.4, 5)[:, None]
+    both = (ShapeModel(scores, PARAMETER) + RateModel(NU, PARAMETER)).observe(rows).evaluate(points)
+    found = ExtendedMixtureModel(scores, background, NU, 0.0, PARAMETER).observe(rows).evaluate(points)
+    np.testing.assert_allclose(found - found[2], both - both[2], rtol=0, atol=1e-8)
+
+
+def test_what_does_not_fit_together_is_refused(mixed):
+    scores, background, _ = mixed
+    with pytest.raises(ValueError, match="as many background ratios"):
+        MixtureModel(scores, background[:-1], PARAMETER, 0.2)
+    with pytest.raises(ValueError, match="lies between 0 and 1"):
+        MixtureModel(scores, background, PARAMETER, 1.2)
+    with pytest.raises(ValueError, match="has to start between"):
+        Nuisance("f", 0.0, 1.0, 2.0)
+    with pytest.raises(ValueError, match="cannot be negative"):
+        ExtendedMixtureModel(
+            scores, background, NU, 10.0, PARAMETER, normalisation=Nuisance("B", -1.0, 3.0, 1.0)
+        )
+
+
+def test_one_sided_limits_of_a_gaussian_mean():
+    toy = GaussianShift()
+    scores = ToyScores(toy, toy.sample(np.random.default_rng(75), 100, 0.1))
+    likelihood = ShapeModel(scores, PARAMETER).observe(np.arange(100))
+    mean = scores.events.mean()
+    for level in (0.9, 0.95):
+        upper, lower = limit(likelihood, level), limit(likelihood, level, upper=False)
+        assert (upper.low, lower.high) == (-1.0, 1.0)
+        # MIGRAD stops within 1e-3 of the rise by 1: 3 % of the error of 0.1
+        assert upper.high == pytest.approx(mean + 0.1 * norm.ppf(level), abs=1e-4)
+        assert lower.low == pytest.approx(mean - 0.1 * norm.ppf(level), abs=1e-4)
+    # two-sided at 90 % is one-sided at 95 % twice
+    assert measure(likelihood, 0.9)[1].high == pytest.approx(limit(likelihood, 0.95).high, abs=2e-4)
+
+
+def test_a_limit_exists_where_the_minimum_is_at_the_edge_and_not_where_nothing_is_excluded():
+    at_edge = ProfileLikelihood(("c",), ((0.0, 1.0),), (0.5,), lambda theta: 100 * (theta[:, 0] + 0.05) ** 2)
+    found = limit(at_edge, 0.95)
+    assert found.status is Status.VALID
+    # relative to the best allowed value, 0
+    assert 100 * ((found.high + 0.05) ** 2 - 0.05**2) == pytest.approx(norm.ppf(0.95) ** 2, rel=1e-2)
+    flat = ProfileLikelihood(("c",), ((-1.0, 1.0),), (0.0,), lambda theta: 0.1 * theta[:, 0] ** 2)
+    assert limit(flat, 0.95).status is Status.NOT_CROSSED
+    endless = ProfileLikelihood(("c",), ((-np.inf, np.inf),), (0.0,), lambda theta: theta[:, 0] ** 2)
+    assert limit(endless, 0.95).high == pytest.approx(norm.ppf(0.95), rel=1e-2)
+
+
+def test_a_contour_of_a_plane_is_an_ellipse():
+    def bowl(theta):
+        x, y = theta[:, 0] - 0.1, theta[:, 1] - 2.0
+        return (x**2 - 1.2 * x * y + y**2) / 0.64
+
+    likelihood = ProfileLikelihood(("x", "y"), ((-20.0, 20.0), (-20.0, 20.0)), (0.0, 0.0), bowl)
+    border = contour(likelihood, "y", 0.95)
+    np.testing.assert_allclose(bowl(border), 5.991, rtol=0.02)
+    np.testing.assert_allclose(profile(likelihood, np.array([0.1, 1.1])), [0, 1], atol=1e-3)
+    with pytest.raises(ValueError, match="'z' is not a second parameter"):
+        contour(likelihood, "z")
+    with pytest.raises(FitError, match="ordinary minimum"):
+        contour(ProfileLikelihood(("x", "y"), ((-1, 1), (-1, 1)), (0, 0), lambda t: t[:, 0] * np.nan), "y")
