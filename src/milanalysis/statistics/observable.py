@@ -23,7 +23,7 @@ from milanalysis.parameters import FloatArray, IntArray, parameter_points
 from milanalysis.statistics.calibration import CalibrationSample, Measured
 from milanalysis.statistics.likelihood import Addable, ProfileLikelihood, ShapeModel
 
-__all__ = ["Observable", "ObservableModel", "learn_observable", "log_ratio_slopes"]
+__all__ = ["Observable", "ObservableModel", "learn_observable", "log_ratio_slopes", "observable_moments"]
 
 _POINTS = 21  # of the fit of a slope, for scores that are defined at any point
 _GROUPS = 20  # of the jackknife
@@ -185,8 +185,7 @@ def learn_observable(
         half_width: of the window in which slopes are taken; None for the whole range.
     """
     slopes = log_ratio_slopes(scores.take(sample.rows), parameter, half_width)
-    powers = slopes ** np.arange(3)[:, None]  # (3, n_events)
-    groups = [powers[:, i::_GROUPS] @ sample.contents[i::_GROUPS] for i in range(_GROUPS)]
+    groups = [observable_moments(slopes[i::_GROUPS], sample.contents[i::_GROUPS]) for i in range(_GROUPS)]
     moments = np.sum(groups, axis=0)
     squares = sample.contents.T @ sample.contents
     whole = _at_reference(moments, parameter.reference)
@@ -198,6 +197,20 @@ def learn_observable(
         for name, value, error in zip(names, whole, errors, strict=True)
     }
     return Observable(parameter, half_width, moments, squares, constants)
+
+
+def observable_moments(slopes: FloatArray, contents: FloatArray) -> FloatArray:
+    """Return the sums over events of ``w(theta)``, ``w(theta) s`` and ``w(theta) s^2`` as polynomials.
+
+    Args:
+        slopes: the observable s of each event, shape ``(n_events,)``.
+        contents: ascending coefficients of ``w(theta)``, shape ``(n_events, n_coefficients)``.
+
+    Returns:
+        Shape ``(3, n_coefficients)``.
+    """
+    moments: FloatArray = slopes ** np.arange(3)[:, None] @ contents
+    return moments
 
 
 def _at_reference(moments: FloatArray, reference: float) -> FloatArray:
