@@ -6,6 +6,8 @@ use when:
 - `ParabolaWindow`: the paper's. Smooths the point-to-point noise of networks with one output per grid point,
   at the price of a few percent of curvature where the likelihood is not a parabola.
 - `NaturalSpline`: goes through every point. Follows the likelihood as it is, noise included.
+- `PolynomialFit`: one polynomial through all points by least squares. Of degree 4 it is between the two: it smooths, and
+  follows a likelihood that is not a parabola.
 """
 
 from __future__ import annotations
@@ -17,17 +19,28 @@ from typing import Protocol
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from milanalysis.config import ParabolaConfig, SplineConfig
+from milanalysis.config import ParabolaConfig, PolynomialConfig, SplineConfig
 from milanalysis.errors import ConfigError
 from milanalysis.parameters import FloatArray
 
-__all__ = ["Curve", "Interpolation", "NaturalSpline", "ParabolaWindow", "interpolation_from"]
+__all__ = [
+    "Curve",
+    "Interpolation",
+    "NaturalSpline",
+    "ParabolaWindow",
+    "PolynomialFit",
+    "interpolation_from",
+]
 
 Curve = Callable[[FloatArray], FloatArray]
 
 
 class Interpolation(Protocol):
     """A way to draw a curve through values on a grid of one parameter."""
+
+    @property
+    def description(self) -> str:
+        """What is done, in words, as it stands in results."""
 
     def curve(self, grid: FloatArray, values: FloatArray) -> Curve:
         """Return a function of the parameter.
@@ -63,12 +76,19 @@ class ParabolaWindow:
 
     half_width: float = 0.4
 
+    @property
+    def description(self) -> str:
+        """What is done, in words."""
+        return f"parabola within {self.half_width:g} of the lowest grid point"
+
     def curve(self, grid: FloatArray, values: FloatArray) -> Curve:
         """Return the parabola; see `Interpolation.curve`.
 
         Raises:
             ConfigError: if fewer than three grid points lie in the window.
         """
+        if not np.isfinite(values).all():
+            return _not_a_number
         centre = grid[values.argmin()]
         window = np.abs(grid - centre) <= self.half_width * (1 + 1e-9)
         if np.count_nonzero(window) < 3:
@@ -99,16 +119,66 @@ class NaturalSpline:
         array([0.04])
     """
 
+    @property
+    def description(self) -> str:
+        """What is done, in words."""
+        return "natural spline"
+
     def curve(self, grid: FloatArray, values: FloatArray) -> Curve:
         """Return the spline; see `Interpolation.curve`."""
         if not np.isfinite(values).all():
-            return lambda theta: np.full_like(theta, np.nan)
+            return _not_a_number
         spline: Curve = CubicSpline(grid, values, bc_type="natural")
         return spline
 
 
-def interpolation_from(config: ParabolaConfig | SplineConfig) -> Interpolation:
+@dataclass(frozen=True)
+class PolynomialFit:
+    """The least-squares polynomial through all grid points.
+
+    Attributes:
+        degree: of the polynomial, at least 2.
+
+    Example:
+        >>> grid = np.linspace(-1, 1, 21)
+        >>> PolynomialFit(4).curve(grid, grid**2 + grid**4)(np.array([0.5])).round(6)
+        array([0.3125])
+    """
+
+    degree: int = 4
+
+    @property
+    def description(self) -> str:
+        """What is done, in words."""
+        return f"polynomial of degree {self.degree}"
+
+    def curve(self, grid: FloatArray, values: FloatArray) -> Curve:
+        """Return the polynomial; see `Interpolation.curve`.
+
+        Raises:
+            ConfigError: if there are not more grid points than coefficients.
+        """
+        if len(grid) <= self.degree + 1 or self.degree < 2:
+            msg = (
+                f"a polynomial of degree {self.degree} is smoothed over more than {self.degree + 1} grid points and there are "
+                f"{len(grid)}; choose a degree from 2 to {len(grid) - 2}, or refine the grid"
+            )
+            raise ConfigError(msg)
+        if not np.isfinite(values).all():
+            return _not_a_number
+        polynomial: Curve = np.polynomial.Chebyshev.fit(grid, values, self.degree)
+        return polynomial
+
+
+def _not_a_number(theta: FloatArray) -> FloatArray:
+    """Stand for the curve through values that are not all finite; a fit says so by name."""
+    return np.full_like(theta, np.nan)
+
+
+def interpolation_from(config: ParabolaConfig | SplineConfig | PolynomialConfig) -> Interpolation:
     """Return the interpolation that a configuration names."""
     if isinstance(config, SplineConfig):
         return NaturalSpline()
+    if isinstance(config, PolynomialConfig):
+        return PolynomialFit(config.degree)
     return ParabolaWindow(config.half_width)
