@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -89,17 +90,10 @@ class ParabolaWindow:
         """
         if not np.isfinite(values).all():
             return _not_a_number
-        centre = grid[values.argmin()]
-        window = np.abs(grid - centre) <= self.half_width * (1 + 1e-9)
-        if np.count_nonzero(window) < 3:
-            msg = (
-                f"a parabola needs 3 grid points and there are {np.count_nonzero(window)} within "
-                f"{self.half_width} of the lowest one at {centre:g}; widen the window (half_width) or refine the grid"
-            )
-            raise ConfigError(msg)
-        distance = grid[window] - centre
-        design = np.stack([np.ones_like(distance), distance, distance**2], axis=1)
-        (constant, linear, square), *_ = np.linalg.lstsq(design, values[window])
+        lowest = int(values.argmin())
+        first, last, solve = _window(tuple(grid.tolist()), lowest, self.half_width)
+        centre = float(grid[lowest])
+        constant, linear, square = (float(one) for one in solve @ values[first:last])
 
         def parabola(theta: FloatArray) -> FloatArray:
             offset = theta - centre
@@ -107,6 +101,24 @@ class ParabolaWindow:
             return out
 
         return parabola
+
+
+@lru_cache(maxsize=1024)
+def _window(grid: tuple[float, ...], lowest: int, half_width: float) -> tuple[int, int, FloatArray]:
+    """Return where a window begins and ends, and the matrix that makes a least-squares parabola of the values in it.
+
+    The matrix is the same for every dataset whose lowest point is the same.
+    """
+    distance = np.array(grid) - grid[lowest]
+    inside = np.flatnonzero(np.abs(distance) <= half_width * (1 + 1e-9))
+    if len(inside) < 3:
+        msg = (
+            f"a parabola needs 3 grid points and there are {len(inside)} within "
+            f"{half_width} of the lowest one at {grid[lowest]:g}; widen the window (half_width) or refine the grid"
+        )
+        raise ConfigError(msg)
+    design: FloatArray = distance[inside, None] ** np.arange(3)
+    return int(inside[0]), int(inside[-1]) + 1, np.asarray(np.linalg.pinv(design), dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,7 @@ class ShapeModel(Addable):
     def observe(self, rows: IntArray) -> ProfileLikelihood:
         """Return the shape likelihood of a dataset; see `LikelihoodModel.observe`."""
         dataset = self.scores.take(rows)
-        grid = self.scores.grid
+        grid = dataset.grid
         if grid is None:
 
             def twice_nll(theta: FloatArray) -> FloatArray:
