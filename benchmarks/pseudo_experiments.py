@@ -63,8 +63,7 @@ def straightforward(toy: QuadraticEFT, events: FloatArray, datasets: IntArray) -
     for rows in datasets:
         values = -2 * toy.log_ratio(events[rows], grid).sum(axis=0)
         near = np.abs(grid[:, 0] - grid[values.argmin(), 0]) < 0.4 + 1e-9
-        parabola = np.polyfit(grid[near, 0], values[near], 2)
-        fit = Minuit(lambda c, parabola=parabola: np.polyval(parabola, c), 0.0)
+        fit = Minuit(np.poly1d(np.polyfit(grid[near, 0], values[near], 2)), 0.0, name=("c",))
         fit.errordef, fit.limits["c"] = 1.0, (-1, 1)
         fit.migrad()
         fit.minos()
