@@ -83,7 +83,9 @@ def solve_polynomials(
     coefficients = np.zeros((degree + 1, len(weights)))
     for column, share in zip(by_point, inverse.T, strict=True):
         coefficients += share[:, None] * column
-    predicted = np.einsum("pk,kn->pn", powers, coefficients)  # the threads of BLAS cost more than they bring here
+    predicted = np.einsum(
+        "pk,kn->pn", powers, coefficients
+    )  # the threads of BLAS cost more than they bring here
     _check_closure(by_point, predicted, values, degree, tolerance)
     at_zero = coefficients[0]
     if not (at_zero > 0).all():
