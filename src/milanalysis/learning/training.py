@@ -171,6 +171,7 @@ def train(
         pooled=task.pooled,
         training_features=table.features[training_rows],
         seed=stream_seed(seed, "train", label, member),
+        bag_size=model.bag_size,
     )
     validation_targets = task.encode(validation, stream(seed, "train", label, "validation", "targets"))
     fingerprint = training_digest(table, model, reference, label=label, member=member, seed=seed)
@@ -281,7 +282,7 @@ def _compile_step(network: Any, optimizer: Any, task: Task, targets: Targets) ->
 
     signature = [
         tf.TensorSpec((None,), tf.float32),
-        tf.TensorSpec((None, None, None, network.input_shape[-1]), tf.float32),
+        tf.TensorSpec((None, *network.input_shape), tf.float32),
         *(tf.TensorSpec((None, None, *array.shape[1:]), array.dtype) for array in targets),
     ]
 
@@ -309,7 +310,7 @@ def _compile_validation(network: Any, task: Task, targets: Targets) -> Callable[
     import tensorflow as tf
 
     signature = [
-        tf.TensorSpec((None, None, network.input_shape[-1]), tf.float32),
+        tf.TensorSpec(network.input_shape, tf.float32),
         *(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in targets),
     ]
 
