@@ -30,14 +30,21 @@ from milanalysis.inputs import (
     SampleConfig,
 )
 from milanalysis.learning_config import (
+    AttentionPoolConfig,
+    BackgroundConfig,
     CosineScheduleConfig,
+    DeepSetPoolConfig,
     GridConfig,
+    ListPoolConfig,
+    MeanPoolConfig,
     ModelConfig,
     MulticlassTaskConfig,
     NetworkConfig,
     PlateauScheduleConfig,
     PolynomialTaskConfig,
+    SortedListPoolConfig,
     StandardInputsConfig,
+    SumPoolConfig,
     SymmetricInputsConfig,
     TrainingConfig,
 )
@@ -74,6 +81,8 @@ from milanalysis.statistics_config import (
 
 __all__ = [
     "AnalysisConfig",
+    "AttentionPoolConfig",
+    "BackgroundConfig",
     "BartlettConfig",
     "BiasConfig",
     "CalibrationConfig",
@@ -82,6 +91,7 @@ __all__ = [
     "CoverageSearchConfig",
     "CutsConfig",
     "DaskExecutorConfig",
+    "DeepSetPoolConfig",
     "DelphesFormatConfig",
     "DiscriminantConfig",
     "ExactConfig",
@@ -97,6 +107,8 @@ __all__ = [
     "LHAPDFConfig",
     "LHEFFormatConfig",
     "LeptonCutsConfig",
+    "ListPoolConfig",
+    "MeanPoolConfig",
     "ModelConfig",
     "MulticlassTaskConfig",
     "NetworkConfig",
@@ -109,9 +121,11 @@ __all__ = [
     "PolynomialTaskConfig",
     "ProcessingConfig",
     "RateConfig",
+    "SortedListPoolConfig",
     "SplineConfig",
     "SplitConfig",
     "StandardInputsConfig",
+    "SumPoolConfig",
     "SymmetricInputsConfig",
     "TemperatureConfig",
     "TemplateConfig",
@@ -203,7 +217,14 @@ class AnalysisConfig:
             if len(set(names)) < len(names):
                 msg = f"calibration.{label}: each of {', '.join(names)} can be listed once"
                 raise ValueError(msg)
+        backgrounds = self.samples_with_role("background")
         for label, one in self.models.items():
+            if one.background is not None and one.background.sample not in backgrounds:
+                msg = (
+                    f"models.{label}.background.sample: {one.background.sample!r} is not a sample with role: background "
+                    f"({', '.join(backgrounds) or 'there is none'})"
+                )
+                raise ValueError(msg)
             if label in _METHODS_OF_THE_PACKAGE:
                 msg = f"models.{label}: this is the name of a method that every comparison has; use another label"
                 raise ValueError(msg)
