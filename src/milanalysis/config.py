@@ -63,6 +63,7 @@ from milanalysis.physics_config import (
     TruthConfig,
 )
 from milanalysis.statistics_config import (
+    BackgroundProcessConfig,
     BartlettConfig,
     BiasConfig,
     CalibrationConfig,
@@ -83,6 +84,7 @@ __all__ = [
     "AnalysisConfig",
     "AttentionPoolConfig",
     "BackgroundConfig",
+    "BackgroundProcessConfig",
     "BartlettConfig",
     "BiasConfig",
     "CalibrationConfig",
@@ -135,7 +137,7 @@ __all__ = [
     "to_plain",
 ]
 
-_METHODS_OF_THE_PACKAGE = ("exact", "exact_visible", "template")
+_METHODS_OF_THE_PACKAGE = ("exact", "exact_visible", "template", "template_nuisances")
 """Names under which results hold the methods that are not models."""
 
 
@@ -194,6 +196,7 @@ class AnalysisConfig:
     inference: InferenceConfig = InferenceConfig()
     calibration: dict[Name, tuple[CalibrationConfig, ...]] = field(default_factory=dict)
     coverage: CoverageConfig = CoverageConfig()
+    background: BackgroundProcessConfig | None = None
     exact: ExactConfig = ExactConfig()
     truth: TruthConfig = TruthConfig()
 
@@ -231,6 +234,33 @@ class AnalysisConfig:
             if isinstance(one.task, MulticlassTaskConfig) and not one.task.grid.has(self.parameter.reference):
                 msg = f"models.{label}.task.grid: the reference {self.parameter.reference} has to be a grid point"
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _nuisances_are_known(self) -> AnalysisConfig:
+        backgrounds = self.samples_with_role("background")
+        if self.background is not None and self.background.sample not in backgrounds:
+            msg = (
+                f"background.sample: {self.background.sample!r} is not one of the samples with role: background "
+                f"({', '.join(backgrounds) or 'there are none'})"
+            )
+            raise ValueError(msg)
+        if self.templates.limits is not None and self.parameter.reference != 0:
+            msg = "templates.limits: CLs compares with a parameter of 0, so parameter.reference has to be 0"
+            raise ValueError(msg)
+        varied = [
+            one
+            for one in self.samples.values()
+            if isinstance(one, FileSampleConfig) and one.role == "simulation" and one.weight_variations
+        ]
+        wanted = any(
+            isinstance(one, ObservableConfig) and one.systematics
+            for some in self.calibration.values()
+            for one in some
+        )
+        if wanted and not varied:
+            msg = "calibration: systematics: true needs weight_variations of a simulated sample"
+            raise ValueError(msg)
         return self
 
     @model_validator(mode="after")
