@@ -32,6 +32,7 @@ from milanalysis.inputs import (
 from milanalysis.learning_config import (
     CosineScheduleConfig,
     GridConfig,
+    LossName,
     ModelConfig,
     MulticlassTaskConfig,
     NetworkConfig,
@@ -96,6 +97,7 @@ __all__ = [
     "LHAPDFConfig",
     "LHEFFormatConfig",
     "LeptonCutsConfig",
+    "LossName",
     "ModelConfig",
     "MulticlassTaskConfig",
     "NetworkConfig",

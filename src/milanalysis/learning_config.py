@@ -5,7 +5,7 @@ Used through `milanalysis.config`, where the rest of the configuration is and it
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -17,6 +17,7 @@ from milanalysis.physics_config import STRICT, Count, NonNegative, Positive
 __all__ = [
     "CosineScheduleConfig",
     "GridConfig",
+    "LossName",
     "ModelConfig",
     "MulticlassTaskConfig",
     "NetworkConfig",
@@ -26,6 +27,11 @@ __all__ = [
     "SymmetricInputsConfig",
     "TrainingConfig",
 ]
+
+LossName: TypeAlias = Literal[
+    "cross_entropy", "squared_error", "square_root", "maximum_likelihood", "maximum_likelihood_linear"
+]
+"""Losses of Table I of arXiv:2101.07263, the last in exponential and linear form; `milanalysis.learning.losses` compares them."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -422,6 +422,7 @@ def load_model(directory: Path) -> EnsembleRatio:
                 normalisation=np.array(record.normalisation),
                 feature_names=manifest.feature_names,
                 trained_bag_size=manifest.model.bag_size,
+                n_averaged=manifest.model.bag_size,
             )
         )
     return EnsembleRatio(tuple(ratios))
