@@ -33,10 +33,10 @@ def captured_fractions(directory: Path) -> dict[str, list[float]]:
     model = {**values["models"]["polynomial"], "members": SEEDS}
     model["network"] = {**model["network"], "inputs": inputs}
     values["models"] = {
-        labels: {**model, "title": labels, "task": {**model["task"], "labels": labels}}
+        f"{labels}_labels": {**model, "title": labels, "task": {**model["task"], "labels": labels}}
         for labels in ("weights", "exact")
     }
-    values["templates"]["discriminant"]["model"] = "exact"
+    values["templates"]["discriminant"]["model"] = "exact_labels"
     values["processing"] = {
         "features": str(ROOT / "processors" / "matrix_element_features.py"),
         "bag_likelihood": str(ROOT / "processors" / "bag_likelihood.py"),
@@ -56,7 +56,7 @@ def captured_fractions(directory: Path) -> dict[str, list[float]]:
     return {
         labels: [
             captured(event_scores(member.scores(held_out), 0.0), exact)
-            for member in load_model(run.model(labels)).members
+            for member in load_model(run.model(f"{labels}_labels")).members
         ]
         for labels in ("weights", "exact")
     }

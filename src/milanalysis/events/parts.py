@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import inspect
 import json
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import cloudpickle
 import pyarrow as pa
@@ -22,13 +24,14 @@ from milanalysis import __version__
 from milanalysis.errors import ProcessorError
 from milanalysis.events.chunks import Cutflow, chunk_name, exact_sum
 from milanalysis.events.filesets import Sample
-from milanalysis.events.tables import EventTable
+from milanalysis.events.tables import EventTable, write_stream
 from milanalysis.events.weights import PositiveRange, positive_range
 from milanalysis.provenance import atomic_path, digest_of, file_digest
 
 __all__ = ["Merge", "PartsDirectory", "processor_digest", "sample_digest", "write_part"]
 
 _CUTFLOW_KEY = b"milanalysis.cutflow"
+_POLL_SECONDS = 0.02
 
 
 def write_part(table: EventTable, cutflow: Cutflow, events: Any) -> dict[str, int]:
@@ -91,6 +94,7 @@ class PartsDirectory:
 
     Attributes:
         path: where processors write.
+        merged: where the table is written until it is complete and checked.
     """
 
     def __init__(self, parent: Path, key: str) -> None:
@@ -102,6 +106,7 @@ class PartsDirectory:
         """
         self.parent = parent
         self.path = parent / key[:32]
+        self.merged = self.path / "merged.parquet"
         self.path.mkdir(parents=True, exist_ok=True)
         for other in parent.iterdir():
             if other != self.path:
@@ -135,7 +140,10 @@ class PartsDirectory:
 
 
 class Merge:
-    """Reads parts one after the other and counts what passes.
+    """Reads parts one after the other, as soon as they are there, and counts what passes.
+
+    Used as a context around the work that makes the parts, it writes the table in a thread of its own meanwhile, and
+    has it in place at the end; if the work fails, there is none.
 
     Attributes:
         n_events: rows that have passed.
@@ -144,17 +152,52 @@ class Merge:
         positive: where their event weights are positive; None if there are none.
     """
 
-    def __init__(self, paths: Sequence[Path], theta_range: tuple[float, float]) -> None:
+    def __init__(self, paths: Sequence[Path], table: Path, theta_range: tuple[float, float]) -> None:
+        """Prepare to merge.
+
+        Args:
+            paths: the parts in the order of the table, there or not.
+            table: where to write.
+            theta_range: where event weights are expected to be positive.
+        """
         self.paths = paths
         self.theta_range = theta_range
         self.n_events = 0
         self.weight = Fraction(0)
         self.squares = 0.0
         self.positive: PositiveRange | None = None
+        self._table = table
+        self._over = threading.Event()
+        self._failed = False
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
 
-    def tables(self) -> Iterator[pa.Table]:
+    def __enter__(self) -> Self:
+        self._writing = self._thread.submit(write_stream, self._tables(), self._table)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._failed = kind is not None
+        self._over.set()
+        with self._thread:
+            if self._writing is not None and not self._failed:
+                self._writing.result()
+
+    def _wait_for(self, path: Path) -> None:
+        """Wait until a part is there, or the work is over."""
+        while not (self._over.is_set() or path.exists()):
+            self._over.wait(_POLL_SECONDS)
+        self._stop_if_failed()
+
+    def _stop_if_failed(self) -> None:
+        """Give up if the work that makes the parts has failed."""
+        if self._failed:
+            raise _AbandonedError
+
+    def _tables(self) -> Iterator[pa.Table]:
         """Yield the parts in order, without what is not part of a table."""
         for path in self.paths:
+            self._wait_for(path)
             with pa.memory_map(str(path)) as source:
                 part = pa.ipc.open_file(source).read_all()
                 metadata = dict(part.schema.metadata)
@@ -169,6 +212,12 @@ class Merge:
                     here = positive_range(columns, *self.theta_range)
                     self.positive = here if self.positive is None else self.positive + here
                 yield part.replace_schema_metadata(metadata)
+        self._over.wait()  # the table is complete only if the work ends well
+        self._stop_if_failed()
+
+
+class _AbandonedError(Exception):
+    """The work that makes the parts has failed, and with it the table."""
 
 
 def _remove(path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +26,6 @@ from milanalysis.events.chunks import Cutflow, item_name
 from milanalysis.events.filesets import Sample
 from milanalysis.events.parts import Merge, PartsDirectory, sample_digest
 from milanalysis.events.processing import run_processor
-from milanalysis.events.tables import write_stream
 from milanalysis.inputs import ExecutorConfig
 from milanalysis.provenance import digest_of, file_digest, read_json, write_json
 
@@ -86,10 +84,20 @@ def make_tables(
         return read_json(outputs[1])
     while True:
         parts = PartsDirectory(directory / ".parts", sample_digest(sample, processor))
+        chunks = [item_name(item) for item in sample.work_items(chunk_size, None, multiple)]
+        finished = parts.finished()
         try:
-            pieces = _run(
-                processor, sample, parts, executor=executor, chunk_size=chunk_size, multiple=multiple
-            )
+            with Merge([parts.file(chunk) for chunk in sorted(chunks)], parts.merged, theta_range) as merge:
+                cutflow = _run(
+                    processor,
+                    sample,
+                    parts,
+                    chunks,
+                    finished,
+                    executor=executor,
+                    chunk_size=chunk_size,
+                    multiple=multiple,
+                )
             break
         except UnreadableEventsError as error:
             if on_bad_file == "fail":
@@ -97,11 +105,12 @@ def make_tables(
             logger.warning("sample %s goes on without a file: %s", sample.name, error)
             sample = sample.without(error.path, str(error))
     try:
-        summary = _merge(sample, pieces, parts, outputs[0], theta_range)
+        summary = _summary(sample, cutflow, merge)
     except (AccountingError, EventWeightError):
         outputs[0].unlink(missing_ok=True)
         parts.remove()
         raise
+    parts.merged.replace(outputs[0])
     write_json(outputs[1], summary)
     if stamp is not None:
         write_json(stamp, {"key": key, "outputs": [file_digest(path) for path in outputs]})
@@ -119,26 +128,18 @@ def _is_current(stamp: Path, key: str, outputs: list[Path]) -> bool:
     return bool(made["key"] == key and made["outputs"] == [file_digest(path) for path in outputs])
 
 
-@dataclass(frozen=True)
-class _Pieces:
-    """What all chunks of a sample together say."""
-
-    cutflow: Cutflow
-    chunks: list[str]
-
-
 def _run(
     processor: ProcessorABC,
     sample: Sample,
     parts: PartsDirectory,
+    chunks: list[str],
+    finished: dict[str, tuple[int, Cutflow]],
     *,
     executor: ExecutorConfig,
     chunk_size: int,
     multiple: int,
-) -> _Pieces:
-    """Run what is not finished, and check that all chunks are there."""
-    chunks = [item_name(item) for item in sample.work_items(chunk_size, None, multiple)]
-    finished = parts.finished()
+) -> Cutflow:
+    """Run what is not finished, check that all chunks are there, and return the cutflow of all."""
     for chunk in set(finished) - set(chunks):  # of another chunk size
         parts.file(chunk).unlink()
         del finished[chunk]
@@ -171,7 +172,7 @@ def _checked(
     parts: PartsDirectory,
     sample: Sample,
     chunks: list[str],
-) -> _Pieces:
+) -> Cutflow:
     """Return the sum over the chunks, if what was processed now and what was there before are complete."""
     rows = {chunk: n for chunk, (n, _) in finished.items()}
     cutflows = [cutflow for _, cutflow in finished.values()]
@@ -202,16 +203,11 @@ def _checked(
         if chunk not in written or written[chunk][0] != rows[chunk]:
             msg = f"sample {sample.name!r}: the part {parts.file(chunk)} is not as its chunk announced it"
             raise AccountingError(msg)
-    return _Pieces(cutflow, chunks)
+    return cutflow
 
 
-def _merge(
-    sample: Sample, pieces: _Pieces, parts: PartsDirectory, path: Path, theta_range: tuple[float, float]
-) -> dict[str, Any]:
-    """Write the table, check that it is what the cutflow says, and describe it."""
-    merge = Merge([parts.file(chunk) for chunk in sorted(pieces.chunks)], theta_range)
-    write_stream(merge.tables(), path)
-    cutflow = pieces.cutflow
+def _summary(sample: Sample, cutflow: Cutflow, merge: Merge) -> dict[str, Any]:
+    """Check that the table is what the cutflow says, and describe it."""
     if (merge.n_events, merge.weight) != (cutflow.n_selected, cutflow.selected_weight):
         msg = (
             f"sample {sample.name!r}: {cutflow.n_selected} events with {float(cutflow.selected_weight):g} fb were "
@@ -227,7 +223,7 @@ def _merge(
     if positive is not None and positive.n_events:
         warnings.append(
             f"the event weights of {positive.n_events} events are not positive everywhere between "
-            f"{theta_range[0]:g} and {theta_range[1]:g}; all are between {positive.low:g} and {positive.high:g}"
+            f"{merge.theta_range[0]:g} and {merge.theta_range[1]:g}; all are between {positive.low:g} and {positive.high:g}"
         )
     return {
         "sample": sample.name,

@@ -323,7 +323,7 @@ def train_models(jobs: Sequence[TrainingJob], *, workers: int) -> None:
 
 def _prepare_worker() -> None:
     """Set up a process that trains."""
-    from milanalysis.learning.networks import use_one_thread
+    from milanalysis.learning.backend import use_one_thread
 
     use_one_thread()
 

@@ -172,6 +172,8 @@ def train(
         pooled=task.pooled,
         training_features=table.features[training_rows],
         seed=stream_seed(seed, "train", label, member),
+        bag_size=model.bag_size,
+        n_theta=task.n_theta_inputs,
     )
     validation_targets = task.encode(validation, stream(seed, "train", label, "validation", "targets"))
     fingerprint = training_digest(table, model, reference, label=label, member=member, seed=seed)
@@ -292,9 +294,10 @@ def _compile_step(network: Any, optimizer: Any, task: Task, targets: Targets) ->
     """Compile a function that takes several gradient steps and returns the sum of their losses."""
     import tensorflow as tf
 
+    n_features = network.input_shape[-1] - task.n_theta_inputs
     signature = [
         tf.TensorSpec((None,), tf.float32),
-        tf.TensorSpec((None, None, None, network.input_shape[-1] - task.n_theta_inputs), tf.float32),
+        tf.TensorSpec((None, *network.input_shape[:-1], n_features), tf.float32),
         *(tf.TensorSpec((None, None, *array.shape[1:]), array.dtype) for array in targets),
     ]
 
@@ -322,8 +325,9 @@ def _compile_validation(network: Any, task: Task, targets: Targets) -> Callable[
     """Compile the mean loss of bags, without dropout and regularisation."""
     import tensorflow as tf
 
+    n_features = network.input_shape[-1] - task.n_theta_inputs
     signature = [
-        tf.TensorSpec((None, None, network.input_shape[-1] - task.n_theta_inputs), tf.float32),
+        tf.TensorSpec((*network.input_shape[:-1], n_features), tf.float32),
         *(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in targets),
     ]
 
