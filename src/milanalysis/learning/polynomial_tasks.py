@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from milanalysis.errors import ConfigError, EventWeightError
-from milanalysis.learning.bags import Bags, BagSampler
+from milanalysis.learning.bags import Bags, Sampler
 from milanalysis.learning.losses import Targets
 from milanalysis.learning.scores import PolynomialScores
 from milanalysis.parameters import FloatArray, parameter_points
@@ -93,7 +93,7 @@ class PolynomialTask:
         one: FloatArray = np.eye(1, 5)[0]
         return one
 
-    def draw(self, sampler: BagSampler, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
+    def draw(self, sampler: Sampler, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
         """Draw bags at the reference."""
         return sampler.draw(self.training_points, n_bags, bag_size, rng)
 

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from milanalysis.config import MulticlassTaskConfig, PolynomialTaskConfig
-from milanalysis.learning.bags import Bags, BagSampler
+from milanalysis.learning.bags import Bags, Sampler
 from milanalysis.learning.grid_tasks import MulticlassTask
 from milanalysis.learning.losses import Targets
 from milanalysis.learning.polynomial_tasks import PolynomialTask
@@ -65,7 +65,7 @@ class Task(Protocol):
     def unnormalised(self) -> FloatArray:
         """Constants that leave the log ratios as they are; see `normalise`."""
 
-    def draw(self, sampler: BagSampler, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
+    def draw(self, sampler: Sampler, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
         """Draw bags to learn from.
 
         Args:
