@@ -280,6 +280,20 @@ def _has(points: FloatArray, value: float) -> bool:
     return bool((np.abs(points[:, 0] - value) <= 1e-9).any())
 
 
+class _UniqueKeysLoader(yaml.SafeLoader):
+    """Refuses a key that is written twice; YAML's own rule for it is that the last one counts."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping as a dictionary."""
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                problem = f"the key {key.value!r} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep=deep)
+
+
 def load_config(path: Path) -> AnalysisConfig:
     """Read and check an analysis from a YAML file.
 
@@ -301,7 +315,7 @@ def load_config(path: Path) -> AnalysisConfig:
         msg = f"{path} cannot be read as text ({error}); give the path of an analysis in YAML"
         raise ConfigError(msg) from error
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, Loader=_UniqueKeysLoader)
     except yaml.YAMLError as error:
         msg = f"{path} is not valid YAML: {error}"
         raise ConfigError(msg) from error
