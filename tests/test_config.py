@@ -109,6 +109,18 @@ def test_numbers_in_scientific_notation_that_yaml_takes_for_text_are_numbers(tmp
             ["models.bag.task", "below high"],
         ),
         ({"models": {**MINIMAL["models"], "exact": MINIMAL["models"]["bag"]}}, ["models.exact", "label"]),
+        (
+            {
+                "models": {
+                    "bag": {
+                        **MINIMAL["models"]["bag"],
+                        "bag_size": 2,
+                        "background": {"sample": "zz", "contamination": 1},
+                    }
+                }
+            },
+            ["models.bag.background.sample", "'zz'", "role: background"],
+        ),
         ({"templates": {"discriminant": {"model": "bag", "theta": 0.25}}}, ["discriminant.theta", "0.25"]),
         ({"coverage": {"theta": 5}}, ["coverage.theta", "parameter.high"]),
         ({"split": {"train": 0.5, "validation": 0.2, "test": 0.2}}, ["split", "add up to 1"]),

@@ -32,6 +32,7 @@ from milanalysis.inputs import (
 )
 from milanalysis.learning_config import (
     AttentionPoolConfig,
+    BackgroundConfig,
     CosineScheduleConfig,
     DeepSetPoolConfig,
     ListPoolConfig,
@@ -94,6 +95,7 @@ from milanalysis.task_config import (
 __all__ = [
     "AnalysisConfig",
     "AttentionPoolConfig",
+    "BackgroundConfig",
     "BartlettConfig",
     "BiasConfig",
     "BinaryGridTaskConfig",
@@ -238,7 +240,14 @@ class AnalysisConfig:
             if len(set(names)) < len(names):
                 msg = f"calibration.{label}: each of {', '.join(names)} can be listed once"
                 raise ValueError(msg)
+        backgrounds = self.samples_with_role("background")
         for label, one in self.models.items():
+            if one.background is not None and one.background.sample not in backgrounds:
+                msg = (
+                    f"models.{label}.background.sample: {one.background.sample!r} is not a sample with role: background "
+                    f"({', '.join(backgrounds) or 'there is none'})"
+                )
+                raise ValueError(msg)
             if label in _METHODS_OF_THE_PACKAGE:
                 msg = f"models.{label}: this is the name of a method that every comparison has; use another label"
                 raise ValueError(msg)

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from milanalysis.errors import BagSizeMismatchError
-from milanalysis.physics_config import STRICT, Count, NonNegative, Positive
+from milanalysis.physics_config import STRICT, Count, Name, NonNegative, Positive
 from milanalysis.task_config import (
     BinaryGridTaskConfig,
     PolynomialSamplesTaskConfig,
@@ -21,6 +21,7 @@ from milanalysis.task_config import (
 
 __all__ = [
     "AttentionPoolConfig",
+    "BackgroundConfig",
     "CosineScheduleConfig",
     "DeepSetPoolConfig",
     "ListPoolConfig",
@@ -190,7 +191,11 @@ class CosineScheduleConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainingConfig:
-    """How long and how fast to train; a batch holds ``floor(batch_events / bag_size)`` bags."""
+    """How long and how fast to train.
+
+    A batch holds ``floor(batch_events / bag_size)`` bags, and at least one: with the default of 80,000 events that is the
+    paper's rule (appendix B.2.2), which keeps the number of steps in an epoch the same for all bag sizes.
+    """
 
     batch_events: Count = 80_000
     steps_per_epoch: Count = 150
@@ -199,6 +204,28 @@ class TrainingConfig:
     schedule: Annotated[PlateauScheduleConfig | CosineScheduleConfig, Field(discriminator="kind")] = (
         PlateauScheduleConfig()
     )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class BackgroundConfig:
+    """Background events in every training bag (appendix C.3 of the paper).
+
+    A bag of ``N_B = N_signal (1 + contamination)`` events holds ``N_signal`` that depend on the parameter; the rest comes
+    from ``sample``, which has ``role: background``. ``bag_size`` is N_B, the number of events that the network sees.
+
+    With ``composition: fixed`` (the paper's) every bag has the same number of either. With ``poisson`` the two numbers
+    fluctuate as independent Poisson numbers do whose sum is N_B: each event is background with probability
+    ``contamination / (1 + contamination)``, so a bag is a sample of the mixture, as data are.
+    """
+
+    sample: Name
+    contamination: Positive
+    composition: Literal["fixed", "poisson"] = "fixed"
+
+    @property
+    def fraction(self) -> float:
+        """Share of background events in a bag."""
+        return self.contamination / (1 + self.contamination)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -211,10 +238,29 @@ class ModelConfig:
     title: str
     task: TaskConfig
     bag_size: Count = 1
+    background: BackgroundConfig | None = None
     members: Count = 1
     average: Literal["log_ratio", "probability"] = "log_ratio"
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _bags_can_be_composed(self) -> ModelConfig:
+        background = self.background
+        if background is None or background.composition == "poisson":
+            return self
+        n_background = self.bag_size * background.fraction
+        if abs(n_background - round(n_background)) > 1e-6 * self.bag_size:
+            n_signal = max(1, round(self.bag_size / (1 + background.contamination)))
+            while abs(n_signal * background.contamination % 1) > 1e-9 and n_signal < 1000:
+                n_signal += 1
+            msg = (
+                f"bag_size: {self.bag_size} events are not a whole number of signal events and {background.contamination:g} "
+                f"times as many background events; bag_size: {n_signal * (1 + background.contamination):g} is one of "
+                f"{n_signal} signal events; or use composition: poisson"
+            )
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _probabilities_exist(self) -> ModelConfig:

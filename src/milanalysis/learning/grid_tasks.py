@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from milanalysis.errors import ConfigError
-from milanalysis.learning.bags import Bags, BagSampler
+from milanalysis.learning.bags import Bags, Sampler
 from milanalysis.learning.losses import BinaryLoss, Targets
 from milanalysis.learning.scores import GridScores, grid_columns, log_mean_ratio
 from milanalysis.parameters import FloatArray, IntArray
@@ -61,7 +61,7 @@ class GridTask:
         """Zeros, shape ``(n_points,)``."""
         return np.zeros(len(self.grid))
 
-    def draw(self, sampler: BagSampler, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
+    def draw(self, sampler: Sampler, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
         """Draw bags of all points in equal shares."""
         return sampler.draw(self.training_points, n_bags, bag_size, rng)
 

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from milanalysis.config import PaperPairingConfig, ParameterisedTaskConfig
-from milanalysis.learning.bags import Bags, BagSampler
+from milanalysis.learning.bags import Bags, Sampler
 from milanalysis.learning.grid_tasks import GridTask, drawn_at, points_beside
 from milanalysis.learning.losses import BinaryLoss, Targets
 from milanalysis.learning.scores import grid_columns
@@ -107,7 +107,7 @@ class ParameterisedTask(GridTask):
         points: FloatArray = np.unique(self.pairs.drawn, axis=0)
         return points
 
-    def draw(self, sampler: BagSampler, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
+    def draw(self, sampler: Sampler, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
         """Draw bags of each point in its share, as exactly as whole numbers can be; in random order."""
         points = self.training_points
         drawn = grid_columns(points, self.pairs.drawn)

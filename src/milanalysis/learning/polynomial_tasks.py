@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from milanalysis.errors import ConfigError, EventWeightError
-from milanalysis.learning.bags import Bags, BagSampler
+from milanalysis.learning.bags import Bags, Sampler
 from milanalysis.learning.losses import Targets
 from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import FloatArray, parameter_points
@@ -55,7 +55,7 @@ class EventTask:
         """Points the training bags are drawn at, shape ``(n_points, 1)``."""
         raise NotImplementedError
 
-    def draw(self, sampler: BagSampler, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
+    def draw(self, sampler: Sampler, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
         """Draw bags of all training points in equal shares."""
         return sampler.draw(self.training_points, n_bags, bag_size, rng)
 

@@ -62,6 +62,7 @@ class TrainingJob:
         directory: of the model.
         labels: files of exact visible scores, one for each table, whose polynomials replace the event weights; empty
             to learn from the event weights.
+        background: parquet files of the background events in the bags of the model, if there are any.
     """
 
     label: str
@@ -72,6 +73,7 @@ class TrainingJob:
     seed: int
     directory: Path
     labels: tuple[Path, ...] = ()
+    background: tuple[Path, ...] = ()
 
     def file(self, suffix: str) -> Path:
         """Return a file of this member, for example ``member-00.keras``."""
@@ -193,6 +195,7 @@ def training_jobs(
     seed: int,
     directory: Path,
     exact_labels: Sequence[Path] = (),
+    backgrounds: Mapping[str, Path] | None = None,
 ) -> list[TrainingJob]:
     """Return the jobs of all members of several models; each model gets a directory of its name.
 
@@ -203,7 +206,9 @@ def training_jobs(
         seed: root seed of the analysis.
         directory: of all models.
         exact_labels: files of exact visible scores, one for each table, for the models whose task asks for them.
+        backgrounds: parquet files of background samples by name, for the models whose bags hold background.
     """
+    known = backgrounds or {}
     return [
         TrainingJob(
             label,
@@ -214,6 +219,7 @@ def training_jobs(
             seed,
             directory / label,
             tuple(exact_labels) if uses_exact_labels(model) else (),
+            () if model.background is None else (known[model.background.sample],),
         )
         for label, model in models.items()
         for member in range(model.n_networks)
@@ -229,7 +235,7 @@ def train_member(job: TrainingJob, after_epoch: Callable[[Any], None] = lambda _
     from milanalysis.learning.networks import write_network
     from milanalysis.learning.training import train, training_digest
 
-    table = training_table(job.tables, job.labels)
+    table = training_table(job.tables, job.labels, job.background)
     reference = np.array(job.reference)
     digest = training_digest(table, job.model, reference, label=job.label, member=job.member, seed=job.seed)
     if _is_done(job, digest):

@@ -31,7 +31,7 @@ from milanalysis.config import (
     PolynomialTaskConfig,
     TaskConfig,
 )
-from milanalysis.learning.bags import Bags, BagSampler
+from milanalysis.learning.bags import Bags, Sampler
 from milanalysis.learning.grid_tasks import BinaryTask, MulticlassTask, points_beside
 from milanalysis.learning.losses import Targets, make_loss
 from milanalysis.learning.parameterised import ParameterisedTask, make_pairs
@@ -78,7 +78,7 @@ class Task(Protocol):
     def unnormalised(self) -> FloatArray:
         """Constants that leave the log ratios as they are; see `normalise`."""
 
-    def draw(self, sampler: BagSampler, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
+    def draw(self, sampler: Sampler, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
         """Draw bags to learn from.
 
         Args:

@@ -214,6 +214,7 @@ def train(run: Run) -> Sequence[Path]:
         seed=config.seed,
         directory=run.directory / "models",
         exact_labels=[run.exact_file(name) for name in config.samples_with_role("simulation")],
+        backgrounds={name: run.table(name) for name in config.samples_with_role("background")},
     )
     train_models(jobs, workers=run.workers)
     written = [run.model(label) / "manifest.json" for label in config.models]
