@@ -11,6 +11,7 @@ from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
@@ -34,15 +35,11 @@ from milanalysis.learning_config import (
     BackgroundConfig,
     CosineScheduleConfig,
     DeepSetPoolConfig,
-    GridConfig,
     ListPoolConfig,
-    LossName,
     MeanPoolConfig,
     ModelConfig,
-    MulticlassTaskConfig,
     NetworkConfig,
     PlateauScheduleConfig,
-    PolynomialTaskConfig,
     SortedListPoolConfig,
     StandardInputsConfig,
     SumPoolConfig,
@@ -79,6 +76,22 @@ from milanalysis.statistics_config import (
     TemperatureConfig,
     TemplateConfig,
 )
+from milanalysis.task_config import (
+    BinaryGridTaskConfig,
+    BinaryTaskConfig,
+    GridConfig,
+    ListedGridConfig,
+    LogitsFormConfig,
+    LossName,
+    MorphingFormConfig,
+    MulticlassTaskConfig,
+    PaperPairingConfig,
+    ParameterisedTaskConfig,
+    PolynomialSamplesTaskConfig,
+    PolynomialTaskConfig,
+    ReferencePairingConfig,
+    TaskConfig,
+)
 
 __all__ = [
     "AnalysisConfig",
@@ -86,6 +99,8 @@ __all__ = [
     "BackgroundConfig",
     "BartlettConfig",
     "BiasConfig",
+    "BinaryGridTaskConfig",
+    "BinaryTaskConfig",
     "CalibrationConfig",
     "CosineScheduleConfig",
     "CoverageConfig",
@@ -109,26 +124,34 @@ __all__ = [
     "LHEFFormatConfig",
     "LeptonCutsConfig",
     "ListPoolConfig",
+    "ListedGridConfig",
+    "LogitsFormConfig",
     "LossName",
     "MeanPoolConfig",
     "ModelConfig",
+    "MorphingFormConfig",
     "MulticlassTaskConfig",
     "NetworkConfig",
     "ObservableConfig",
+    "PaperPairingConfig",
     "ParabolaConfig",
     "ParameterConfig",
+    "ParameterisedTaskConfig",
     "ParslExecutorConfig",
     "PlateauScheduleConfig",
     "PolynomialConfig",
+    "PolynomialSamplesTaskConfig",
     "PolynomialTaskConfig",
     "ProcessingConfig",
     "RateConfig",
+    "ReferencePairingConfig",
     "SortedListPoolConfig",
     "SplineConfig",
     "SplitConfig",
     "StandardInputsConfig",
     "SumPoolConfig",
     "SymmetricInputsConfig",
+    "TaskConfig",
     "TemperatureConfig",
     "TemplateConfig",
     "TrainingConfig",
@@ -230,7 +253,8 @@ class AnalysisConfig:
             if label in _METHODS_OF_THE_PACKAGE:
                 msg = f"models.{label}: this is the name of a method that every comparison has; use another label"
                 raise ValueError(msg)
-            if isinstance(one.task, MulticlassTaskConfig) and not one.task.grid.has(self.parameter.reference):
+            points = one.task.known_points(self.parameter.reference)
+            if points is not None and not _has(points, self.parameter.reference):
                 msg = f"models.{label}.task.grid: the reference {self.parameter.reference} has to be a grid point"
                 raise ValueError(msg)
         return self
@@ -243,8 +267,8 @@ class AnalysisConfig:
                 msg = f"coverage.theta: {theta} has to lie between parameter.low ({low}) and parameter.high ({high})"
                 raise ValueError(msg)
         model = self.templates.discriminant.model
-        task = self.models[model].task
-        if isinstance(task, MulticlassTaskConfig) and not task.grid.has(self.templates.discriminant.theta):
+        points = self.models[model].task.known_points(self.parameter.reference)
+        if points is not None and not _has(points, self.templates.discriminant.theta):
             msg = (
                 f"templates.discriminant.theta: {self.templates.discriminant.theta} has to be a point of "
                 f"models.{model}.task.grid, since this model knows no others"
@@ -260,6 +284,11 @@ class AnalysisConfig:
         """Return the reference as a parameter point, shape ``(n_parameters,)``."""
         point: FloatArray = parameter_points(self.parameter.reference)[0]
         return point
+
+
+def _has(points: FloatArray, value: float) -> bool:
+    """Return whether a value is one of the points of a grid."""
+    return bool((np.abs(points[:, 0] - value) <= 1e-9).any())
 
 
 class _UniqueKeysLoader(yaml.SafeLoader):

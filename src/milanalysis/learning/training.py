@@ -31,6 +31,7 @@ from milanalysis.errors import FitError, InputFileError
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning.bags import Bags, Sampler, check_no_leak, make_sampler
 from milanalysis.learning.losses import Targets
+from milanalysis.learning.ratios import evaluator
 from milanalysis.learning.tasks import Task, make_task
 from milanalysis.parameters import FloatArray
 from milanalysis.provenance import atomic_path, digest_of
@@ -147,7 +148,7 @@ def train(
         model: task, bag size, network and training.
         reference: point the ratios are taken against, shape ``(n_parameters,)``.
         label: name of the model; with ``member`` it names the random streams and the files.
-        member: number of the member, from 0.
+        member: number of the member, from 0; of the network, if a member has several.
         seed: root seed of the analysis.
         directory: where the metrics ``member-00.csv`` and, until the training is over, the checkpoint
             ``member-00.checkpoint.npz`` are.
@@ -160,7 +161,7 @@ def train(
     """
     from milanalysis.learning.networks import build_network
 
-    task = make_task(model.task, reference)
+    task = make_task(model.task, reference, member)
     training_rows = table.rows(Split.TRAIN)
     _require_useful_features(table, label)
     sampler = make_sampler(table, training_rows, model.background)
@@ -175,6 +176,7 @@ def train(
         seed=stream_seed(seed, "train", label, member),
         bag_size=model.bag_size,
         n_theta=task.n_theta_inputs,
+        n_constants=task.n_constants,
     )
     validation_targets = task.encode(validation, stream(seed, "train", label, "validation", "targets"))
     fingerprint = training_digest(table, model, reference, label=label, member=member, seed=seed)
@@ -218,7 +220,7 @@ def training_digest(
     """Return a digest of everything the result of a training depends on; see `train` for the arguments."""
     return digest_of(
         {
-            "model": {**to_plain(model), "members": None, "title": None},
+            "model": {**to_plain(model), "members": None, "average": None, "title": None},
             "table": table.digest,
             "reference": reference.tolist(),
             "stream": [seed, label, member],
@@ -279,10 +281,9 @@ def _normalisation(task: Task, network: Any, table: EventTable, model: ModelConf
     if task.pooled and model.bag_size > 1:
         return task.unnormalised
     known = table.rows(Split.TRAIN, Split.VALIDATION)
-    outputs = EventNetwork(network).events(table.features[known])
-    return task.normalise(
-        outputs, make_sampler(table, known, model.background).probabilities(task.reference[None, :])
-    )
+    outputs = evaluator(task, EventNetwork(network)).events(table.features[known])
+    sampler = make_sampler(table, known, model.background)
+    return task.normalise(outputs, sampler.probabilities(task.reference[None, :]))
 
 
 def _run_epoch(

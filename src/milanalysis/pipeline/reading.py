@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from milanalysis.config import FileSampleConfig, MulticlassTaskConfig
+from milanalysis.config import FileSampleConfig
 from milanalysis.events.tables import EventTable
 from milanalysis.parameters import EFTPolynomial, FloatArray
 from milanalysis.pipeline.layout import Run
@@ -92,11 +92,9 @@ def selected_yield(run: Run) -> EFTPolynomial:
 
 def bag_points(run: Run) -> FloatArray:
     """Return the parameter points of the log ratios per bag: those that all grids have in common."""
-    grids = [
-        model.task.grid.points()
-        for model in run.config.models.values()
-        if isinstance(model.task, MulticlassTaskConfig)
-    ]
+    reference = run.config.parameter.reference
+    points = [model.task.known_points(reference) for model in run.config.models.values()]
+    grids = [known for known in points if known is not None]
     if not grids:
         return np.linspace(run.config.parameter.low, run.config.parameter.high, 21)[:, None]
     first, *others = grids
