@@ -22,6 +22,7 @@ from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.pipeline.layout import SCORED, Run
 from milanalysis.pipeline.reading import (
     bag_points,
+    check_given,
     open_samples,
     run_bag_processor,
     selected_yield,
@@ -57,6 +58,7 @@ def simulate(run: Run) -> Sequence[Path]:
     from milanalysis.simulation.lhe import SampleHeader, write_lhef_root
 
     written = []
+    check_given(run)
     for name, sample in run.config.samples.items():
         if isinstance(sample, FileSampleConfig):
             continue
