@@ -28,7 +28,7 @@ __all__ = ["repeat_with_background"]
 def repeat_with_background(run: Run, settings: CoverageConfig) -> CoverageReport:
     """Report coverage and width of intervals when a part of every dataset is background.
 
-    Every model and the plain templates ignore it; the templates with nuisance parameters know its total, or know as much
+    Every model with log ratios of events and the plain templates ignore it; the templates with nuisance parameters know its total, or know as much
     as the configuration says.
 
     Args:
@@ -78,11 +78,14 @@ def _models(run: Run) -> tuple[dict[str, LikelihoodModel], dict[str, str]]:
                 load_scores(run.score_file(config.background.sample, label)),
             ]
         )
-        for label in config.models
+        for label, model in config.models.items()
+        if model.is_additive
     }
     models: dict[str, LikelihoodModel] = {}
     titles = {}
     for label, one in scores.items():
+        if one.grid is not None and len(one.grid) < 3:
+            continue  # a binary model: a discriminant
         models[label] = ShapeModel(one, config.parameter, None if one.grid is None else interpolation)
         titles[label] = f"{config.models[label].title}, background ignored"
     result = TemplateResult.from_dict(read_json(run.result("templates")))

@@ -279,11 +279,14 @@ def _models(run: Run) -> list[Path]:
 
 
 def _scores(run: Run, role: str) -> list[Path]:
-    """Return the per-event scores of the samples with a role."""
-    return [
-        run.score_file(name, label)
-        for name in run.config.samples_with_role(role)
-        for label in run.config.models
+    """Return the per-event scores of the samples with a role; for models that have none, what describes the networks."""
+    models = run.config.models
+    names = run.config.samples_with_role(role)
+    scores = [
+        run.score_file(name, label) for name in names for label, one in models.items() if one.is_additive
+    ]
+    return scores + [
+        run.model(label) / "manifest.json" for label, one in models.items() if not one.is_additive
     ]
 
 
@@ -321,12 +324,9 @@ def _background_table(run: Run) -> list[Path]:
 
 def _background_scores(run: Run) -> list[Path]:
     """Return the per-event scores of the background in the data, if there is one."""
-    background = run.config.background
-    return (
-        []
-        if background is None
-        else [run.score_file(background.sample, label) for label in run.config.models]
-    )
+    background, models = run.config.background, run.config.models
+    additive = [label for label, one in models.items() if one.is_additive]
+    return [] if background is None else [run.score_file(background.sample, label) for label in additive]
 
 
 def _exact(run: Run, role: str) -> list[Path]:
