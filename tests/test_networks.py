@@ -6,16 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from milanalysis.config import NetworkConfig, SymmetricInputsConfig
+from milanalysis.config import NetworkConfig, StandardInputsConfig, SymmetricInputsConfig
 from milanalysis.errors import ConfigError, InputFileError
 from milanalysis.events.features import TABLE1
-from milanalysis.learning.networks import (
-    EventNetwork,
-    SymmetricInputs,
-    build_network,
-    read_network,
-    write_network,
-)
+from milanalysis.learning.network_inputs import SymmetricInputs
+from milanalysis.learning.networks import EventNetwork, build_network, read_network, write_network
 
 # Keras converts TensorFlow variables with np.array(), and these do not know numpy 2's copy keyword yet.
 pytestmark = pytest.mark.filterwarnings(
@@ -50,18 +45,28 @@ def collision(n_events: int, seed: int = 3) -> np.ndarray:
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-@pytest.mark.parametrize(("n_features", "expected"), [(36, 11_137), (37, 11_201)])
-def test_the_default_network_has_as_many_parameters_as_the_paper_says(n_features: int, expected: int):
+@pytest.mark.parametrize(("n_theta", "expected"), [(0, 11_137), (1, 11_201)])
+def test_the_default_network_has_as_many_parameters_as_the_paper_says(n_theta: int, expected: int):
     network = build_network(
-        NetworkConfig(),
-        [f"x{i}" for i in range(n_features)],
-        1,
-        pooled=True,
-        training_features=features(10, n_features),
-        seed=1,
+        NetworkConfig(), TABLE1, 1, pooled=True, training_features=collision(10), seed=1, n_theta=n_theta
     )
     assert sum(int(np.prod(weights.shape)) for weights in network.trainable_variables) == expected
     assert network.output_shape == (None, 1)
+
+
+@pytest.mark.parametrize("inputs", [StandardInputsConfig(), SymmetricInputsConfig()])
+def test_parameter_values_reach_the_network_as_they_are(inputs: StandardInputsConfig | SymmetricInputsConfig):
+    """They are behind the standardised features; these are what they are without a parameter."""
+    config = NetworkConfig(hidden=(6,), inputs=inputs)
+    data = collision(50)
+    theta = np.full((50, 2), [0.3, -2.0], dtype=np.float32)
+    with_theta = build_network(config, TABLE1, 1, pooled=True, training_features=data, seed=1, n_theta=2)
+    without = build_network(config, TABLE1, 1, pooled=True, training_features=data, seed=1)
+    joined = keras.Model(with_theta.inputs[0], with_theta.get_layer("with_theta").output)
+    alone = keras.Model(without.inputs[0], without.get_layer("standard").output)
+    found = joined(np.concatenate([data, theta], axis=1)[None]).numpy()
+    np.testing.assert_array_equal(found[..., -2:], theta[None])
+    np.testing.assert_array_equal(found[..., :-2], alone(data[None]).numpy())
 
 
 def test_a_hidden_layer_is_dense_batch_norm_activation_dropout():

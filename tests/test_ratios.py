@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from milanalysis.errors import BagSizeMismatchError, EventWeightError, ModelMismatchError, OffGridError
 from milanalysis.events.tables import EventTable
 from milanalysis.learning.bags import Bags, partition
+from milanalysis.learning.grid_tasks import MulticlassTask
+from milanalysis.learning.polynomial_tasks import PolynomialTask
 from milanalysis.learning.ratios import EnsembleRatio, ExactRatio, NetworkRatio
 from milanalysis.learning.scores import GridScores, PolynomialScores
-from milanalysis.learning.tasks import MulticlassTask, PolynomialTask, Task
+from milanalysis.learning.tasks import Task
 from milanalysis.parameters import parameter_points
 from milanalysis.simulation.toys import QuadraticEFT
 
@@ -40,7 +42,13 @@ def ratio(task: Task, bag_size: int = 1, seed: int = 0) -> NetworkRatio:
     matrix = 0.1 * np.random.default_rng(seed).normal(size=(12, task.n_outputs))
     normalisation = np.array([1.0, 0.01, 0.1, 0, 0]) if isinstance(task, PolynomialTask) else np.zeros(3)
     return NetworkRatio(
-        "model", LinearNetwork(matrix, task.pooled), task, normalisation, TOY.feature_names, bag_size
+        "model",
+        LinearNetwork(matrix, task.pooled),
+        task,
+        normalisation,
+        TOY.feature_names,
+        bag_size,
+        bag_size,
     )
 
 

@@ -7,7 +7,9 @@ from milanalysis.config import GridConfig, MulticlassTaskConfig, PolynomialTaskC
 from milanalysis.errors import ConfigError, EventWeightError, OffGridError
 from milanalysis.events.tables import EventTable
 from milanalysis.learning.bags import Bags, BagSampler
-from milanalysis.learning.tasks import MulticlassTask, PolynomialTask, Task, make_task, squares_polynomial
+from milanalysis.learning.grid_tasks import MulticlassTask
+from milanalysis.learning.polynomial_tasks import PolynomialTask, squares_polynomial
+from milanalysis.learning.tasks import Task, make_task
 from milanalysis.parameters import parameter_points
 from milanalysis.simulation.toys import QuadraticEFT
 
@@ -72,7 +74,7 @@ def test_the_score_of_an_event_is_its_share_of_the_bag():
     task = MulticlassTask(GRID, REFERENCE)
     events = np.random.default_rng(3).normal(size=(4, 3))
     of_bag = task.bag_log_ratio(events.mean(axis=0, keepdims=True), np.zeros(3), GRID)
-    shares = task.scores(events, np.zeros(3), bag_size=4)
+    shares = task.scores(events, np.zeros(3), n_averaged=4)
     np.testing.assert_allclose(shares.values.sum(axis=0, keepdims=True), of_bag, atol=1e-14)
 
 
@@ -82,15 +84,16 @@ def test_after_normalisation_the_mean_ratio_of_reference_events_is_one():
     multiclass = MulticlassTask(GRID, REFERENCE)
     polynomial = PolynomialTask(0.5, REFERENCE)
     for task, outputs in ((multiclass, 5 * rng.normal(size=(50, 3))), (polynomial, rng.normal(size=(50, 4)))):
-        constants = task.normalise(outputs, probabilities, bag_size=1)
-        ratios = np.exp(task.scores(outputs, constants, bag_size=1).per_event(GRID))
+        constants = task.normalise(outputs, probabilities)
+        ratios = np.exp(task.scores(outputs, constants, n_averaged=1).per_event(GRID))
         np.testing.assert_allclose(probabilities @ ratios, 1, rtol=1e-12)
 
 
-def test_multiclass_networks_of_larger_bags_are_not_normalised():
+def test_without_normalisation_ratios_are_what_the_network_says():
     outputs = np.random.default_rng(5).normal(size=(50, 3))
-    constants = MulticlassTask(GRID, REFERENCE).normalise(outputs, np.full(50, 0.02), bag_size=2)
-    np.testing.assert_array_equal(constants, np.zeros(3))
+    task = MulticlassTask(GRID, REFERENCE)
+    ratios = task.bag_log_ratio(outputs, task.unnormalised, GRID)
+    np.testing.assert_array_equal(ratios, outputs - outputs[:, 1:2])
 
 
 def test_the_expanded_squares_are_the_squares():
@@ -163,9 +166,9 @@ def test_the_minimum_of_the_ratio_loss_is_the_mean_ratio_even_with_heavy_tails()
 def test_polynomial_log_ratios_add_up_over_bags_of_any_size():
     task = PolynomialTask(0.5, REFERENCE)
     outputs = 0.3 * np.random.default_rng(11).normal(size=(12, 4))
-    rate = task.normalise(outputs, np.full(12, 1 / 12), bag_size=1)
+    rate = task.normalise(outputs, np.full(12, 1 / 12))
     theta = parameter_points([-0.3, 0.0, 0.7])
-    total = task.scores(outputs, rate, bag_size=1).per_event(theta).sum(axis=0)
+    total = task.scores(outputs, rate, n_averaged=1).per_event(theta).sum(axis=0)
     for bag_size in (1, 3, 12):
         bags = task.bag_log_ratio(outputs.reshape(-1, bag_size, 4), rate, theta)
         np.testing.assert_allclose(bags.sum(axis=0), total, atol=1e-12)

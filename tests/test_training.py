@@ -257,9 +257,7 @@ def test_the_polynomial_task_learns_the_score_and_the_rate_of_the_toy(bag_size: 
     result = trained(tmp_path, model, table)
     unseen = table.take(table.rows(Split.TEST))
     outputs = EventNetwork(result.network).events(unseen.features)
-    polynomials = (
-        make_task(model.task, REFERENCE).scores(outputs, result.normalisation, bag_size).polynomials[0]
-    )
+    polynomials = make_task(model.task, REFERENCE).scores(outputs, result.normalisation, 1).polynomials[0]
     exact = 2 * toy.amplitudes(unseen.features)[0]
     assert np.corrcoef(polynomials[:, 1], exact)[0, 1] ** 2 > 0.85
     assert np.cov(polynomials[:, 1], exact)[0, 1] / exact.var() == pytest.approx(0.91, abs=0.06)

@@ -5,27 +5,40 @@ Used through `milanalysis.config`, where the rest of the configuration is and it
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from milanalysis.errors import BagSizeMismatchError
 from milanalysis.parameters import FloatArray, parameter_points
 from milanalysis.physics_config import STRICT, Count, NonNegative, Positive
 
 __all__ = [
+    "AttentionPoolConfig",
     "CosineScheduleConfig",
+    "DeepSetPoolConfig",
     "GridConfig",
+    "ListPoolConfig",
+    "LossName",
+    "MeanPoolConfig",
     "ModelConfig",
     "MulticlassTaskConfig",
     "NetworkConfig",
     "PlateauScheduleConfig",
     "PolynomialTaskConfig",
+    "SortedListPoolConfig",
     "StandardInputsConfig",
+    "SumPoolConfig",
     "SymmetricInputsConfig",
     "TrainingConfig",
 ]
+
+LossName: TypeAlias = Literal[
+    "cross_entropy", "squared_error", "square_root", "maximum_likelihood", "maximum_likelihood_linear"
+]
+"""Losses of Table I of arXiv:2101.07263, the last in exponential and linear form; `milanalysis.learning.losses` compares them."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -108,15 +121,108 @@ InputsConfig = Annotated[StandardInputsConfig | SymmetricInputsConfig, Field(dis
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class MeanPoolConfig:
+    """The mean over the bag, then a linear layer (the paper's). Additive: a sum over events in all but name."""
+
+    kind: Literal["mean"] = "mean"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SumPoolConfig:
+    """The sum over the bag, then a linear layer without bias. Additive; the output of an event alone is its term.
+
+    This is f_N -> 1 of arXiv:2101.07263 (Eq. 32, a sum inside a fixed sigmoid): train on bags, use on events.
+    """
+
+    kind: Literal["sum"] = "sum"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DeepSetPoolConfig:
+    """The mean over the bag, then a network of its own (deep sets, particle flow networks; arXiv:1810.05165).
+
+    With bags of one size a sum is the same: the network that follows absorbs the factor.
+    """
+
+    kind: Literal["deep_set"] = "deep_set"
+    hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (64,)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class AttentionPoolConfig:
+    """A weighted mean over the bag, with weights that the network chooses (Eq. 8 of arXiv:1802.04712)."""
+
+    kind: Literal["attention"] = "attention"
+    units: Count = 64
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ListPoolConfig:
+    """No pooling: a plain network of all features of all events, one after the other, in the order given.
+
+    It has to learn from examples that the order means nothing. Here to be compared with (arXiv:2101.07263).
+    """
+
+    kind: Literal["list"] = "list"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SortedListPoolConfig:
+    """As ``list``, with the events of a bag in descending order of one feature."""
+
+    kind: Literal["sorted_list"] = "sorted_list"
+    by: str
+
+
+PoolingConfig = Annotated[
+    MeanPoolConfig
+    | SumPoolConfig
+    | DeepSetPoolConfig
+    | AttentionPoolConfig
+    | ListPoolConfig
+    | SortedListPoolConfig,
+    Field(discriminator="kind"),
+]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class NetworkConfig:
-    """The per-event network phi and the mean over the bag (appendix B.2.1)."""
+    """The per-event network phi and what makes one output of a bag of events (appendix B.2.1).
+
+    Which pooling to use when: ``mean`` or ``sum``. The log ratio of independent events is a sum over events, so a
+    form that cannot be anything else loses nothing, and what it learns from bags holds for events. The others are for
+    comparisons; on two Gaussians ``deep_set`` is as good and ``list`` is worse (``benchmarks/two_gaussians.py``).
+    """
 
     inputs: InputsConfig = StandardInputsConfig()
     hidden: tuple[Count, ...] = (64, 64, 64)
+    pooling: PoolingConfig = MeanPoolConfig()
     activation: Literal["elu", "silu", "relu", "tanh"] = "elu"
     batch_norm: bool = True
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     l2: NonNegative = 1e-3
+
+    @property
+    def is_additive(self) -> bool:
+        """Whether the output of a bag is a sum over its events of what the network gives for each alone."""
+        return isinstance(self.pooling, MeanPoolConfig | SumPoolConfig)
+
+    def event_share(self, bag_size: int) -> float:
+        """Return the factor that makes the output for an event alone its term in the output of a bag.
+
+        Args:
+            bag_size: events in the bag.
+
+        Raises:
+            BagSizeMismatchError: if the network is not additive, so that an event alone has no term.
+        """
+        if not self.is_additive:
+            msg = (
+                f"the outputs of a network with {self.pooling.kind} pooling are not sums over events, so an event alone "
+                f"has no share in those of a bag of {bag_size}; show it whole bags, or train with mean or sum pooling"
+            )
+            raise BagSizeMismatchError(msg)
+        return 1.0 if isinstance(self.pooling, SumPoolConfig) else 1.0 / bag_size
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

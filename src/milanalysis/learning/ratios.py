@@ -206,6 +206,7 @@ class NetworkRatio:
         normalisation: constants of the task.
         feature_names: features it was trained on, in order.
         trained_bag_size: events per bag in training.
+        n_averaged: events of a bag whose mean its outputs are: the bag size for a mean over the bag, one for a sum.
         is_summed: whether per-event terms are added up instead of showing the network whole bags.
     """
 
@@ -215,6 +216,7 @@ class NetworkRatio:
     normalisation: FloatArray
     feature_names: tuple[str, ...]
     trained_bag_size: int
+    n_averaged: int
     is_summed: bool = False
 
     @property
@@ -263,7 +265,7 @@ class NetworkRatio:
         """
         self._require_features(table)
         outputs = self.network.events(table.features)
-        return self.task.scores(outputs, self.normalisation, self.trained_bag_size)
+        return self.task.scores(outputs, self.normalisation, self.n_averaged)
 
     def _require_features(self, table: EventTable) -> None:
         """Refuse a table whose columns are not those of the training."""

@@ -323,7 +323,7 @@ def train_models(jobs: Sequence[TrainingJob], *, workers: int) -> None:
 
 def _prepare_worker() -> None:
     """Set up a process that trains."""
-    from milanalysis.learning.networks import use_one_thread
+    from milanalysis.learning.backend import use_one_thread
 
     use_one_thread()
 
@@ -422,6 +422,7 @@ def load_model(directory: Path) -> EnsembleRatio:
                 normalisation=np.array(record.normalisation),
                 feature_names=manifest.feature_names,
                 trained_bag_size=manifest.model.bag_size,
+                n_averaged=manifest.model.bag_size,
             )
         )
     return EnsembleRatio(tuple(ratios))

@@ -30,7 +30,8 @@ from milanalysis.config import (
 from milanalysis.errors import FitError, InputFileError
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning.bags import Bags, BagSampler, check_no_leak, probabilities_at
-from milanalysis.learning.tasks import Targets, Task, make_task
+from milanalysis.learning.losses import Targets
+from milanalysis.learning.tasks import Task, make_task
 from milanalysis.parameters import FloatArray
 from milanalysis.provenance import atomic_path, digest_of
 from milanalysis.randomness import stream, stream_seed
@@ -156,7 +157,7 @@ def train(
         FitError: if the features or the loss are not finite.
         ConfigError, EventWeightError: if the table does not have what the task needs.
     """
-    from milanalysis.learning.networks import EventNetwork, build_network
+    from milanalysis.learning.networks import build_network
 
     task = make_task(model.task, reference)
     training_rows = table.rows(Split.TRAIN)
@@ -171,6 +172,8 @@ def train(
         pooled=task.pooled,
         training_features=table.features[training_rows],
         seed=stream_seed(seed, "train", label, member),
+        bag_size=model.bag_size,
+        n_theta=task.n_theta_inputs,
     )
     validation_targets = task.encode(validation, stream(seed, "train", label, "validation", "targets"))
     fingerprint = training_digest(table, model, reference, label=label, member=member, seed=seed)
@@ -204,10 +207,7 @@ def train(
         _append_metrics(metrics, epoch)
         after_epoch(epoch)
     state.use_best()
-    known = table.rows(Split.TRAIN, Split.VALIDATION)
-    outputs = EventNetwork(network).events(table.features[known])
-    probabilities = probabilities_at(table, known, reference[None, :])
-    normalisation = task.normalise(outputs, probabilities, model.bag_size)
+    normalisation = _normalisation(task, network, table, model)
     return Trained(network, normalisation, tuple(state.history), state.best_epoch)
 
 
@@ -246,7 +246,22 @@ def _validation_bags(task: Task, table: EventTable, model: ModelConfig, rng: np.
     """Draw the bags that decide which epoch is best, the same for all members."""
     n_bags = max(len(task.training_points), model.training.validation_events // model.bag_size)
     sampler = BagSampler(table, table.rows(Split.VALIDATION))
-    return sampler.draw(task.training_points, n_bags, model.bag_size, rng)
+    return task.draw(sampler, n_bags, model.bag_size, rng)
+
+
+def _normalisation(task: Task, network: Any, table: EventTable, model: ModelConfig) -> FloatArray:
+    """Return the constants with which the mean ratio of reference events is one.
+
+    Networks that look at bags of several events get none. Where their log ratios are a common factor too small, the
+    mean of the exponential is not what it would be for the ratio, and dividing by it makes them worse.
+    """
+    from milanalysis.learning.networks import EventNetwork
+
+    if task.pooled and model.bag_size > 1:
+        return task.unnormalised
+    known = table.rows(Split.TRAIN, Split.VALIDATION)
+    outputs = EventNetwork(network).events(table.features[known])
+    return task.normalise(outputs, probabilities_at(table, known, task.reference[None, :]))
 
 
 def _run_epoch(
@@ -263,7 +278,7 @@ def _run_epoch(
     much as a step of a thousand events.
     """
     n_bags = bags_per_batch(model)
-    bags = sampler.draw(task.training_points, len(rates) * n_bags, model.bag_size, rng)
+    bags = task.draw(sampler, len(rates) * n_bags, model.bag_size, rng)
     per_call = max(1, _EVENTS_PER_CALL // (n_bags * model.bag_size))
     total = 0.0
     for first in range(0, len(rates), per_call):
@@ -279,9 +294,10 @@ def _compile_step(network: Any, optimizer: Any, task: Task, targets: Targets) ->
     """Compile a function that takes several gradient steps and returns the sum of their losses."""
     import tensorflow as tf
 
+    n_features = network.input_shape[-1] - task.n_theta_inputs
     signature = [
         tf.TensorSpec((None,), tf.float32),
-        tf.TensorSpec((None, None, None, network.input_shape[-1]), tf.float32),
+        tf.TensorSpec((None, *network.input_shape[:-1], n_features), tf.float32),
         *(tf.TensorSpec((None, None, *array.shape[1:]), array.dtype) for array in targets),
     ]
 
@@ -290,8 +306,9 @@ def _compile_step(network: Any, optimizer: Any, task: Task, targets: Targets) ->
         total = tf.constant(0.0)
         for i in tf.range(tf.shape(rates)[0]):
             with tf.GradientTape() as tape:
-                outputs = network(features[i], training=True)
-                loss = tf.reduce_mean(task.loss(outputs, *[target[i] for target in targets]))
+                of_batch = [target[i] for target in targets]
+                outputs = network(_shown(task, features[i], of_batch), training=True)
+                loss = tf.reduce_mean(task.loss(outputs, *of_batch))
                 for penalty in network.losses:
                     loss += penalty
             gradients = tape.gradient(loss, network.trainable_variables)
@@ -308,14 +325,15 @@ def _compile_validation(network: Any, task: Task, targets: Targets) -> Callable[
     """Compile the mean loss of bags, without dropout and regularisation."""
     import tensorflow as tf
 
+    n_features = network.input_shape[-1] - task.n_theta_inputs
     signature = [
-        tf.TensorSpec((None, None, network.input_shape[-1]), tf.float32),
+        tf.TensorSpec((*network.input_shape[:-1], n_features), tf.float32),
         *(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in targets),
     ]
 
     @tf.function(input_signature=signature)
     def losses(features: Any, *targets: Any) -> Any:
-        return task.loss(network(features, training=False), *targets)
+        return task.loss(network(_shown(task, features, targets), training=False), *targets)
 
     compiled = losses.get_concrete_function()
 
@@ -330,6 +348,16 @@ def _compile_validation(network: Any, task: Task, targets: Targets) -> Callable[
         return total / len(bags)
 
     return mean_loss
+
+
+def _shown(task: Task, features: Any, targets: Sequence[Any]) -> Any:
+    """Return what a network sees of bags: their features and, if the task says so, theta beside those of each event."""
+    import tensorflow as tf
+
+    if not task.n_theta_inputs:
+        return features
+    theta = tf.repeat(targets[0][:, None, :], tf.shape(features)[1], axis=1)
+    return tf.concat([features, theta], axis=-1)
 
 
 class _State:
