@@ -1,13 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milanalysis.errors import DataLeakError, EventWeightError
+from milanalysis.config import BackgroundConfig, ModelConfig, MulticlassTaskConfig
+from milanalysis.errors import DataLeakError, EventWeightError, TooFewEventsError
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.learning.bags import Bags, BagSampler, check_no_leak, partition, probabilities_at
+from milanalysis.learning.bags import (
+    Bags,
+    BagSampler,
+    check_no_leak,
+    make_sampler,
+    partition,
+    probabilities_at,
+    with_background,
+)
 from milanalysis.simulation.toys import QuadraticEFT
 
 
@@ -88,6 +99,100 @@ def test_draws_depend_on_the_stream_alone():
     np.testing.assert_array_equal(first.index, again.index)
     assert not np.array_equal(first.index, other.index)
     assert len(first) == 11
+
+
+def contaminated(n_events: int = 3000) -> tuple[EventTable, np.ndarray]:
+    """A table of signal and background, and which rows are background."""
+    signal = weighted_table(n_events)
+    other = QuadraticEFT(information=0.3).table(np.random.default_rng(6), n_events // 2)
+    other = replace(other, event_weights=np.zeros((len(other), 4)), event_id=other.event_id + 10**6)
+    table = with_background(signal, [other])
+    return table, np.arange(len(table)) >= n_events
+
+
+@pytest.mark.parametrize("composition", ["fixed", "poisson"])
+def test_bags_hold_as_much_background_as_was_asked_for(composition: str):
+    """Fixed: N_B = N_signal (1 + c). Poisson: binomial within a bag, 3 sigma of 1000 bags for mean and variance."""
+    table, is_background = contaminated()
+    background = BackgroundConfig(sample="zz", contamination=0.2, composition=composition)
+    sampler = make_sampler(table, np.arange(len(table)), background)
+    bags = sampler.draw([0.0, 0.5], 1000, 60, np.random.default_rng(1))
+    assert bags.index.shape == (1000, 60)
+    numbers = is_background[bags.index].sum(axis=1)
+    if composition == "fixed":
+        assert set(numbers) == {10}
+    else:
+        variance = 60 * (1 / 6) * (5 / 6)
+        assert numbers.mean() == pytest.approx(10, abs=3 * np.sqrt(variance / 1000))
+        assert numbers.var() == pytest.approx(variance, rel=3 * np.sqrt(2 / 1000))
+    places = is_background[bags.index].mean(axis=0)  # no place in a bag is special: 4 sigma of 60 fractions
+    assert np.abs(places - 1 / 6).max() < 4 * np.sqrt(5 / 36 / 1000)
+
+
+def test_signal_in_contaminated_bags_represents_the_point_and_background_none():
+    """The mean score of signal events shifts by 0.1 I_1 = 0.03, that of background events does not.
+
+    Signal is drawn evenly for each point, as above. Background is not: 3 sigma of two means of 20,000 events are 0.017.
+    """
+    table, is_background = contaminated(4000)
+    score = 2 * QuadraticEFT(information=0.3).amplitudes(table.features)[0]
+    background = BackgroundConfig(sample="zz", contamination=1.0)
+    sampler = make_sampler(table, np.arange(len(table)), background)
+    bags = sampler.draw([0.0, 0.1], 800, 50, np.random.default_rng(3))
+    shift = {}
+    for kind in (False, True):
+        of_kind = is_background[bags.index] == kind
+        means = [
+            score[bags.index[at][of_kind[at]]].mean() for at in (bags.theta[:, 0] == t for t in (0.0, 0.1))
+        ]
+        shift[kind] = means[1] - means[0]
+    assert shift[False] == pytest.approx(0.03, abs=0.005)
+    assert shift[True] == pytest.approx(0, abs=0.017)
+
+
+def test_the_probabilities_of_a_sampler_are_those_of_its_draws():
+    table, is_background = contaminated(100)
+    background = BackgroundConfig(sample="zz", contamination=0.5, composition="poisson")
+    rows = np.flatnonzero(np.arange(len(table)) % 3)
+    probabilities = make_sampler(table, rows, background).probabilities(0.3)
+    assert probabilities.sum() == pytest.approx(1)
+    assert probabilities[is_background[rows]].sum() == pytest.approx(1 / 3)
+    signal = rows[~is_background[rows]]
+    np.testing.assert_allclose(
+        probabilities[~is_background[rows]] * 1.5, probabilities_at(table, signal, 0.3), rtol=1e-12
+    )
+
+
+def test_a_background_without_events_and_bags_larger_than_the_sample_are_refused():
+    table = weighted_table(100)
+    with pytest.raises(TooFewEventsError, match="no events of the background 'zz' in this split"):
+        make_sampler(table, np.arange(100), BackgroundConfig(sample="zz", contamination=0.5))
+    with pytest.raises(
+        TooFewEventsError, match=r"bags of 101 events.*at the point \[0.0\]: 100 events represent it"
+    ):
+        BagSampler(table, np.arange(100)).draw(0.0, 1, 101, np.random.default_rng(1))
+
+
+@pytest.mark.parametrize(
+    ("bag_size", "contamination"), [(60, 0.2), (70, 0.4), (90, 0.8), (1, 1e-7), (110, 0.1)]
+)
+def test_a_bag_is_made_of_whole_events(bag_size: int, contamination: float):
+    background = BackgroundConfig(sample="zz", contamination=contamination)
+    ModelConfig(title="", task=MulticlassTaskConfig(), bag_size=bag_size, background=background)
+
+
+def test_a_bag_of_half_an_event_is_refused_with_a_size_that_works():
+    background = BackgroundConfig(sample="zz", contamination=0.2)
+    with pytest.raises(
+        ValueError, match="bag_size: 54 is one of 45 signal events; or use composition: poisson"
+    ):
+        ModelConfig(title="", task=MulticlassTaskConfig(), bag_size=50, background=background)
+    ModelConfig(
+        title="",
+        task=MulticlassTaskConfig(),
+        bag_size=50,
+        background=replace(background, composition="poisson"),
+    )
 
 
 def test_a_point_nobody_generated_is_refused():

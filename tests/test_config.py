@@ -109,6 +109,18 @@ def test_numbers_in_scientific_notation_that_yaml_takes_for_text_are_numbers(tmp
             ["models.bag.task", "below high"],
         ),
         ({"models": {**MINIMAL["models"], "exact": MINIMAL["models"]["bag"]}}, ["models.exact", "label"]),
+        (
+            {
+                "models": {
+                    "bag": {
+                        **MINIMAL["models"]["bag"],
+                        "bag_size": 2,
+                        "background": {"sample": "zz", "contamination": 1},
+                    }
+                }
+            },
+            ["models.bag.background.sample", "'zz'", "role: background"],
+        ),
         ({"templates": {"discriminant": {"model": "bag", "theta": 0.25}}}, ["discriminant.theta", "0.25"]),
         ({"coverage": {"theta": 5}}, ["coverage.theta", "parameter.high"]),
         ({"split": {"train": 0.5, "validation": 0.2, "test": 0.2}}, ["split", "add up to 1"]),
@@ -134,6 +146,13 @@ def test_what_is_not_a_mapping_in_yaml_is_refused_by_name(tmp_path, text):
     path = tmp_path / "broken.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"broken\.yaml"):
+        load_config(path)
+
+
+def test_a_key_that_is_written_twice_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "analysis.yaml"
+    path.write_text("name: twice\nseed: 1\nseed: 2\n")
+    with pytest.raises(ConfigError, match=r"(?s)'seed' is there twice.*line 3"):
         load_config(path)
 
 

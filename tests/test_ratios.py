@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from milanalysis.errors import BagSizeMismatchError, EventWeightError, ModelMismatchError, OffGridError
 from milanalysis.events.tables import EventTable
 from milanalysis.learning.bags import Bags, partition
+from milanalysis.learning.ensembles import EnsembleRatio
 from milanalysis.learning.grid_tasks import MulticlassTask
 from milanalysis.learning.polynomial_tasks import PolynomialTask
-from milanalysis.learning.ratios import EnsembleRatio, ExactRatio, NetworkRatio
+from milanalysis.learning.ratios import ExactRatio, NetworkRatio
 from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.learning.tasks import Task
 from milanalysis.parameters import parameter_points
@@ -57,7 +58,7 @@ def multiclass(bag_size: int = 1, seed: int = 0) -> NetworkRatio:
 
 
 def polynomial(bag_size: int = 1, seed: int = 0) -> NetworkRatio:
-    return ratio(PolynomialTask(0.5, REFERENCE), bag_size, seed)
+    return ratio(PolynomialTask(REFERENCE, 0.5), bag_size, seed)
 
 
 def table(n_events: int = 60) -> EventTable:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from milanalysis.config import (
+    BackgroundConfig,
     CosineScheduleConfig,
     GridConfig,
     ModelConfig,
@@ -21,6 +22,7 @@ from milanalysis.errors import FitError, InputFileError, ModelMismatchError
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning import runs
 from milanalysis.learning.bags import partition
+from milanalysis.learning.labels import training_table
 from milanalysis.learning.runs import (
     Manifest,
     TrainingJob,
@@ -31,6 +33,7 @@ from milanalysis.learning.runs import (
     training_jobs,
 )
 from milanalysis.learning.scores import GridScores, PolynomialScores
+from milanalysis.provenance import read_json
 from milanalysis.simulation.toys import QuadraticEFT
 
 # Keras converts TensorFlow variables with np.array(), and these do not know numpy 2's copy keyword yet.
@@ -234,3 +237,29 @@ def test_an_error_in_another_process_arrives_as_it_was_raised(tmp_path: Path):
     with pytest.raises(FitError, match="diverged in epoch 0"):
         train_models(wild, workers=1)
     assert not (tmp_path / "models" / "polynomial" / "manifest.json").exists()
+
+
+def test_the_background_of_a_model_is_read_and_is_part_of_what_it_was_trained_on(tmp_path: Path):
+    signal, other = small_table(), small_table()
+    other = replace(other, event_weights=np.zeros((len(other), 4)), event_id=other.event_id + 10**6)
+    paths = [tmp_path / "signal.parquet", tmp_path / "zz.parquet"]
+    for table, path in zip((signal, other), paths, strict=True):
+        table.write(path)
+    background = BackgroundConfig(sample="zz", contamination=0.25)
+    clean = MODELS["bags"]
+    models = {"clean": clean, "contaminated": replace(clean, background=background)}
+    jobs = training_jobs(
+        models,
+        tables=paths[:1],
+        reference=REFERENCE,
+        seed=7,
+        directory=tmp_path / "models",
+        backgrounds={"zz": paths[1]},
+    )
+    about = {}
+    for job in jobs:
+        train_member(job)
+        about[job.label] = read_json(job.file(".json"))
+    digests = {job.label: training_table(job.tables, job.labels, job.background).digest for job in jobs}
+    assert digests == {label: entry["table_sha256"] for label, entry in about.items()}
+    assert digests["clean"] != digests["contaminated"]

@@ -11,6 +11,7 @@ from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
@@ -31,17 +32,14 @@ from milanalysis.inputs import (
 )
 from milanalysis.learning_config import (
     AttentionPoolConfig,
+    BackgroundConfig,
     CosineScheduleConfig,
     DeepSetPoolConfig,
-    GridConfig,
     ListPoolConfig,
-    LossName,
     MeanPoolConfig,
     ModelConfig,
-    MulticlassTaskConfig,
     NetworkConfig,
     PlateauScheduleConfig,
-    PolynomialTaskConfig,
     SortedListPoolConfig,
     StandardInputsConfig,
     SumPoolConfig,
@@ -77,12 +75,31 @@ from milanalysis.statistics_config import (
     TemperatureConfig,
     TemplateConfig,
 )
+from milanalysis.task_config import (
+    BinaryGridTaskConfig,
+    BinaryTaskConfig,
+    GridConfig,
+    ListedGridConfig,
+    LogitsFormConfig,
+    LossName,
+    MorphingFormConfig,
+    MulticlassTaskConfig,
+    PaperPairingConfig,
+    ParameterisedTaskConfig,
+    PolynomialSamplesTaskConfig,
+    PolynomialTaskConfig,
+    ReferencePairingConfig,
+    TaskConfig,
+)
 
 __all__ = [
     "AnalysisConfig",
     "AttentionPoolConfig",
+    "BackgroundConfig",
     "BartlettConfig",
     "BiasConfig",
+    "BinaryGridTaskConfig",
+    "BinaryTaskConfig",
     "CalibrationConfig",
     "CosineScheduleConfig",
     "CoverageConfig",
@@ -106,25 +123,33 @@ __all__ = [
     "LHEFFormatConfig",
     "LeptonCutsConfig",
     "ListPoolConfig",
+    "ListedGridConfig",
+    "LogitsFormConfig",
     "LossName",
     "MeanPoolConfig",
     "ModelConfig",
+    "MorphingFormConfig",
     "MulticlassTaskConfig",
     "NetworkConfig",
     "ObservableConfig",
+    "PaperPairingConfig",
     "ParabolaConfig",
     "ParameterConfig",
+    "ParameterisedTaskConfig",
     "ParslExecutorConfig",
     "PlateauScheduleConfig",
+    "PolynomialSamplesTaskConfig",
     "PolynomialTaskConfig",
     "ProcessingConfig",
     "RateConfig",
+    "ReferencePairingConfig",
     "SortedListPoolConfig",
     "SplineConfig",
     "SplitConfig",
     "StandardInputsConfig",
     "SumPoolConfig",
     "SymmetricInputsConfig",
+    "TaskConfig",
     "TemperatureConfig",
     "TemplateConfig",
     "TrainingConfig",
@@ -215,11 +240,19 @@ class AnalysisConfig:
             if len(set(names)) < len(names):
                 msg = f"calibration.{label}: each of {', '.join(names)} can be listed once"
                 raise ValueError(msg)
+        backgrounds = self.samples_with_role("background")
         for label, one in self.models.items():
+            if one.background is not None and one.background.sample not in backgrounds:
+                msg = (
+                    f"models.{label}.background.sample: {one.background.sample!r} is not a sample with role: background "
+                    f"({', '.join(backgrounds) or 'there is none'})"
+                )
+                raise ValueError(msg)
             if label in _METHODS_OF_THE_PACKAGE:
                 msg = f"models.{label}: this is the name of a method that every comparison has; use another label"
                 raise ValueError(msg)
-            if isinstance(one.task, MulticlassTaskConfig) and not one.task.grid.has(self.parameter.reference):
+            points = one.task.known_points(self.parameter.reference)
+            if points is not None and not _has(points, self.parameter.reference):
                 msg = f"models.{label}.task.grid: the reference {self.parameter.reference} has to be a grid point"
                 raise ValueError(msg)
         return self
@@ -232,8 +265,8 @@ class AnalysisConfig:
                 msg = f"coverage.theta: {theta} has to lie between parameter.low ({low}) and parameter.high ({high})"
                 raise ValueError(msg)
         model = self.templates.discriminant.model
-        task = self.models[model].task
-        if isinstance(task, MulticlassTaskConfig) and not task.grid.has(self.templates.discriminant.theta):
+        points = self.models[model].task.known_points(self.parameter.reference)
+        if points is not None and not _has(points, self.templates.discriminant.theta):
             msg = (
                 f"templates.discriminant.theta: {self.templates.discriminant.theta} has to be a point of "
                 f"models.{model}.task.grid, since this model knows no others"
@@ -249,6 +282,25 @@ class AnalysisConfig:
         """Return the reference as a parameter point, shape ``(n_parameters,)``."""
         point: FloatArray = parameter_points(self.parameter.reference)[0]
         return point
+
+
+def _has(points: FloatArray, value: float) -> bool:
+    """Return whether a value is one of the points of a grid."""
+    return bool((np.abs(points[:, 0] - value) <= 1e-9).any())
+
+
+class _UniqueKeysLoader(yaml.SafeLoader):
+    """Refuses a key that is written twice; YAML's own rule for it is that the last one counts."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping as a dictionary."""
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                problem = f"the key {key.value!r} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep=deep)
 
 
 def load_config(path: Path) -> AnalysisConfig:
@@ -272,7 +324,7 @@ def load_config(path: Path) -> AnalysisConfig:
         msg = f"{path} cannot be read as text ({error}); give the path of an analysis in YAML"
         raise ConfigError(msg) from error
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, Loader=_UniqueKeysLoader)
     except yaml.YAMLError as error:
         msg = f"{path} is not valid YAML: {error}"
         raise ConfigError(msg) from error

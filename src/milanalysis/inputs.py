@@ -130,7 +130,7 @@ class FileSampleConfig:
     """
 
     kind: Literal["files"] = "files"
-    role: Literal["simulation", "observed"]
+    role: Literal["simulation", "observed", "background"]
     files: Annotated[tuple[Path, ...], Field(min_length=1)]
     format: FormatConfig = LHEFFormatConfig()
     theta: float | None = None

@@ -1,96 +1,40 @@
-"""The learning part of an analysis as written down: tasks, networks, and how they are trained.
+"""The learning part of an analysis as written down: models, networks, and how they are trained.
 
 Used through `milanalysis.config`, where the rest of the configuration is and its rules are stated.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from milanalysis.errors import BagSizeMismatchError
-from milanalysis.parameters import FloatArray, parameter_points
-from milanalysis.physics_config import STRICT, Count, NonNegative, Positive
+from milanalysis.physics_config import STRICT, Count, Name, NonNegative, Positive
+from milanalysis.task_config import (
+    BinaryGridTaskConfig,
+    PolynomialSamplesTaskConfig,
+    PolynomialTaskConfig,
+    TaskConfig,
+)
 
 __all__ = [
     "AttentionPoolConfig",
+    "BackgroundConfig",
     "CosineScheduleConfig",
     "DeepSetPoolConfig",
-    "GridConfig",
     "ListPoolConfig",
-    "LossName",
     "MeanPoolConfig",
     "ModelConfig",
-    "MulticlassTaskConfig",
     "NetworkConfig",
     "PlateauScheduleConfig",
-    "PolynomialTaskConfig",
     "SortedListPoolConfig",
     "StandardInputsConfig",
     "SumPoolConfig",
     "SymmetricInputsConfig",
     "TrainingConfig",
 ]
-
-LossName: TypeAlias = Literal[
-    "cross_entropy", "squared_error", "square_root", "maximum_likelihood", "maximum_likelihood_linear"
-]
-"""Losses of Table I of arXiv:2101.07263, the last in exponential and linear form; `milanalysis.learning.losses` compares them."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class GridConfig:
-    """Equidistant parameter points; the paper's default is -1 to 1 in steps of 0.1."""
-
-    low: float = -1.0
-    high: float = 1.0
-    n_points: Annotated[int, Field(ge=2)] = 21
-
-    @model_validator(mode="after")
-    def _points_ascend(self) -> GridConfig:
-        if not self.low < self.high:
-            msg = f"low ({self.low}) has to be below high ({self.high})"
-            raise ValueError(msg)
-        return self
-
-    def points(self) -> FloatArray:
-        """Return the points, shape ``(n_points, 1)``, rounded so that zero is exactly zero."""
-        return parameter_points(np.linspace(self.low, self.high, self.n_points).round(12))
-
-    def has(self, value: float) -> bool:
-        """Return whether a value is one of the points."""
-        return bool((np.abs(self.points()[:, 0] - value) <= 1e-9).any())
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class MulticlassTaskConfig:
-    """Tell all grid points apart at once (section 4.2 of the paper)."""
-
-    kind: Literal["multiclass"] = "multiclass"
-    grid: GridConfig = GridConfig()
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class PolynomialTaskConfig:
-    """Learn the coefficients of a positive quartic from exact event weights (not in the paper).
-
-    Each time a bag is shown the network is asked about ``points_per_bag`` values of the parameter, one drawn
-    uniformly in each of as many equal parts of the interval within ``theta_range`` of the reference.
-
-    ``labels: exact`` replaces the event weights by their means over all that is not visible, the exact visible ratio
-    of each event. The optimum is the same and the labels are free of noise; it needs events at parton level.
-    """
-
-    kind: Literal["polynomial"] = "polynomial"
-    labels: Literal["weights", "exact"] = "weights"
-    theta_range: Positive = 0.2
-    points_per_bag: Count = 4
-
-
-TaskConfig = Annotated[MulticlassTaskConfig | PolynomialTaskConfig, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -247,7 +191,11 @@ class CosineScheduleConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainingConfig:
-    """How long and how fast to train; a batch holds ``floor(batch_events / bag_size)`` bags."""
+    """How long and how fast to train.
+
+    A batch holds ``floor(batch_events / bag_size)`` bags, and at least one: with the default of 80,000 events that is the
+    paper's rule (appendix B.2.2), which keeps the number of steps in an epoch the same for all bag sizes.
+    """
 
     batch_events: Count = 80_000
     steps_per_epoch: Count = 150
@@ -259,12 +207,83 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class BackgroundConfig:
+    """Background events in every training bag (appendix C.3 of the paper).
+
+    A bag of ``N_B = N_signal (1 + contamination)`` events holds ``N_signal`` that depend on the parameter; the rest comes
+    from ``sample``, which has ``role: background``. ``bag_size`` is N_B, the number of events that the network sees.
+
+    With ``composition: fixed`` (the paper's) every bag has the same number of either. With ``poisson`` the two numbers
+    fluctuate as independent Poisson numbers do whose sum is N_B: each event is background with probability
+    ``contamination / (1 + contamination)``, so a bag is a sample of the mixture, as data are.
+    """
+
+    sample: Name
+    contamination: Positive
+    composition: Literal["fixed", "poisson"] = "fixed"
+
+    @property
+    def fraction(self) -> float:
+        """Share of background events in a bag."""
+        return self.contamination / (1 + self.contamination)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ModelConfig:
-    """One learned method: a task, a network, how it is trained, and how many members are averaged."""
+    """One learned method: a task, a network, how it is trained, and how many members are averaged.
+
+    ``average`` says what of them: log ratios, or probabilities as in the paper, of which the mean is another estimator.
+    """
 
     title: str
     task: TaskConfig
     bag_size: Count = 1
+    background: BackgroundConfig | None = None
     members: Count = 1
+    average: Literal["log_ratio", "probability"] = "log_ratio"
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _bags_can_be_composed(self) -> ModelConfig:
+        background = self.background
+        if background is None or background.composition == "poisson":
+            return self
+        n_background = self.bag_size * background.fraction
+        if abs(n_background - round(n_background)) > 1e-6 * self.bag_size:
+            n_signal = max(1, round(self.bag_size / (1 + background.contamination)))
+            while abs(n_signal * background.contamination % 1) > 1e-9 and n_signal < 1000:
+                n_signal += 1
+            msg = (
+                f"bag_size: {self.bag_size} events are not a whole number of signal events and {background.contamination:g} "
+                f"times as many background events; bag_size: {n_signal * (1 + background.contamination):g} is one of "
+                f"{n_signal} signal events; or use composition: poisson"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _probabilities_exist(self) -> ModelConfig:
+        if self.average == "probability" and isinstance(
+            self.task, PolynomialTaskConfig | PolynomialSamplesTaskConfig
+        ):
+            msg = (
+                f"average: a task of kind {self.task.kind} learns functions of the parameter and no probabilities of "
+                "points; use average: log_ratio"
+            )
+            raise ValueError(msg)
+        return self
+
+    @property
+    def n_networks(self) -> int:
+        """Number of networks: one for each member, or for each member and point of a binary grid."""
+        if isinstance(self.task, BinaryGridTaskConfig):
+            return self.members * (len(self.task.grid.points()) - 1)
+        return self.members
+
+    @property
+    def is_additive(self) -> bool:
+        """Whether the log ratio of a dataset is a sum over its events, so that it is defined for any number of them."""
+        if self.bag_size == 1 or isinstance(self.task, PolynomialTaskConfig | PolynomialSamplesTaskConfig):
+            return True
+        return self.network.is_additive and self.task.is_linear and self.average == "log_ratio"

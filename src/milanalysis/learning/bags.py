@@ -2,20 +2,35 @@
 
 A bag never copies features. Dynamic bags are a new index every epoch, a dataset cut into bags is an index
 into the test events, and a leak between splits is an event that both sides know.
+
+Background events are rows of the same table that belong to no parameter point: their theta is NaN (`with_background`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from milanalysis.config import BackgroundConfig
 from milanalysis.errors import DataLeakError, EventWeightError, TooFewEventsError
-from milanalysis.events.tables import EventTable
+from milanalysis.events.tables import EventTable, concatenate
 from milanalysis.parameters import Float32Array, FloatArray, IntArray, parameter_points
 
-__all__ = ["BagSampler", "Bags", "check_no_leak", "partition", "probabilities_at"]
+__all__ = [
+    "BagSampler",
+    "Bags",
+    "ContaminatedSampler",
+    "Sampler",
+    "check_no_leak",
+    "make_sampler",
+    "partition",
+    "probabilities_at",
+    "with_background",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +141,40 @@ def probabilities_at(table: EventTable, rows: IntArray, theta: npt.ArrayLike) ->
     return np.asarray(weights / total)
 
 
+class Sampler(Protocol):
+    """Draws bags that represent parameter points from the events of one split."""
+
+    @property
+    def table(self) -> EventTable:
+        """Return the events."""
+
+    @property
+    def rows(self) -> IntArray:
+        """Return the rows that may be drawn, shape ``(n_rows,)``."""
+
+    def draw(self, points: npt.ArrayLike, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
+        """Return bags, an equal number at each point, in random order; see `BagSampler.draw`."""
+
+    def probabilities(self, theta: npt.ArrayLike) -> FloatArray:
+        """Return with which probability each row is drawn for one point; they add up to one, shape ``(n_rows,)``."""
+
+
+def make_sampler(table: EventTable, rows: IntArray, background: BackgroundConfig | None) -> Sampler:
+    """Return what draws the bags of a model.
+
+    Args:
+        table: the events; with a background those of `with_background`.
+        rows: rows that may be drawn.
+        background: how much of it is in a bag; None: bags of signal.
+
+    Raises:
+        TooFewEventsError: if there are no events, or none of the background.
+    """
+    if background is None:
+        return BagSampler(table, rows)
+    return ContaminatedSampler(table, rows, background)
+
+
 class BagSampler:
     """Draws bags that represent given points from the events of one split.
 
@@ -160,21 +209,125 @@ class BagSampler:
                 more are chosen at random.
             bag_size: events per bag.
             rng: source of randomness.
+
+        Raises:
+            EventWeightError: if no event represents a point.
+            TooFewEventsError: if fewer events than a bag holds do.
         """
         theta = parameter_points(points)
-        label = rng.permutation(np.arange(n_bags) % len(theta))
-        label = rng.permutation(len(theta))[label]
+        label = _labels(len(theta), n_bags, rng)
         index = np.empty((n_bags, bag_size), dtype=np.int64)
         for k, point in enumerate(theta):
             bags = np.flatnonzero(label == k)
-            index[bags] = self._draw_rows(point, len(bags) * bag_size, rng).reshape(len(bags), bag_size)
+            drawn = self.draw_rows(point, len(bags) * bag_size, bag_size, rng)
+            index[bags] = drawn.reshape(len(bags), bag_size)
         return Bags(self.table, index, theta[label])
 
-    def _draw_rows(self, point: FloatArray, n_events: int, rng: np.random.Generator) -> IntArray:
-        """Draw rows that represent one point, in random order, shape ``(n_events,)``."""
-        edges = np.cumsum(probabilities_at(self.table, self.rows, point[None, :]))
-        edges /= edges[-1]
-        strata = (np.arange(n_events) + rng.random(n_events)) / max(n_events, 1)
-        drawn = np.searchsorted(edges, strata, side="right")
-        rng.shuffle(drawn)
-        return self.rows[np.minimum(drawn, len(self.rows) - 1)]
+    def probabilities(self, theta: npt.ArrayLike) -> FloatArray:
+        """Return with which probability each row is drawn for one point, shape ``(n_rows,)``."""
+        return probabilities_at(self.table, self.rows, theta)
+
+    def draw_rows(
+        self, point: FloatArray, n_events: int, bag_size: int, rng: np.random.Generator
+    ) -> IntArray:
+        """Draw rows that represent one point, for bags of some size, in random order, shape ``(n_events,)``.
+
+        Raises:
+            EventWeightError, TooFewEventsError: see `draw`.
+        """
+        probabilities = self.probabilities(point[None, :])
+        available = int(np.count_nonzero(probabilities))
+        if available < bag_size:
+            msg = (
+                f"bags of {bag_size} events cannot be drawn at the point {point.tolist()}: {available} events represent it in "
+                "this split; use a smaller bag_size, or generate more events"
+            )
+            raise TooFewEventsError(msg)
+        return self.rows[_resample(probabilities, n_events, rng)]
+
+
+class ContaminatedSampler:
+    """Draws bags of signal that represent given points, with background events in between.
+
+    Source:
+        Appendix C.3 of arXiv:2508.07114: ``N_B = N_signal (1 + c_bkg)``.
+    """
+
+    def __init__(self, table: EventTable, rows: IntArray, background: BackgroundConfig) -> None:
+        """Make a sampler.
+
+        Args:
+            table: signal and background, see `with_background`.
+            rows: rows of both that may be drawn.
+            background: how much of it, and whether its number fluctuates.
+
+        Raises:
+            TooFewEventsError: if there are no rows of signal, or none of background.
+        """
+        is_background = np.isnan(table.theta[rows]).any(axis=1)
+        if not is_background.any():
+            msg = (
+                f"there are no events of the background {background.sample!r} in this split; generate more of them, and check "
+                "their cutflow"
+            )
+            raise TooFewEventsError(msg)
+        self.table = table
+        self.rows = rows
+        self._background = background
+        self._signal = BagSampler(table, rows[~is_background])
+        self._is_background = is_background
+        weight = table.weight[rows[is_background]]
+        self._background_probabilities = weight / weight.sum()
+
+    def draw(self, points: npt.ArrayLike, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
+        """Draw bags of ``bag_size`` events, background included; arguments and errors as for `BagSampler.draw`."""
+        theta = parameter_points(points)
+        label = _labels(len(theta), n_bags, rng)
+        fraction = self._background.fraction
+        if self._background.composition == "fixed":
+            n_background = np.full(n_bags, round(bag_size * fraction))
+        else:
+            n_background = rng.binomial(bag_size, fraction, n_bags)
+        place = np.arange(bag_size) < n_background[:, None]  # of background, (n_bags, bag_size)
+        index = np.empty((n_bags, bag_size), dtype=np.int64)
+        drawn = _resample(self._background_probabilities, int(n_background.sum()), rng)
+        index[place] = self.rows[self._is_background][drawn]
+        for k, point in enumerate(theta):
+            at = (label == k)[:, None] & ~place
+            index[at] = self._signal.draw_rows(point, int(at.sum()), bag_size, rng)
+        return Bags(self.table, rng.permuted(index, axis=1), theta[label])
+
+    def probabilities(self, theta: npt.ArrayLike) -> FloatArray:
+        """Return with which probability each row is drawn for one point, shape ``(n_rows,)``."""
+        fraction = self._background.fraction
+        probabilities = np.empty(len(self.rows))
+        probabilities[self._is_background] = fraction * self._background_probabilities
+        probabilities[~self._is_background] = (1 - fraction) * self._signal.probabilities(theta)
+        return probabilities
+
+
+def with_background(signal: EventTable, background: Sequence[EventTable]) -> EventTable:
+    """Return one table of signal and background; the theta of background events is NaN, they belong to no point.
+
+    Raises:
+        ValueError: if the tables do not have the same features in the same order.
+    """
+    nowhere = [replace(table, theta=np.full_like(table.theta, np.nan)) for table in background]
+    return concatenate([signal, *nowhere])
+
+
+def _labels(n_points: int, n_bags: int, rng: np.random.Generator) -> IntArray:
+    """Return the number of the point of each bag: equal shares in random order, any remainder at random points."""
+    label = rng.permutation(np.arange(n_bags) % n_points)
+    labels: IntArray = rng.permutation(n_points)[label]
+    return labels
+
+
+def _resample(probabilities: FloatArray, n_events: int, rng: np.random.Generator) -> IntArray:
+    """Draw positions by stratified resampling, in random order, shape ``(n_events,)``."""
+    edges = np.cumsum(probabilities)
+    edges /= edges[-1]
+    strata = (np.arange(n_events) + rng.random(n_events)) / max(n_events, 1)
+    drawn: IntArray = np.searchsorted(edges, strata, side="right")
+    rng.shuffle(drawn)
+    return np.minimum(drawn, len(probabilities) - 1)

@@ -1,4 +1,4 @@
-"""Tasks whose log ratios are known at the points of a grid: what they have in common, and the multiclass one."""
+"""Tasks whose log ratios are known at the points of a grid: what they have in common, multiclass and binary ones."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from milanalysis.errors import ConfigError
-from milanalysis.learning.bags import Bags, BagSampler
-from milanalysis.learning.losses import Targets
-from milanalysis.learning.scores import GridScores, grid_columns
-from milanalysis.parameters import FloatArray
+from milanalysis.learning.bags import Bags, Sampler
+from milanalysis.learning.losses import BinaryLoss, Targets
+from milanalysis.learning.scores import GridScores, grid_columns, log_mean_ratio
+from milanalysis.parameters import FloatArray, IntArray
 
-__all__ = ["GridTask", "MulticlassTask"]
+__all__ = ["BinaryTask", "GridTask", "MulticlassTask", "drawn_at", "points_beside"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class GridTask:
     reference: FloatArray
 
     def __post_init__(self) -> None:
-        if not np.any(np.all(np.abs(self.grid - self.reference) <= 1e-9, axis=1)):
+        if _is_beside(self.grid, self.reference).all():
             msg = f"the reference {self.reference.tolist()} is not on the grid of the task; put it there"
             raise ConfigError(msg)
 
@@ -60,7 +61,7 @@ class GridTask:
         """Zeros, shape ``(n_points,)``."""
         return np.zeros(len(self.grid))
 
-    def draw(self, sampler: BagSampler, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
+    def draw(self, sampler: Sampler, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
         """Draw bags of all points in equal shares."""
         return sampler.draw(self.training_points, n_bags, bag_size, rng)
 
@@ -80,9 +81,7 @@ class GridTask:
 
         It is ``ln E[exp(log ratio)]`` over the reference, which is 0 for an exact ratio.
         """
-        log_ratios = self.log_ratios(outputs)
-        largest = log_ratios.max(axis=0)
-        return np.asarray(largest + np.log(probabilities @ np.exp(log_ratios - largest)))
+        return log_mean_ratio(self.log_ratios(outputs), probabilities)
 
     def scores(self, outputs: FloatArray, normalisation: FloatArray, n_averaged: int) -> GridScores:
         """Return each event's share of the log ratio: what its outputs say, over the number of averaged events."""
@@ -121,8 +120,7 @@ class MulticlassTask(GridTask):
     def encode(self, bags: Bags, rng: np.random.Generator) -> Targets:
         """Return the number of the grid point each bag was drawn at, shape ``(n_bags,)``."""
         del rng  # nothing is random here
-        points, which = np.unique(bags.theta, axis=0, return_inverse=True)
-        return (grid_columns(self.grid, points)[which.ravel()].astype(np.int32),)
+        return (drawn_at(bags, self.grid).astype(np.int32),)
 
     def loss(self, outputs: Any, *targets: Any) -> Any:
         """Return the cross-entropy of each bag in nats, shape ``(n_bags,)``."""
@@ -133,3 +131,59 @@ class MulticlassTask(GridTask):
     def log_ratios(self, outputs: FloatArray) -> FloatArray:
         """Return the logits minus that of the reference."""
         return self._relative(outputs)
+
+
+@dataclass(frozen=True, eq=False)
+class BinaryTask(GridTask):
+    """Tell one point from the reference.
+
+    Use it for a discriminant, or to compare losses. For a profile there have to be several, each with its own error.
+
+    Attributes:
+        loss_function: which also says what the output means.
+
+    Source:
+        Appendix B.2.3 of arXiv:2508.07114; losses of Table I of arXiv:2101.07263.
+    """
+
+    loss_function: BinaryLoss
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.grid) != 2:
+            msg = f"a binary task tells a point from the reference, and these are {len(self.grid)} different points"
+            raise ConfigError(msg)
+
+    @property
+    def n_outputs(self) -> int:
+        """One."""
+        return 1
+
+    def encode(self, bags: Bags, rng: np.random.Generator) -> Targets:
+        """Return 1 for bags of the point and 0 for bags of the reference, shape ``(n_bags,)``."""
+        del rng  # nothing is random here
+        return (_is_beside(bags.theta, self.reference).astype(np.float32),)
+
+    def loss(self, outputs: Any, *targets: Any) -> Any:
+        """Return the loss of each bag, shape ``(n_bags,)``."""
+        return self.loss_function.value(outputs[:, 0], targets[0])
+
+    def log_ratios(self, outputs: FloatArray) -> FloatArray:
+        """Return the log ratio at the point, and zero at the reference."""
+        return np.where(_is_beside(self.grid, self.reference), self.loss_function.log_ratio(outputs), 0.0)
+
+
+def drawn_at(bags: Bags, points: FloatArray) -> IntArray:
+    """Return the number of the point each bag was drawn at, shape ``(n_bags,)``."""
+    kinds, which = np.unique(bags.theta, axis=0, return_inverse=True)
+    return grid_columns(points, kinds)[which.ravel()]
+
+
+def points_beside(grid: FloatArray, reference: FloatArray) -> FloatArray:
+    """Return the points of a grid that are not the reference."""
+    return grid[_is_beside(grid, reference)]
+
+
+def _is_beside(points: FloatArray, reference: FloatArray) -> npt.NDArray[np.bool_]:
+    """Say which points are not the reference."""
+    return np.asarray((np.abs(points - reference) > 1e-9).any(axis=1))

@@ -24,6 +24,7 @@ import numpy as np
 from milanalysis.config import ModelConfig, PolynomialTaskConfig
 from milanalysis.errors import ModelMismatchError
 from milanalysis.events.tables import EventTable, Split, concatenate
+from milanalysis.learning.bags import with_background
 from milanalysis.learning.scores import PolynomialScores, concatenate_scores, load_scores
 from milanalysis.parameters import FloatArray
 
@@ -56,13 +57,16 @@ def with_exact_labels(table: EventTable, polynomials: FloatArray) -> EventTable:
     return replace(table, event_weights=np.ascontiguousarray(polynomials[:, 1:]))
 
 
-def training_table(tables: Sequence[Path], labels: Sequence[Path]) -> EventTable:
+def training_table(
+    tables: Sequence[Path], labels: Sequence[Path], background: Sequence[Path] = ()
+) -> EventTable:
     """Read the events that a network learns from: those of the training and of the validation split.
 
     Args:
         tables: parquet files of the simulated events; their rows are joined in this order.
         labels: files of exact visible scores, one for each table, whose polynomials replace the event weights; empty
             to learn from the event weights.
+        background: parquet files of background events, which belong to no parameter point.
 
     Raises:
         InputFileError: naming the file that is missing or cannot be read.
@@ -75,4 +79,6 @@ def training_table(tables: Sequence[Path], labels: Sequence[Path]) -> EventTable
             msg = f"{labels[0]} does not hold polynomials; run `milanalysis exact` again"
             raise ModelMismatchError(msg)
         table = with_exact_labels(table, scores.polynomials[0])
+    if background:
+        table = with_background(table, [EventTable.read(path) for path in background])
     return table.take(table.rows(Split.TRAIN, Split.VALIDATION))

@@ -1,4 +1,4 @@
-"""The polynomial of an event, learned from exact event weights."""
+"""Tasks that learn something about each event and add it up: what they have in common, and polynomials from weights."""
 
 from __future__ import annotations
 
@@ -8,19 +8,74 @@ from typing import Any
 import numpy as np
 
 from milanalysis.errors import ConfigError, EventWeightError
-from milanalysis.learning.bags import Bags, BagSampler
+from milanalysis.learning.bags import Bags, Sampler
 from milanalysis.learning.losses import Targets
-from milanalysis.learning.scores import PolynomialScores
+from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import FloatArray, parameter_points
 
-__all__ = ["PolynomialTask", "squares_polynomial"]
+__all__ = ["EventTask", "PolynomialTask", "normalised_mean", "squares_polynomial"]
 
 _SMALL_COEFFICIENT = 0.01
 _SMALLEST_RATIO = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class PolynomialTask:
+class EventTask:
+    """What tasks have in common that learn a function of the parameter for each event.
+
+    The log ratio of a bag is the sum over its events by construction, so a bag of one event is nothing special, and
+    whatever the bag size of the training, the ratio is defined for bags of any size.
+
+    Attributes:
+        reference: has to be 0, where polynomials are one; shape ``(1,)``.
+    """
+
+    reference: FloatArray
+
+    def __post_init__(self) -> None:
+        if self.reference.shape != (1,) or self.reference[0] != 0:
+            msg = (
+                "the polynomial tasks learn ratios relative to their value at 0, so the reference has to be 0 and there "
+                f"can be one parameter; the reference is {self.reference.tolist()}"
+            )
+            raise ConfigError(msg)
+
+    @property
+    def n_theta_inputs(self) -> int:
+        """None: the network sees features alone."""
+        return 0
+
+    @property
+    def pooled(self) -> bool:
+        """The network gives one row per event."""
+        return False
+
+    @property
+    def training_points(self) -> FloatArray:
+        """Points the training bags are drawn at, shape ``(n_points, 1)``."""
+        raise NotImplementedError
+
+    def draw(self, sampler: Sampler, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
+        """Draw bags of all training points in equal shares."""
+        return sampler.draw(self.training_points, n_bags, bag_size, rng)
+
+    def scores(
+        self, outputs: FloatArray, normalisation: FloatArray, n_averaged: int
+    ) -> PolynomialScores | GridScores:
+        """Return the log ratios of events; nothing has been averaged."""
+        raise NotImplementedError
+
+    def bag_log_ratio(self, outputs: FloatArray, normalisation: FloatArray, theta: FloatArray) -> FloatArray:
+        """Return the log ratios of bags of any size, shape ``(n_bags, n_points)``."""
+        n_bags, bag_size, n_outputs = outputs.shape
+        scores = self.scores(outputs.reshape(n_bags * bag_size, n_outputs), normalisation, 1)
+        per_event = scores.per_event(parameter_points(theta))
+        summed: FloatArray = per_event.reshape(n_bags, bag_size, -1).sum(axis=1)
+        return summed
+
+
+@dataclass(frozen=True, eq=False)
+class PolynomialTask(EventTask):
     r"""Learn each event's squared matrix element as a positive quartic in one coefficient c.
 
     The network gives (a, b, g, d) for each event, which stand for
@@ -44,23 +99,20 @@ class PolynomialTask:
     The probability ratio is r_hat over the rate, ``sigma(c)/sigma(0)``, taken as the mean of the learned
     polynomials over the reference: then the mean ratio of reference events is one, as it has to be.
 
+    Use it if there are event weights: no other task learns as much from an event, see `milanalysis.learning.tasks`.
+
     Attributes:
         theta_range: training values of c are drawn within this distance of the reference.
-        reference: has to be 0, where event weights are one; shape ``(1,)``.
         points_per_bag: values of c for each bag and epoch, stratified over the range.
     """
 
     theta_range: float
-    reference: FloatArray
     points_per_bag: int = 4
 
-    def __post_init__(self) -> None:
-        if self.reference.shape != (1,) or self.reference[0] != 0:
-            msg = (
-                "the polynomial task learns event weights relative to their value at 0, so the reference has to be "
-                f"0 and there can be one parameter; the reference is {self.reference.tolist()}"
-            )
-            raise ConfigError(msg)
+    @property
+    def grid(self) -> FloatArray | None:
+        """None: polynomials are known at any point."""
+        return None
 
     @property
     def n_outputs(self) -> int:
@@ -73,16 +125,6 @@ class PolynomialTask:
         return 0
 
     @property
-    def n_theta_inputs(self) -> int:
-        """None: the network sees features alone."""
-        return 0
-
-    @property
-    def pooled(self) -> bool:
-        """The network gives one row per event."""
-        return False
-
-    @property
     def training_points(self) -> FloatArray:
         """The reference alone; its events represent every other point through their weights."""
         return self.reference[None, :]
@@ -92,10 +134,6 @@ class PolynomialTask:
         """The polynomial that is one everywhere."""
         one: FloatArray = np.eye(1, 5)[0]
         return one
-
-    def draw(self, sampler: BagSampler, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
-        """Draw bags at the reference."""
-        return sampler.draw(self.training_points, n_bags, bag_size, rng)
 
     def encode(self, bags: Bags, rng: np.random.Generator) -> Targets:
         """Return values of c and the exact ratios there, both of shape ``(n_bags, points_per_bag)``.
@@ -137,21 +175,18 @@ class PolynomialTask:
 
     def normalise(self, outputs: FloatArray, probabilities: FloatArray) -> FloatArray:
         """Return the rate ``sigma(c)/sigma(0)``: the mean polynomial of reference events, shape ``(5,)``."""
-        rate: FloatArray = probabilities @ squares_polynomial(outputs)
-        return np.asarray(rate / rate[0])  # exactly one at c = 0, whatever the rounding of the sum
+        return normalised_mean(squares_polynomial(outputs), probabilities)
 
     def scores(self, outputs: FloatArray, normalisation: FloatArray, n_averaged: int) -> PolynomialScores:
         """Return the polynomials of the events and the rate."""
         del n_averaged  # the polynomial is that of an event, however many of them were trained on together
         return PolynomialScores(squares_polynomial(outputs)[None], normalisation[None])
 
-    def bag_log_ratio(self, outputs: FloatArray, normalisation: FloatArray, theta: FloatArray) -> FloatArray:
-        """Return the log ratios of bags of any size, shape ``(n_bags, n_points)``."""
-        n_bags, bag_size, _ = outputs.shape
-        scores = self.scores(outputs.reshape(n_bags * bag_size, 4), normalisation, 1)
-        per_event = scores.per_event(parameter_points(theta))
-        summed: FloatArray = per_event.reshape(n_bags, bag_size, -1).sum(axis=1)
-        return summed
+
+def normalised_mean(polynomials: FloatArray, probabilities: FloatArray) -> FloatArray:
+    """Return the mean of polynomials ``(n_events, n_coefficients)``, one at c = 0 whatever the rounding of the sum."""
+    mean: FloatArray = probabilities @ polynomials
+    return np.asarray(mean / mean[0])
 
 
 def squares_polynomial(outputs: FloatArray) -> FloatArray:

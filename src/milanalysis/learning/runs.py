@@ -11,7 +11,7 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from milanalysis.config import ModelConfig, to_plain
 from milanalysis.errors import FitError, InputFileError, ModelMismatchError
+from milanalysis.learning.ensembles import EnsembleRatio, average_of, member_ratios
 from milanalysis.learning.labels import training_table, uses_exact_labels
-from milanalysis.learning.ratios import EnsembleRatio, NetworkRatio
+from milanalysis.learning.ratios import NetworkRatio, evaluator
 from milanalysis.learning.tasks import make_task
 from milanalysis.parameters import FloatArray
 from milanalysis.progress import progress_bar
@@ -53,7 +54,7 @@ class TrainingJob:
 
     Attributes:
         label: name of the model.
-        member: number of the member, from 0.
+        member: number of the member, from 0; of the network, if a member has several (binary grids).
         model: what to train.
         tables: parquet files of the simulated events; their rows are joined in this order.
         reference: point the ratios are taken against.
@@ -61,6 +62,7 @@ class TrainingJob:
         directory: of the model.
         labels: files of exact visible scores, one for each table, whose polynomials replace the event weights; empty
             to learn from the event weights.
+        background: parquet files of the background events in the bags of the model, if there are any.
     """
 
     label: str
@@ -71,6 +73,7 @@ class TrainingJob:
     seed: int
     directory: Path
     labels: tuple[Path, ...] = ()
+    background: tuple[Path, ...] = ()
 
     def file(self, suffix: str) -> Path:
         """Return a file of this member, for example ``member-00.keras``."""
@@ -119,7 +122,7 @@ class Manifest:
         feature_names: features it was trained on, in order.
         table_sha256: digest of the events it was trained and validated on.
         seed: root seed of the analysis.
-        members: the trained members.
+        members: the trained members; in a binary grid each network counts.
         versions: of Python and the packages.
     """
 
@@ -192,6 +195,7 @@ def training_jobs(
     seed: int,
     directory: Path,
     exact_labels: Sequence[Path] = (),
+    backgrounds: Mapping[str, Path] | None = None,
 ) -> list[TrainingJob]:
     """Return the jobs of all members of several models; each model gets a directory of its name.
 
@@ -202,7 +206,9 @@ def training_jobs(
         seed: root seed of the analysis.
         directory: of all models.
         exact_labels: files of exact visible scores, one for each table, for the models whose task asks for them.
+        backgrounds: parquet files of background samples by name, for the models whose bags hold background.
     """
+    known = backgrounds or {}
     return [
         TrainingJob(
             label,
@@ -213,9 +219,10 @@ def training_jobs(
             seed,
             directory / label,
             tuple(exact_labels) if uses_exact_labels(model) else (),
+            () if model.background is None else (known[model.background.sample],),
         )
         for label, model in models.items()
-        for member in range(model.members)
+        for member in range(model.n_networks)
     ]
 
 
@@ -228,7 +235,7 @@ def train_member(job: TrainingJob, after_epoch: Callable[[Any], None] = lambda _
     from milanalysis.learning.networks import write_network
     from milanalysis.learning.training import train, training_digest
 
-    table = training_table(job.tables, job.labels)
+    table = training_table(job.tables, job.labels, job.background)
     reference = np.array(job.reference)
     digest = training_digest(table, job.model, reference, label=job.label, member=job.member, seed=job.seed)
     if _is_done(job, digest):
@@ -394,7 +401,7 @@ def load_model(directory: Path) -> EnsembleRatio:
         directory: of the model, with ``manifest.json``.
 
     Returns:
-        Its likelihood ratio: all members, averaged in log ratio.
+        Its likelihood ratio: all members, averaged as the model says.
 
     Raises:
         InputFileError: naming the file that is missing or cannot be read.
@@ -403,9 +410,9 @@ def load_model(directory: Path) -> EnsembleRatio:
     from milanalysis.learning.networks import EventNetwork, read_network
 
     manifest = Manifest.read(directory)
-    task = make_task(manifest.model.task, np.array(manifest.reference))
+    model = manifest.model
     ratios = []
-    for record in manifest.members:
+    for number, record in enumerate(manifest.members):
         path = directory / record.file
         network = read_network(path)
         if file_digest(path) != record.sha256:
@@ -414,18 +421,28 @@ def load_model(directory: Path) -> EnsembleRatio:
                 "training; run `milanalysis train` to train it again"
             )
             raise ModelMismatchError(msg)
+        task = make_task(model.task, np.array(manifest.reference), number)
         ratios.append(
             NetworkRatio(
                 label=manifest.label,
-                network=EventNetwork(network),
+                network=evaluator(task, EventNetwork(network)),
                 task=task,
                 normalisation=np.array(record.normalisation),
                 feature_names=manifest.feature_names,
-                trained_bag_size=manifest.model.bag_size,
-                n_averaged=manifest.model.bag_size,
+                trained_bag_size=model.bag_size,
+                n_averaged=_n_averaged(model),
             )
         )
-    return EnsembleRatio(tuple(ratios))
+    return EnsembleRatio(member_ratios(model, ratios), average_of(model))
+
+
+def _n_averaged(model: ModelConfig) -> int | None:
+    """Return how many events' mean an output of a member is; None if a member is not a sum over events."""
+    if model.bag_size == 1:
+        return 1
+    if not replace(model, average="log_ratio").is_additive:
+        return None
+    return round(1 / model.network.event_share(model.bag_size))
 
 
 def cached_model(directory: Path, *, one_thread: bool = False) -> EnsembleRatio:

@@ -33,6 +33,7 @@ __all__ = [
     "concatenate_scores",
     "grid_columns",
     "load_scores",
+    "log_mean_ratio",
 ]
 
 _GATHER_BYTES = 2**26
@@ -95,6 +96,20 @@ def grid_columns(grid: FloatArray, theta: npt.ArrayLike) -> IntArray:
         )
         raise OffGridError(msg)
     return nearest
+
+
+def log_mean_ratio(log_ratios: FloatArray, probabilities: FloatArray) -> FloatArray:
+    """Return the logarithm of the mean ratio of events, which is 0 at every point for exact ratios and the reference.
+
+    Args:
+        log_ratios: shape ``(n_events, n_points)``.
+        probabilities: with which each event stands for the reference, adding up to one, shape ``(n_events,)``.
+
+    Returns:
+        Shape ``(n_points,)``.
+    """
+    largest = log_ratios.max(axis=0)
+    return np.asarray(largest + np.log(probabilities @ np.exp(log_ratios - largest)))
 
 
 @dataclass(frozen=True, eq=False)

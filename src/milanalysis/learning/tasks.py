@@ -23,11 +23,20 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from milanalysis.config import MulticlassTaskConfig, PolynomialTaskConfig
-from milanalysis.learning.bags import Bags, BagSampler
-from milanalysis.learning.grid_tasks import MulticlassTask
-from milanalysis.learning.losses import Targets
+from milanalysis.config import (
+    BinaryGridTaskConfig,
+    MulticlassTaskConfig,
+    ParameterisedTaskConfig,
+    PolynomialSamplesTaskConfig,
+    PolynomialTaskConfig,
+    TaskConfig,
+)
+from milanalysis.learning.bags import Bags, Sampler
+from milanalysis.learning.grid_tasks import BinaryTask, MulticlassTask, points_beside
+from milanalysis.learning.losses import Targets, make_loss
+from milanalysis.learning.parameterised import ParameterisedTask, make_pairs
 from milanalysis.learning.polynomial_tasks import PolynomialTask
+from milanalysis.learning.sample_polynomials import PolynomialSamplesTask, make_form
 from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import FloatArray
 
@@ -40,6 +49,10 @@ class Task(Protocol):
     @property
     def reference(self) -> FloatArray:
         """Point the ratios are taken against, shape ``(n_parameters,)``."""
+
+    @property
+    def grid(self) -> FloatArray | None:
+        """Points at which its log ratios are known, shape ``(n_points, n_parameters)``; None: at any point."""
 
     @property
     def n_outputs(self) -> int:
@@ -65,7 +78,7 @@ class Task(Protocol):
     def unnormalised(self) -> FloatArray:
         """Constants that leave the log ratios as they are; see `normalise`."""
 
-    def draw(self, sampler: BagSampler, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
+    def draw(self, sampler: Sampler, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
         """Draw bags to learn from.
 
         Args:
@@ -113,16 +126,29 @@ class Task(Protocol):
         """
 
 
-def make_task(config: MulticlassTaskConfig | PolynomialTaskConfig, reference: FloatArray) -> Task:
+def make_task(config: TaskConfig, reference: FloatArray, network: int = 0) -> Task:
     """Make the task that a config describes.
 
     Args:
         config: the choice and its settings.
         reference: point the ratios are taken against, shape ``(n_parameters,)``.
+        network: number of the network in its model; only networks of a binary grid have different tasks.
 
     Raises:
         ConfigError: if the reference does not suit the task.
     """
     if isinstance(config, MulticlassTaskConfig):
         return MulticlassTask(config.grid.points(), reference)
-    return PolynomialTask(config.theta_range, reference, config.points_per_bag)
+    if isinstance(config, PolynomialSamplesTaskConfig):
+        return PolynomialSamplesTask(reference, config.grid.points(), make_form(config.form))
+    if isinstance(config, PolynomialTaskConfig):
+        return PolynomialTask(reference, config.theta_range, config.points_per_bag)
+    loss = make_loss(config.loss)
+    if isinstance(config, ParameterisedTaskConfig):
+        return ParameterisedTask(config.grid.points(), reference, loss, make_pairs(config, reference))
+    if isinstance(config, BinaryGridTaskConfig):
+        others = points_beside(config.grid.points(), reference)
+        point = others[network % len(others)]
+    else:
+        point = np.array([config.theta])
+    return BinaryTask(np.unique([reference, point], axis=0), reference, loss)

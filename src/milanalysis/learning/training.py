@@ -29,8 +29,9 @@ from milanalysis.config import (
 )
 from milanalysis.errors import FitError, InputFileError
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.learning.bags import Bags, BagSampler, check_no_leak, probabilities_at
+from milanalysis.learning.bags import Bags, Sampler, check_no_leak, make_sampler
 from milanalysis.learning.losses import Targets
+from milanalysis.learning.ratios import evaluator
 from milanalysis.learning.tasks import Task, make_task
 from milanalysis.parameters import FloatArray
 from milanalysis.provenance import atomic_path, digest_of
@@ -147,22 +148,23 @@ def train(
         model: task, bag size, network and training.
         reference: point the ratios are taken against, shape ``(n_parameters,)``.
         label: name of the model; with ``member`` it names the random streams and the files.
-        member: number of the member, from 0.
+        member: number of the member, from 0; of the network, if a member has several.
         seed: root seed of the analysis.
         directory: where the metrics ``member-00.csv`` and, until the training is over, the checkpoint
             ``member-00.checkpoint.npz`` are.
         after_epoch: called after every epoch, when its checkpoint is written.
 
     Raises:
-        FitError: if the features or the loss are not finite.
+        FitError: if the features or the loss are not finite, or a feature is the same in all events.
+        TooFewEventsError: if a split has fewer events at a point than a bag holds.
         ConfigError, EventWeightError: if the table does not have what the task needs.
     """
     from milanalysis.learning.networks import build_network
 
-    task = make_task(model.task, reference)
+    task = make_task(model.task, reference, member)
     training_rows = table.rows(Split.TRAIN)
-    _require_finite_features(table, label)
-    sampler = BagSampler(table, training_rows)
+    _require_useful_features(table, label)
+    sampler = make_sampler(table, training_rows, model.background)
     validation = _validation_bags(task, table, model, stream(seed, "train", label, "validation"))
     check_no_leak(Bags(table, training_rows[:, None], table.theta[training_rows]), validation)
     network = build_network(
@@ -174,6 +176,7 @@ def train(
         seed=stream_seed(seed, "train", label, member),
         bag_size=model.bag_size,
         n_theta=task.n_theta_inputs,
+        n_constants=task.n_constants,
     )
     validation_targets = task.encode(validation, stream(seed, "train", label, "validation", "targets"))
     fingerprint = training_digest(table, model, reference, label=label, member=member, seed=seed)
@@ -217,7 +220,7 @@ def training_digest(
     """Return a digest of everything the result of a training depends on; see `train` for the arguments."""
     return digest_of(
         {
-            "model": {**to_plain(model), "members": None, "title": None},
+            "model": {**to_plain(model), "members": None, "average": None, "title": None},
             "table": table.digest,
             "reference": reference.tolist(),
             "stream": [seed, label, member],
@@ -230,14 +233,32 @@ def bags_per_batch(model: ModelConfig) -> int:
     return max(1, model.training.batch_events // model.bag_size)
 
 
-def _require_finite_features(table: EventTable, label: str) -> None:
-    """Refuse features that would turn every weight into nonsense in the first step."""
-    finite = np.asarray(np.isfinite(table.features).all(axis=0))
-    if not finite.all():
-        names = [name for name, good in zip(table.feature_names, finite, strict=True) if not good]
+def _require_useful_features(table: EventTable, label: str) -> None:
+    """Refuse features that would turn every weight into nonsense in the first step, or that cannot teach anything.
+
+    Masses that are zero in all events are let through: at parton level leptons and quarks have none.
+    """
+    lowest, highest = table.features.min(axis=0, initial=np.inf), table.features.max(axis=0, initial=-np.inf)
+    finite = np.isfinite(lowest) & np.isfinite(
+        highest
+    )  # a NaN is the minimum of all that it is compared with
+    constant = lowest == highest
+    found = [
+        (name, good)
+        for name, good, same, value in zip(table.feature_names, finite, constant, lowest, strict=True)
+        if not good or (same and not (value == 0 and name.endswith("_m")))
+    ]
+    if bad := [name for name, good in found if not good]:
         msg = (
-            f"model {label!r} cannot be trained: the features {', '.join(names)} are not finite for some events; "
+            f"model {label!r} cannot be trained: the features {', '.join(bad)} are not finite for some events; "
             "reject such events in the feature processor"
+        )
+        raise FitError(msg)
+    if found and len(table) > 1:
+        msg = (
+            f"model {label!r} is not trained: the features {', '.join(name for name, _ in found)} are the same in all "
+            "events, so something went wrong when they were computed, or there is nothing to learn from them; take them "
+            "out of the feature processor, or repair them there"
         )
         raise FitError(msg)
 
@@ -245,7 +266,7 @@ def _require_finite_features(table: EventTable, label: str) -> None:
 def _validation_bags(task: Task, table: EventTable, model: ModelConfig, rng: np.random.Generator) -> Bags:
     """Draw the bags that decide which epoch is best, the same for all members."""
     n_bags = max(len(task.training_points), model.training.validation_events // model.bag_size)
-    sampler = BagSampler(table, table.rows(Split.VALIDATION))
+    sampler = make_sampler(table, table.rows(Split.VALIDATION), model.background)
     return task.draw(sampler, n_bags, model.bag_size, rng)
 
 
@@ -260,14 +281,15 @@ def _normalisation(task: Task, network: Any, table: EventTable, model: ModelConf
     if task.pooled and model.bag_size > 1:
         return task.unnormalised
     known = table.rows(Split.TRAIN, Split.VALIDATION)
-    outputs = EventNetwork(network).events(table.features[known])
-    return task.normalise(outputs, probabilities_at(table, known, task.reference[None, :]))
+    outputs = evaluator(task, EventNetwork(network)).events(table.features[known])
+    sampler = make_sampler(table, known, model.background)
+    return task.normalise(outputs, sampler.probabilities(task.reference[None, :]))
 
 
 def _run_epoch(
     step: Callable[..., Any],
     task: Task,
-    sampler: BagSampler,
+    sampler: Sampler,
     model: ModelConfig,
     rates: FloatArray,
     rng: np.random.Generator,

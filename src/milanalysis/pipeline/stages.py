@@ -372,6 +372,11 @@ STAGES = (
         },
         inputs=lambda run: [
             *_tables(run, "simulation"),
+            *(
+                _tables(run, "background")
+                if any(one.background for one in run.config.models.values())
+                else []
+            ),
             *(_exact(run, "simulation") if _learns_exact(run) else []),
         ],
         work=work.train,

@@ -21,6 +21,7 @@ from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.pipeline.layout import SCORED, Run
 from milanalysis.pipeline.reading import (
     bag_points,
+    check_given,
     open_samples,
     run_bag_processor,
     selected_yield,
@@ -53,6 +54,7 @@ def simulate(run: Run) -> Sequence[Path]:
     from milanalysis.simulation.lhe import SampleHeader, write_lhef_root
 
     written = []
+    check_given(run)
     for name, sample in run.config.samples.items():
         if isinstance(sample, FileSampleConfig):
             continue
@@ -212,6 +214,7 @@ def train(run: Run) -> Sequence[Path]:
         seed=config.seed,
         directory=run.directory / "models",
         exact_labels=[run.exact_file(name) for name in config.samples_with_role("simulation")],
+        backgrounds={name: run.table(name) for name in config.samples_with_role("background")},
     )
     train_models(jobs, workers=run.workers)
     written = [run.model(label) / "manifest.json" for label in config.models]
