@@ -291,6 +291,41 @@ class AnalysisConfig:
             raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def _models_can_do_what_is_asked(self) -> AnalysisConfig:
+        discriminant = self.templates.discriminant.model
+        if not self.models[discriminant].is_additive:
+            msg = (
+                f"templates.discriminant.model: the ratio of {discriminant!r} is one of bags and not a sum over events, and "
+                "templates are filled event by event; use a per-event model"
+            )
+            raise ValueError(msg)
+        for label, one in self.models.items():
+            points = one.task.known_points(self.parameter.reference)
+            kinds = {entry.kind for entry in self.calibration.get(label, ())}
+            if kinds and points is not None and len(points) < 3:
+                msg = (
+                    f"calibration.{label}: this model knows the log ratio at one point and gives no interval that could be "
+                    "calibrated"
+                )
+                raise ValueError(msg)
+            if one.is_additive:
+                continue
+            if refused := sorted(kinds & {"rate", "observable"}):
+                msg = (
+                    f"calibration.{label}: kind {', '.join(refused)} needs log ratios of events, and this model has those of "
+                    "bags only; use bartlett, coverage, bias or temperature"
+                )
+                raise ValueError(msg)
+            if self.coverage.number == "poisson" or self.coverage.events % one.bag_size:
+                msg = (
+                    f"coverage: the ratio of model {label!r} is not a sum over events, so pseudo-experiments have to be whole "
+                    f"bags of {one.bag_size} events; use number: fixed and a multiple of {one.bag_size} for events, not "
+                    f"{self.coverage.number} and {self.coverage.events}"
+                )
+                raise ValueError(msg)
+        return self
+
     def samples_with_role(self, role: str) -> list[str]:
         """Return the names of the samples that have a role, in the order of the file."""
         return [name for name, sample in self.samples.items() if sample.role == role]

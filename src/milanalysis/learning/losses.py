@@ -128,8 +128,8 @@ class MaximumLikelihoodLinear:
         import tensorflow as tf
 
         ratio = 1 + output
-        above = tf.maximum(ratio, _SMALLEST_LINEAR_RATIO)
-        logarithm = tf.math.log(above) + (ratio - above) / _SMALLEST_LINEAR_RATIO
+        missing = tf.minimum(ratio - _SMALLEST_LINEAR_RATIO, 0.0)
+        logarithm = tf.math.log(ratio - missing) + missing / _SMALLEST_LINEAR_RATIO
         return (1 - label) * output - label * logarithm
 
     def log_ratio(self, output: FloatArray) -> FloatArray:

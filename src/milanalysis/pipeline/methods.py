@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from milanalysis.events.tables import EventTable
+from milanalysis.learning.bag_scores import BagScores
 from milanalysis.learning.ratios import ExactRatio
-from milanalysis.learning.scores import PolynomialScores
+from milanalysis.learning.runs import cached_model
+from milanalysis.learning.scores import EventScores, PolynomialScores
 from milanalysis.pipeline.layout import Run
 from milanalysis.statistics.calibration import Calibration
 from milanalysis.statistics.interpolation import interpolation_from
@@ -17,6 +21,8 @@ from milanalysis.statistics.likelihood import LikelihoodModel, ShapeModel
 from milanalysis.statistics.templates import TemplateModel, Templates
 
 __all__ = ["EXACT", "EXACT_VISIBLE", "TEMPLATE", "Methods"]
+
+logger = logging.getLogger(__name__)
 
 EXACT, EXACT_VISIBLE, TEMPLATE = "exact", "exact_visible", "template"
 
@@ -39,7 +45,7 @@ class Methods:
 
     Attributes:
         titles: of the methods, in the order of the tables.
-        shapes: likelihoods from event by event log ratios, by name.
+        shapes: likelihoods from log ratios of events or bags, by name; models that know one point have none.
         template: the traditional analysis.
         exact_scores: exact log ratios of the events, neutrinos included; None if they have no event weights, as data.
         visible_scores: exact log ratios of what is visible; None if they are not known.
@@ -83,7 +89,7 @@ class Methods:
         ratio = ExactRatio.of(simulated, np.arange(len(simulated)))
         exact = None if events.event_weights is None else ratio.scores(events)
         interpolation = interpolation_from(config.inference.interpolation)
-        scores = {label: run.load_scores(role, label) for label in config.models}
+        scores = {label: _scores(run, label, role, events) for label in config.models}
         titles, shapes = {}, {}
         if exact is not None:
             titles[EXACT] = "exact (parton level)"
@@ -92,11 +98,15 @@ class Methods:
             titles[EXACT_VISIBLE] = "exact (visible)"
             shapes[EXACT_VISIBLE] = ShapeModel(visible, config.parameter)
         for label, one in scores.items():
+            if not _has_profile(label, one, role):
+                continue
             shapes[label] = ShapeModel(one, config.parameter, None if one.grid is None else interpolation)
         discriminant = config.templates.discriminant
         values = scores[discriminant.model].per_event(discriminant.theta)[:, 0]
         calibrated: dict[str, LikelihoodModel] = {}
         for label, model in config.models.items():
+            if label not in shapes:
+                continue
             titles[label] = model.title
             for name, calibration in calibrations.get(label, {}).items():
                 calibrated[f"{label}.{name}"] = calibration.apply(shapes[label])
@@ -118,3 +128,30 @@ class Methods:
     def with_titles(self) -> dict[str, tuple[str, LikelihoodModel]]:
         """Return title and likelihood of each method, by name."""
         return {name: (self.titles[name], model) for name, model in self.models().items()}
+
+
+def _scores(run: Run, label: str, role: str, events: EventTable) -> EventScores:
+    """Return the log ratios of a model: those of events, as written, or those of bags, to be asked for."""
+    model = run.config.models[label]
+    if model.is_additive:
+        return run.load_scores(role, label)
+    grid = model.task.known_points(run.config.parameter.reference)
+    assert grid is not None  # functions of the parameter are learned for events, and add up
+    load = partial(cached_model, run.model(label), one_thread=run.workers > 1)
+    return BagScores(load, replace(events, event_weights=None), model.bag_size, grid)
+
+
+def _has_profile(label: str, scores: EventScores, role: str) -> bool:
+    """Say whether there is a likelihood between points, and for these events if they are one dataset."""
+    if scores.grid is not None and len(scores.grid) < 3:
+        return False  # a binary model: a discriminant
+    if role == "observed" and isinstance(scores, BagScores) and len(scores) % scores.bag_size:
+        logger.warning(
+            "model %r has no interval for the observed data: %d events are no multiple of its bag size %d, and its ratio "
+            "is not a sum over events",
+            label,
+            len(scores),
+            scores.bag_size,
+        )
+        return False
+    return True

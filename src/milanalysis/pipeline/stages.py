@@ -279,11 +279,14 @@ def _models(run: Run) -> list[Path]:
 
 
 def _scores(run: Run, role: str) -> list[Path]:
-    """Return the per-event scores of the samples with a role."""
-    return [
-        run.score_file(name, label)
-        for name in run.config.samples_with_role(role)
-        for label in run.config.models
+    """Return the per-event scores of the samples with a role; for models that have none, what describes the networks."""
+    models = run.config.models
+    names = run.config.samples_with_role(role)
+    scores = [
+        run.score_file(name, label) for name in names for label, one in models.items() if one.is_additive
+    ]
+    return scores + [
+        run.model(label) / "manifest.json" for label, one in models.items() if not one.is_additive
     ]
 
 

@@ -340,12 +340,15 @@ def truth(run: Run) -> Sequence[Path]:
 def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
     """Evaluate all models on a sample and keep the score of every event in some splits, in the order of its table.
 
+    Models whose ratio is not a sum over events have no scores; only their bags are kept.
+
     Raises:
         AccountingError: if the scored events are not those of the table, or an event is in no bag and not left over.
     """
     from milanalysis.learning.scores import concatenate_scores, load_scores
 
     models = {label: run.model(label) for label in run.config.models}
+    additive = [label for label, model in run.config.models.items() if model.is_additive]
     directory = run.scores(name)
     directory.mkdir(parents=True, exist_ok=True)
     written = []
@@ -353,7 +356,7 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
         output = run_bag_processor(
             run, name, Path(scratch), models=models, theta=bag_points(run), splits=splits
         )
-        _require_output(run.config.processing.bag_likelihood, output, models)
+        _require_output(run.config.processing.bag_likelihood, output, models, additive)
         chunks = sorted(output["event_id"])
         table = EventTable.read(run.table(name))
         scored: IntArray = np.concatenate([output["event_id"][chunk] for chunk in chunks])
@@ -365,26 +368,29 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
             if counts["n_selected"] != counts["n_bagged"] + counts["n_remainder"]:
                 msg = f"sample {name!r}, model {label!r}: events were lost on the way into bags: {counts}"
                 raise AccountingError(msg)
-            parts = [load_scores(Path(output["scores"][label][chunk])) for chunk in chunks]
-            path = run.score_file(name, label)
-            concatenate_scores(parts).save(path)
+            if label in additive:
+                parts = [load_scores(Path(output["scores"][label][chunk])) for chunk in chunks]
+                concatenate_scores(parts).save(run.score_file(name, label))
+                written.append(run.score_file(name, label))
             bags = directory / f"{label}.bags.json"
             ratios = np.concatenate([output["bags"][label][chunk] for chunk in chunks])
             write_json(
                 bags,
                 {**counts, "theta": bag_points(run).tolist(), "log_ratio_sum": ratios.sum(axis=0).tolist()},
             )
-            written += [path, bags]
+            written.append(bags)
     return written
 
 
-def _require_output(path: Path, output: dict[str, Any], models: Iterable[str]) -> None:
+def _require_output(
+    path: Path, output: dict[str, Any], models: Iterable[str], additive: Iterable[str]
+) -> None:
     """Refuse a bag processor that does not return what the analysis goes on with."""
-    for name in ("bags", "counts", "scores"):
-        missing = [label for label in models if label not in output.get(name, {})]
+    for name, labels in (("bags", models), ("counts", models), ("scores", additive)):
+        missing = [label for label in labels if label not in output.get(name, {})]
         if missing or "event_id" not in output:
             msg = (
-                f"{path}: a bag processor returns 'event_id', and 'bags', 'counts' and 'scores' of every model (see "
+                f"{path}: a bag processor returns 'event_id', and 'bags', 'counts' and 'scores' of the models (see "
                 f"processors/bag_likelihood.py); this one returned {', '.join(output)}, with no {name!r} of "
                 f"{', '.join(missing) or 'some model'}"
             )
