@@ -363,6 +363,7 @@ def _methods(
         templates=result.templates,
         # pseudo-experiments without background have nothing to say about one; see `contamination`
         with_nuisances=result.with_nuisances if run.config.background is None else None,
+        of_bags=result.of_bags,
         calibrations=calibrations,
     )
 
