@@ -176,13 +176,13 @@ def coverage_report(
 
 def _print_report(report: CoverageReport) -> None:
     """Print the coverage report, and the final intervals if there are any."""
-    from milanalysis.reporting.coverage_tables import coverage_table, interval_table, parabola_remark
+    from milanalysis.reporting.coverage_tables import coverage_table, interval_table, reading_remark
 
     console = _console()
     console.print(coverage_table(report))
     if report.intervals:
         console.print(interval_table(report))
-    console.print(parabola_remark(report), soft_wrap=True)
+    console.print(reading_remark(report), soft_wrap=True)
 
 
 @main.command()
@@ -257,7 +257,7 @@ def _print_comparison(analysis: Run) -> None:
     """Print the table of results."""
     from milanalysis.pipeline.judging import read_observation
     from milanalysis.provenance import read_json
-    from milanalysis.reporting.coverage_tables import calibration_table, parabola_remark
+    from milanalysis.reporting.coverage_tables import calibration_table, reading_remark
     from milanalysis.reporting.tables import comparison_table, observation_table
     from milanalysis.statistics.coverage import CoverageReport
     from milanalysis.statistics.information import Comparison
@@ -268,7 +268,7 @@ def _print_comparison(analysis: Run) -> None:
     if constants:
         console.print(calibration_table(constants))
     console.print(comparison_table(Comparison.from_dict(read_json(analysis.result("comparison")))))
-    remark = parabola_remark(CoverageReport.from_dict(read_json(analysis.result("coverage"))))
+    remark = reading_remark(CoverageReport.from_dict(read_json(analysis.result("coverage"))))
     if remark:
         console.print(remark, soft_wrap=True)
 

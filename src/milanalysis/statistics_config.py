@@ -22,6 +22,7 @@ __all__ = [
     "InferenceConfig",
     "ObservableConfig",
     "ParabolaConfig",
+    "PolynomialConfig",
     "RateConfig",
     "SplineConfig",
     "TemperatureConfig",
@@ -67,11 +68,21 @@ class SplineConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class PolynomialConfig:
+    """Polynomial through all grid points by least squares (not in the paper)."""
+
+    kind: Literal["polynomial"] = "polynomial"
+    degree: Annotated[int, Field(ge=2)] = 4
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class InferenceConfig:
     """Confidence level of the intervals, and how methods that know a grid are made continuous."""
 
     level: Fraction = 0.6827
-    interpolation: Annotated[ParabolaConfig | SplineConfig, Field(discriminator="kind")] = ParabolaConfig()
+    interpolation: Annotated[
+        ParabolaConfig | SplineConfig | PolynomialConfig, Field(discriminator="kind")
+    ] = ParabolaConfig()
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -17,7 +17,6 @@ from milanalysis.config import (
     CalibrationConfig,
     CoverageConfig,
     CoverageSearchConfig,
-    ParabolaConfig,
     RateConfig,
     TemperatureConfig,
     load_config,
@@ -47,7 +46,7 @@ from milanalysis.statistics.calibration import (
 from milanalysis.statistics.coverage import CoverageReport, construct, report
 from milanalysis.statistics.inference import Interval, Status
 from milanalysis.statistics.information import ExactScore, compare, exact_score
-from milanalysis.statistics.interpolation import ParabolaWindow
+from milanalysis.statistics.interpolation import interpolation_from
 from milanalysis.statistics.likelihood import RateModel, ShapeModel
 from milanalysis.statistics.observable import Observable, learn_observable
 from milanalysis.statistics.observation import Observation, observe
@@ -250,8 +249,12 @@ def repeat(run: Run, settings: CoverageConfig) -> Repetition:
     if len(set(theta)) > 1:
         found = construct(found, experiments, read_observation(run))
     rows, weights = drawn[0]
-    curvature = _parabola_curvature(run, methods, rows, experiments[0])
-    return Repetition(experiments, methods, replace(found, parabola_curvature=curvature), rows, weights)
+    found = replace(
+        found,
+        interpolation=interpolation_from(config.inference.interpolation).description,
+        read_curvature=_read_curvature(run, methods, rows, experiments[0]),
+    )
+    return Repetition(experiments, methods, found, rows, weights)
 
 
 def read_observation(run: Run) -> Observation:
@@ -358,17 +361,16 @@ def _datasets(
     return how(weights, settings.pseudo_experiments, settings.events, rng), weights
 
 
-def _parabola_curvature(
+def _read_curvature(
     run: Run, methods: Methods, rows: IntArray | list[IntArray], experiments: PseudoExperiments
 ) -> float | None:
-    """Return which fraction of the exact curvature a parabola reads on the same datasets."""
-    interpolation = run.config.inference.interpolation
+    """Return which fraction of the exact curvature is read through the interpolation of grids, on the same datasets."""
     grids = [one.scores.grid for one in methods.shapes.values() if one.scores.grid is not None]
-    if not grids or methods.exact_scores is None or not isinstance(interpolation, ParabolaConfig):
+    if not grids or methods.exact_scores is None:
         return None
     scores = GridScores(grids[0], methods.exact_scores.per_event(grids[0]))
-    model = ShapeModel(scores, run.config.parameter, ParabolaWindow(interpolation.half_width))
+    model = ShapeModel(scores, run.config.parameter, interpolation_from(run.config.inference.interpolation))
     fits = run_experiments(
-        {"parabola": model}, rows, theta_true=experiments.theta_true, workers=run.workers
-    ).methods["parabola"]
+        {"read": model}, rows, theta_true=experiments.theta_true, workers=run.workers
+    ).methods["read"]
     return float(np.nanmean(fits.curvature) / np.nanmean(experiments.methods[EXACT].curvature))

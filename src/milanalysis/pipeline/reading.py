@@ -57,6 +57,7 @@ def open_samples(run: Run, *, generated: bool = True) -> dict[str, Any]:
         if isinstance(sample, FileSampleConfig):
             of_files = {
                 "source": sample.format,
+                "variations": {one: (pair.up, pair.down) for one, pair in sample.weight_variations.items()},
                 "weight_names": sample.weight_names,
                 "normalisation": sample.normalisation,
                 "cross_section_fb": sample.cross_section_fb,

@@ -10,7 +10,7 @@ from rich.table import Table
 from milanalysis.statistics.coverage import CoverageReport, Pulls
 from milanalysis.statistics.inference import Interval
 
-__all__ = ["calibration_table", "coverage_table", "interval_table", "parabola_remark"]
+__all__ = ["calibration_table", "coverage_table", "interval_table", "reading_remark"]
 
 
 def coverage_table(report: CoverageReport) -> Table:
@@ -91,14 +91,14 @@ def calibration_table(constants: Mapping[str, Mapping[str, Mapping[str, Sequence
     return table
 
 
-def parabola_remark(report: CoverageReport) -> str:
-    """Return what a parabola does to the exact likelihood, in words; empty if no method is read with one."""
-    share = report.parabola_curvature
+def reading_remark(report: CoverageReport) -> str:
+    """Return how grids are read, and what that does to the exact likelihood, in words; empty if no method knows a grid."""
+    share = report.read_curvature
     if share is None:
         return ""
     direction = "less" if share < 1 else "more"
     return (
-        f"Methods on a grid are read with a parabola. Of the exact likelihood of the same events it reads "
+        f"Methods on a grid are read with a {report.interpolation}. Of the exact likelihood of the same events it reads "
         f"{100 * abs(1 - share):.1f} % {direction} curvature than there is: c of these methods contains that."
     )
 

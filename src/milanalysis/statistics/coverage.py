@@ -142,8 +142,9 @@ class CoverageReport:
         methods: one entry for each method and true value.
         intervals: on the observed data, for each method that knows them and each level; empty if there is a single true
             value.
-        parabola_curvature: curvature that a parabola in the window of the configuration reads from the exact likelihood,
-            over its own; None if no method is read that way.
+        interpolation: how methods that know a grid are made continuous, in words.
+        read_curvature: curvature that is read so from the exact likelihood on the grid, over its own; None if no method
+            knows a grid.
     """
 
     parameter: str
@@ -155,7 +156,8 @@ class CoverageReport:
     overlap: float
     methods: tuple[MethodCoverage, ...]
     intervals: tuple[FinalInterval, ...] = ()
-    parabola_curvature: float | None = None
+    interpolation: str = ""
+    read_curvature: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-like form."""
@@ -174,9 +176,15 @@ class CoverageReport:
         )
 
 
-def coverage_at(fits: MethodFits, level: float) -> Coverage:
-    """Count how many likelihoods allow the true value at a level; see `MethodCoverage`."""
-    covered, total = int((fits.rise <= rise_of_level(level)).sum()), len(fits.status)
+def coverage_at(fits: MethodFits, level: float, n_parameters: int = 1) -> Coverage:
+    """Count how many likelihoods allow the true value at a level; see `MethodCoverage`.
+
+    Args:
+        fits: of pseudo-experiments.
+        level: confidence level.
+        n_parameters: number of parameters of interest, whose true values have to be allowed together.
+    """
+    covered, total = int((fits.rise <= rise_of_level(level, n_parameters)).sum()), len(fits.status)
     failed = total - int(np.isfinite(fits.rise).sum())
     low, high = clopper_pearson(covered, total)
     return Coverage(covered, total, failed, low, high, {Status.FAILED.value: failed} if failed else {})

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from milanalysis.parameters import FloatArray, IntArray
+from milanalysis.statistics.calibration import RescaledModel
 from milanalysis.statistics.inference import Interval, measure
 from milanalysis.statistics.inference import profile as profile_of
-from milanalysis.statistics.likelihood import LikelihoodModel, ProfileLikelihood
+from milanalysis.statistics.likelihood import LikelihoodModel, ProfileLikelihood, ShapeModel
 
 __all__ = ["MethodObservation", "Observation", "observe"]
 
@@ -29,12 +30,14 @@ class MethodObservation:
         combined: interval from shape and number of events together.
         profile: ``-2 ln L`` of the shape relative to its minimum at the points of the observation; None where
             it could not be computed.
+        interpolation: how log ratios known on a grid were made continuous, in words; empty where nothing had to be.
     """
 
     title: str
     shape: Interval
     combined: Interval
     profile: tuple[float | None, ...]
+    interpolation: str = ""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MethodObservation:
@@ -44,6 +47,7 @@ class MethodObservation:
             Interval.from_dict(values["shape"]),
             Interval.from_dict(values["combined"]),
             tuple(values["profile"]),
+            values["interpolation"],
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,6 +57,7 @@ class MethodObservation:
             "shape": self.shape.to_dict(),
             "combined": self.combined.to_dict(),
             "profile": list(self.profile),
+            "interpolation": self.interpolation,
         }
 
 
@@ -136,6 +141,7 @@ def observe(
             measure(likelihood, level)[1],
             measure(likelihood + rate, level)[1],
             tuple(float(value) if np.isfinite(value) else None for value in values),
+            _interpolation_of(model),
         )
     return Observation(
         rate.parameters[0],
@@ -145,3 +151,12 @@ def observe(
         measure(rate, level)[1],
         methods,
     )
+
+
+def _interpolation_of(model: LikelihoodModel) -> str:
+    """Return how a method is made continuous, in words; a calibrated method is read like the one it is made of."""
+    if isinstance(model, RescaledModel):
+        return _interpolation_of(model.model)
+    if isinstance(model, ShapeModel) and model.interpolation is not None:
+        return model.interpolation.description
+    return ""
