@@ -16,7 +16,15 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from milanalysis.baselines_config import (
+    AnyModelConfig,
+    BaselineConfig,
+    LightGBMConfig,
+    TabPFNConfig,
+    XGBoostConfig,
+)
 from milanalysis.errors import ConfigError
+from milanalysis.experiment_config import CSVTrackingConfig, TrackingConfig, WandbTrackingConfig
 from milanalysis.inputs import (
     DaskExecutorConfig,
     DelphesFormatConfig,
@@ -95,12 +103,15 @@ from milanalysis.task_config import (
 
 __all__ = [
     "AnalysisConfig",
+    "AnyModelConfig",
     "AttentionPoolConfig",
     "BackgroundConfig",
     "BartlettConfig",
+    "BaselineConfig",
     "BiasConfig",
     "BinaryGridTaskConfig",
     "BinaryTaskConfig",
+    "CSVTrackingConfig",
     "CalibrationConfig",
     "CosineScheduleConfig",
     "CoverageConfig",
@@ -123,6 +134,7 @@ __all__ = [
     "LHAPDFConfig",
     "LHEFFormatConfig",
     "LeptonCutsConfig",
+    "LightGBMConfig",
     "ListPoolConfig",
     "ListedGridConfig",
     "LogitsFormConfig",
@@ -151,11 +163,15 @@ __all__ = [
     "StandardInputsConfig",
     "SumPoolConfig",
     "SymmetricInputsConfig",
+    "TabPFNConfig",
     "TaskConfig",
     "TemperatureConfig",
     "TemplateConfig",
+    "TrackingConfig",
     "TrainingConfig",
     "TruthConfig",
+    "WandbTrackingConfig",
+    "XGBoostConfig",
     "load_config",
     "to_plain",
 ]
@@ -210,7 +226,7 @@ class AnalysisConfig:
     seed: Annotated[int, Field(ge=0)]
     luminosity_fb: Positive
     samples: dict[Name, SampleConfig]
-    models: Annotated[dict[Name, ModelConfig], Field(min_length=1)]
+    models: Annotated[dict[Name, AnyModelConfig], Field(min_length=1)]
     templates: TemplateConfig
     parameter: ParameterConfig = ParameterConfig()
     generator: GeneratorConfig = GeneratorConfig()
@@ -218,6 +234,7 @@ class AnalysisConfig:
     split: SplitConfig = SplitConfig()
     inference: InferenceConfig = InferenceConfig()
     calibration: dict[Name, tuple[CalibrationConfig, ...]] = field(default_factory=dict)
+    tracking: TrackingConfig = CSVTrackingConfig()
     coverage: CoverageConfig = CoverageConfig()
     exact: ExactConfig = ExactConfig()
     truth: TruthConfig = TruthConfig()
@@ -387,12 +404,13 @@ def _explain(path: Path, error: ValidationError) -> str:
     """Say in plain words what is wrong with a config."""
     lines = [f"{path} is not a valid analysis:"]
     for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+        parts = [str(part) for part in problem["loc"]]
+        place = ".".join(part for part in parts if not part.startswith("<")) or "(top level)"
         if problem["type"] == "unexpected_keyword_argument":
             lines.append(f"  {place}: there is no such key; check its spelling and its indentation")
         elif problem["type"] == "missing":
             lines.append(f"  {place}: this key is required and is missing")
-        elif problem["type"] in {"value_error", "union_tag_invalid", "union_tag_not_found"}:
+        elif problem["type"] in {"value_error", "union_tag_invalid", "union_tag_not_found", "model_kind"}:
             lines.append(f"  {place}: {problem['msg'].removeprefix('Value error, ')}")
         else:
             lines.append(f"  {place}: {problem['msg']}; found {problem['input']!r:.80}")

@@ -13,10 +13,10 @@ from pydantic.dataclasses import dataclass
 from milanalysis.errors import BagSizeMismatchError
 from milanalysis.physics_config import STRICT, Count, Name, NonNegative, Positive
 from milanalysis.task_config import (
-    BinaryGridTaskConfig,
     PolynomialSamplesTaskConfig,
     PolynomialTaskConfig,
     TaskConfig,
+    n_networks,
 )
 
 __all__ = [
@@ -237,6 +237,7 @@ class ModelConfig:
 
     title: str
     task: TaskConfig
+    kind: Literal["network"] = "network"
     bag_size: Count = 1
     background: BackgroundConfig | None = None
     members: Count = 1
@@ -277,9 +278,17 @@ class ModelConfig:
     @property
     def n_networks(self) -> int:
         """Number of networks: one for each member, or for each member and point of a binary grid."""
-        if isinstance(self.task, BinaryGridTaskConfig):
-            return self.members * (len(self.task.grid.points()) - 1)
-        return self.members
+        return n_networks(self.task, self.members)
+
+    @property
+    def max_epochs(self) -> int:
+        """Largest number of epochs."""
+        return self.training.max_epochs
+
+    @property
+    def events_per_epoch(self) -> int:
+        """Events that training looks at in an epoch, counted as often as it does."""
+        return self.training.steps_per_epoch * self.training.batch_events
 
     @property
     def is_additive(self) -> bool:

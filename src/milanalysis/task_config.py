@@ -30,6 +30,7 @@ __all__ = [
     "PolynomialTaskConfig",
     "ReferencePairingConfig",
     "TaskConfig",
+    "n_networks",
 ]
 
 LossName: TypeAlias = Literal[
@@ -260,3 +261,8 @@ TaskConfig = Annotated[
     | PolynomialSamplesTaskConfig,
     Field(discriminator="kind"),
 ]
+
+
+def n_networks(task: TaskConfig, members: int) -> int:
+    """Return the number of networks of a model: one for each member, or for each member and point of a binary grid."""
+    return members * (len(task.grid.points()) - 1) if isinstance(task, BinaryGridTaskConfig) else members

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from milanalysis.config import BinaryGridTaskConfig, ModelConfig, MulticlassTaskConfig
+from milanalysis.config import AnyModelConfig, BinaryGridTaskConfig, MulticlassTaskConfig
 from milanalysis.errors import BagSizeMismatchError
 from milanalysis.events.tables import EventTable
 from milanalysis.learning.bags import Bags
@@ -64,7 +64,7 @@ def mean_binary_probability(log_ratios: FloatArray) -> FloatArray:
     return mean
 
 
-def average_of(model: ModelConfig) -> Average | None:
+def average_of(model: AnyModelConfig) -> Average | None:
     """Return how the probabilities of a model's members are averaged; None if log ratios are."""
     if model.average == "log_ratio":
         return None
@@ -239,7 +239,7 @@ def _grid_of(network: NetworkRatio) -> FloatArray:
 
 
 def member_ratios(
-    model: ModelConfig, networks: Sequence[NetworkRatio]
+    model: AnyModelConfig, networks: Sequence[NetworkRatio]
 ) -> tuple[NetworkRatio | PointwiseRatio, ...]:
     """Return the members of a model from its networks: those of a binary grid are joined point by point."""
     if not isinstance(model.task, BinaryGridTaskConfig):

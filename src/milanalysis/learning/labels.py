@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from milanalysis.config import ModelConfig, PolynomialTaskConfig
+from milanalysis.config import AnyModelConfig, PolynomialTaskConfig
 from milanalysis.errors import ModelMismatchError
 from milanalysis.events.tables import EventTable, Split, concatenate
 from milanalysis.learning.bags import with_background
@@ -31,7 +31,7 @@ from milanalysis.parameters import FloatArray
 __all__ = ["training_table", "uses_exact_labels", "with_exact_labels"]
 
 
-def uses_exact_labels(model: ModelConfig) -> bool:
+def uses_exact_labels(model: AnyModelConfig) -> bool:
     """Say whether a model is to learn from exact visible ratios instead of event weights."""
     return isinstance(model.task, PolynomialTaskConfig) and model.task.labels == "exact"
 

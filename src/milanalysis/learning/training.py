@@ -8,19 +8,19 @@ never interrupted (in processes with the same number of threads).
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import time
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from milanalysis.config import (
+    AnyModelConfig,
     CosineScheduleConfig,
     ModelConfig,
     PlateauScheduleConfig,
@@ -33,34 +33,16 @@ from milanalysis.learning.bags import Bags, Sampler, check_no_leak, make_sampler
 from milanalysis.learning.losses import Targets
 from milanalysis.learning.ratios import evaluator
 from milanalysis.learning.tasks import Task, make_task
+from milanalysis.learning.trackers import Epoch, Tracker, tracking
 from milanalysis.parameters import FloatArray
 from milanalysis.provenance import atomic_path, digest_of
 from milanalysis.randomness import stream, stream_seed
 
-__all__ = ["Epoch", "Trained", "learning_rates", "train", "training_digest"]
+__all__ = ["Trained", "learning_rates", "train", "training_digest"]
 
 logger = logging.getLogger(__name__)
 
 _EVENTS_PER_CALL = 65_536
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What is known about one epoch of training.
-
-    Attributes:
-        epoch: its number, from 0.
-        learning_rate: in its last step.
-        loss: mean over the steps, regularisation included.
-        validation_loss: on the validation bags, regularisation not included.
-        seconds: wall time.
-    """
-
-    epoch: int
-    learning_rate: float
-    loss: float
-    validation_loss: float
-    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +60,17 @@ class Trained:
     normalisation: FloatArray
     history: tuple[Epoch, ...]
     best_epoch: int
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trainable parameters."""
+        return int(sum(np.prod(weights.shape) for weights in self.network.trainable_variables))
+
+    def write(self, path: Path) -> None:
+        """Write the network as a ``.keras`` file, complete or not at all."""
+        from milanalysis.learning.networks import write_network
+
+        write_network(self.network, path)
 
 
 def learning_rates(training: TrainingConfig, validation_losses: Sequence[float]) -> FloatArray | None:
@@ -138,6 +131,7 @@ def train(
     member: int,
     seed: int,
     directory: Path,
+    trackers: Sequence[Tracker] = (),
     after_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Trained:
     """Train one member of a model, or go on where an interrupted training stopped.
@@ -150,8 +144,8 @@ def train(
         label: name of the model; with ``member`` it names the random streams and the files.
         member: number of the member, from 0; of the network, if a member has several.
         seed: root seed of the analysis.
-        directory: where the metrics ``member-00.csv`` and, until the training is over, the checkpoint
-            ``member-00.checkpoint.npz`` are.
+        directory: where the checkpoint ``member-00.checkpoint.npz`` is until the training is over.
+        trackers: are told about every epoch, those of the checkpoint included.
         after_epoch: called after every epoch, when its checkpoint is written.
 
     Raises:
@@ -182,40 +176,41 @@ def train(
     fingerprint = training_digest(table, model, reference, label=label, member=member, seed=seed)
     state = _State(network, directory / f"member-{member:02d}.checkpoint.npz", fingerprint)
     state.restore()
-    metrics = directory / f"member-{member:02d}.csv"
-    _write_metrics(metrics, state.history)
     step = _compile_step(network, state.optimizer, task, validation_targets)
     validate = _compile_validation(network, task, validation_targets)
-    while (
-        rates := learning_rates(model.training, [past.validation_loss for past in state.history])
-    ) is not None:
-        number, started = len(state.history), time.perf_counter()
-        rng = stream(seed, "train", label, member, number)
-        loss = _run_epoch(step, task, sampler, model, rates, rng)
-        epoch = Epoch(
-            epoch=number,
-            learning_rate=float(rates[-1]),
-            loss=loss,
-            validation_loss=validate(validation, validation_targets),
-            seconds=time.perf_counter() - started,
-        )
-        if not np.isfinite([epoch.loss, epoch.validation_loss]).all():
-            msg = (
-                f"the training of {label!r} (member {member}) diverged in epoch {number}: loss {epoch.loss}, "
-                f"validation loss {epoch.validation_loss}; lower the learning rate of its schedule "
-                f"(it was {epoch.learning_rate:.3g}), and look at the features for extreme values"
+    with tracking(trackers, state.history) as track:
+        while (
+            rates := learning_rates(model.training, [past.validation_loss for past in state.history])
+        ) is not None:
+            number, started = len(state.history), time.perf_counter()
+            rng = stream(seed, "train", label, member, number)
+            loss = _run_epoch(step, task, sampler, model, rates, rng)
+            trained = time.perf_counter() - started
+            epoch = Epoch(
+                epoch=number,
+                learning_rate=float(rates[-1]),
+                loss=loss,
+                validation_loss=validate(validation, validation_targets),
+                seconds=time.perf_counter() - started,
+                events_per_second=len(rates) * bags_per_batch(model) * model.bag_size / trained,
             )
-            raise FitError(msg)
-        state.add(epoch)
-        _append_metrics(metrics, epoch)
-        after_epoch(epoch)
+            if not np.isfinite([epoch.loss, epoch.validation_loss]).all():
+                msg = (
+                    f"the training of {label!r} (member {member}) diverged in epoch {number}: loss {epoch.loss}, "
+                    f"validation loss {epoch.validation_loss}; lower the learning rate of its schedule "
+                    f"(it was {epoch.learning_rate:.3g}), and look at the features for extreme values"
+                )
+                raise FitError(msg)
+            state.add(epoch)
+            track(epoch)
+            after_epoch(epoch)
     state.use_best()
     normalisation = _normalisation(task, network, table, model)
     return Trained(network, normalisation, tuple(state.history), state.best_epoch)
 
 
 def training_digest(
-    table: EventTable, model: ModelConfig, reference: FloatArray, *, label: str, member: int, seed: int
+    table: EventTable, model: AnyModelConfig, reference: FloatArray, *, label: str, member: int, seed: int
 ) -> str:
     """Return a digest of everything the result of a training depends on; see `train` for the arguments."""
     return digest_of(
@@ -468,18 +463,3 @@ def _numbered(name: str, values: Sequence[FloatArray]) -> dict[str, FloatArray]:
 def _in_order(name: str, arrays: Any) -> list[FloatArray]:
     """Return the arrays that `_numbered` has named, in order."""
     return [arrays[key] for key in sorted(arrays.files) if key.startswith(f"{name}_")]
-
-
-def _write_metrics(path: Path, history: Sequence[Epoch]) -> None:
-    """Begin the file of metrics with the epochs known from the checkpoint."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as stream_:
-        csv.writer(stream_).writerow([field.name for field in fields(Epoch)])
-    for epoch in history:
-        _append_metrics(path, epoch)
-
-
-def _append_metrics(path: Path, epoch: Epoch) -> None:
-    """Add one epoch to the file of metrics."""
-    with path.open("a", newline="") as stream_:
-        csv.writer(stream_).writerow(asdict(epoch).values())

@@ -215,10 +215,11 @@ def train(run: Run) -> Sequence[Path]:
         directory=run.directory / "models",
         exact_labels=[run.exact_file(name) for name in config.samples_with_role("simulation")],
         backgrounds={name: run.table(name) for name in config.samples_with_role("background")},
+        tracking=config.tracking,
     )
     train_models(jobs, workers=run.workers)
     written = [run.model(label) / "manifest.json" for label in config.models]
-    return [*written, *(job.file(suffix) for job in jobs for suffix in (".keras", ".json", ".csv"))]
+    return [*written, *(path for job in jobs for path in job.files)]
 
 
 def infer(run: Run) -> Sequence[Path]:
