@@ -155,7 +155,7 @@ def rows_of(toy: QuadraticEFT, n_events: int, n_each: int, epochs: int) -> Itera
         events = weighted if isinstance(task, PolynomialTaskConfig) else table
         used, plain, seconds = learned(task, bag_size, events, epochs, unseen)
         yield summary(name, used, seconds)
-        if name in {"multiclass", "morphing"}:
+        if name == "multiclass":
             yield summary(f"{name}, not normalised", plain, 0.0)
 
 
