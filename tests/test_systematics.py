@@ -195,8 +195,15 @@ def test_columns_that_make_no_sense_are_refused_by_name():
         EventWeightError, match="weight_jes_up and _down change the total by factors -1 and 1"
     ):
         TemplateSystematic("jes", -1.0, 1.0, np.ones(2), np.ones(2))
-    with pytest.raises(EventWeightError, match=r"weight_jes_up .* bin 0 of 2 negative within 5 standard"):
-        TemplateSystematic.of("jes", np.array([10.0, 10.0]), np.array([7.0, 13.0]), np.array([13.0, 7.0]))
+    with pytest.raises(EventWeightError, match=r"weight_jes_up .* a share of -0\.1 of bin 0 of 2"):
+        TemplateSystematic.of("jes", np.array([10.0, 10.0]), np.array([-1.0, 21.0]), np.array([13.0, 7.0]))
+
+
+def test_a_shift_ends_before_a_bin_would_be_negative():
+    one = TemplateSystematic.of("jes", np.array([10.0, 10.0]), np.array([6.0, 14.0]), np.array([13.0, 7.0]))
+    assert (one.nuisance.low, one.nuisance.high) == pytest.approx((-0.95 / 0.3, 0.95 / 0.4))
+    ends = 1 + one.shape_shift(np.array([one.nuisance.low, one.nuisance.high]))
+    np.testing.assert_allclose(ends.min(axis=1), 0.05)
 
 
 def test_templates_with_nuisances_survive_json():

@@ -15,9 +15,9 @@ from milanalysis.errors import EventWeightError, TooFewEventsError
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.inference import FitResult, Status, fit, measure
 from milanalysis.statistics.modifiers import EFT_MODIFIERS
+from milanalysis.statistics.template_result import TemplateResult
 from milanalysis.statistics.templates import (
     TemplateModel,
-    TemplateResult,
     Templates,
     pyhf_backend,
     quantile_edges,

@@ -69,6 +69,7 @@ from milanalysis.physics_config import (
     TruthConfig,
 )
 from milanalysis.statistics_config import (
+    BackgroundProcessConfig,
     BartlettConfig,
     BiasConfig,
     CalibrationConfig,
@@ -106,6 +107,7 @@ __all__ = [
     "AnyModelConfig",
     "AttentionPoolConfig",
     "BackgroundConfig",
+    "BackgroundProcessConfig",
     "BartlettConfig",
     "BaselineConfig",
     "BiasConfig",
@@ -176,7 +178,7 @@ __all__ = [
     "to_plain",
 ]
 
-_METHODS_OF_THE_PACKAGE = ("exact", "exact_visible", "template")
+_METHODS_OF_THE_PACKAGE = ("exact", "exact_visible", "template", "template_nuisances")
 """Names under which results hold the methods that are not models."""
 
 
@@ -236,6 +238,7 @@ class AnalysisConfig:
     calibration: dict[Name, tuple[CalibrationConfig, ...]] = field(default_factory=dict)
     tracking: TrackingConfig = CSVTrackingConfig()
     coverage: CoverageConfig = CoverageConfig()
+    background: BackgroundProcessConfig | None = None
     exact: ExactConfig = ExactConfig()
     truth: TruthConfig = TruthConfig()
 
@@ -274,6 +277,33 @@ class AnalysisConfig:
             if points is not None and not _has(points, self.parameter.reference):
                 msg = f"models.{label}.task.grid: the reference {self.parameter.reference} has to be a grid point"
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _nuisances_are_known(self) -> AnalysisConfig:
+        backgrounds = self.samples_with_role("background")
+        if self.background is not None and self.background.sample not in backgrounds:
+            msg = (
+                f"background.sample: {self.background.sample!r} is not one of the samples with role: background "
+                f"({', '.join(backgrounds) or 'there are none'})"
+            )
+            raise ValueError(msg)
+        if self.templates.limits is not None and self.parameter.reference != 0:
+            msg = "templates.limits: CLs compares with a parameter of 0, so parameter.reference has to be 0"
+            raise ValueError(msg)
+        varied = [
+            one
+            for one in self.samples.values()
+            if isinstance(one, FileSampleConfig) and one.role == "simulation" and one.weight_variations
+        ]
+        wanted = any(
+            isinstance(one, ObservableConfig) and one.systematics
+            for some in self.calibration.values()
+            for one in some
+        )
+        if wanted and not varied:
+            msg = "calibration: systematics: true needs weight_variations of a simulated sample"
+            raise ValueError(msg)
         return self
 
     @model_validator(mode="after")

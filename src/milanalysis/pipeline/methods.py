@@ -20,11 +20,12 @@ from milanalysis.statistics.interpolation import interpolation_from
 from milanalysis.statistics.likelihood import LikelihoodModel, ShapeModel
 from milanalysis.statistics.templates import TemplateModel, Templates
 
-__all__ = ["EXACT", "EXACT_VISIBLE", "TEMPLATE", "Methods"]
+__all__ = ["EXACT", "EXACT_VISIBLE", "TEMPLATE", "TEMPLATE_NUISANCES", "Methods"]
 
 logger = logging.getLogger(__name__)
 
 EXACT, EXACT_VISIBLE, TEMPLATE = "exact", "exact_visible", "template"
+TEMPLATE_NUISANCES = "template_nuisances"
 
 _CALIBRATED = {
     "bartlett": "c (Bartlett)",
@@ -35,6 +36,7 @@ _CALIBRATED = {
     "temperature": "temperature",
     "rate": "renormalised",
     "observable": "as observable",
+    "observable_systematics": "as observable, with systematics",
 }
 """What is added to the title of a model that has been calibrated."""
 
@@ -49,6 +51,7 @@ class Methods:
         template: the traditional analysis.
         exact_scores: exact log ratios of the events, neutrinos included; None if they have no event weights, as data.
         visible_scores: exact log ratios of what is visible; None if they are not known.
+        nuisances: the traditional analysis with background and systematic uncertainties; None if there are none.
         calibrated: calibrated forms of the shapes, by ``<name of the shape>.<name of the calibration>``.
     """
 
@@ -57,6 +60,7 @@ class Methods:
     template: TemplateModel
     exact_scores: PolynomialScores | None
     visible_scores: PolynomialScores | None
+    nuisances: TemplateModel | None
     calibrated: Mapping[str, LikelihoodModel]
 
     @classmethod
@@ -69,6 +73,7 @@ class Methods:
         role: str,
         visible: PolynomialScores | None,
         templates: Templates,
+        with_nuisances: Templates | None,
         calibrations: Mapping[str, Mapping[str, Calibration]],
     ) -> Methods:
         """Assemble the methods.
@@ -80,6 +85,7 @@ class Methods:
             role: of the samples these events belong to.
             visible: exact visible scores of these events; None if they are not known.
             templates: of the traditional analysis.
+            with_nuisances: with background and systematic uncertainties; None if there are none.
             calibrations: of models, by label and name.
 
         Raises:
@@ -111,18 +117,19 @@ class Methods:
             for name, calibration in calibrations.get(label, {}).items():
                 calibrated[f"{label}.{name}"] = calibration.apply(shapes[label])
                 titles[f"{label}.{name}"] = f"{model.title}, {_CALIBRATED[name]}"
-        return cls(
-            titles | {TEMPLATE: "pyhf template"},
-            shapes,
-            TemplateModel(templates, templates.bin_numbers(values), config.parameter),
-            exact,
-            visible,
-            calibrated,
-        )
+        template = TemplateModel(templates, templates.bin_numbers(values), config.parameter)
+        titles[TEMPLATE] = "pyhf template"
+        nuisances = None
+        if with_nuisances is not None:
+            nuisances = replace(template, templates=with_nuisances)
+            titles[TEMPLATE_NUISANCES] = "pyhf template, nuisances"
+        return cls(titles, shapes, template, exact, visible, nuisances, calibrated)
 
     def models(self) -> dict[str, LikelihoodModel]:
         """Return the likelihood of each method, by name."""
-        every = {**self.shapes, **self.calibrated, TEMPLATE: self.template}
+        every: dict[str, LikelihoodModel] = {**self.shapes, **self.calibrated, TEMPLATE: self.template}
+        if self.nuisances is not None:
+            every[TEMPLATE_NUISANCES] = self.nuisances
         return {name: every[name] for name in self.titles}
 
     def with_titles(self) -> dict[str, tuple[str, LikelihoodModel]]:

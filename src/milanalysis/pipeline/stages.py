@@ -312,6 +312,23 @@ def _learns_exact(run: Run) -> bool:
     return any(uses_exact_labels(model) for model in run.config.models.values())
 
 
+def _background(config: AnalysisConfig) -> Any:
+    """Return the settings of the background in the data; None if there is none."""
+    return None if config.background is None else to_plain(config.background)
+
+
+def _background_table(run: Run) -> list[Path]:
+    """Return the table of the background in the data, if there is one."""
+    return [] if run.config.background is None else [run.table(run.config.background.sample)]
+
+
+def _background_scores(run: Run) -> list[Path]:
+    """Return the per-event scores of the background in the data, if there is one."""
+    background, models = run.config.background, run.config.models
+    additive = [label for label, one in models.items() if one.is_additive]
+    return [] if background is None else [run.score_file(background.sample, label) for label in additive]
+
+
 def _exact(run: Run, role: str) -> list[Path]:
     """Return the exact visible scores of the samples with a role that are there, and the file that says why not."""
     files = [run.exact_file(name) for name in run.config.samples_with_role(role)]
@@ -393,11 +410,13 @@ STAGES = (
             "templates": to_plain(config.templates),
             "inference": to_plain(config.inference),
             "luminosity_fb": config.luminosity_fb,
+            "background": _background(config),
         },
         inputs=lambda run: [
             *_event_files(run),
             *_tables(run, "simulation"),
             *_tables(run, "observed"),
+            *_background_table(run),
             *_models(run),
             *_exact(run, "observed"),
             run.config.processing.bag_likelihood,
@@ -440,10 +459,13 @@ STAGES = (
             "templates": to_plain(config.templates),
             "inference": to_plain(config.inference),
             "coverage": to_plain(config.coverage),
+            "background": _background(config),
         },
         inputs=lambda run: [
             *_tables(run, "simulation"),
             *_scores(run, "simulation"),
+            *_background_table(run),
+            *_background_scores(run),
             *_exact(run, "simulation"),
             run.result("observed"),
             run.result("templates"),

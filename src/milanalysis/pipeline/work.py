@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from milanalysis.config import (
 )
 from milanalysis.errors import AccountingError, ProcessMismatchError, ProcessorError
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.parameters import FloatArray, IntArray
+from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.pipeline.layout import SCORED, Run
 from milanalysis.pipeline.reading import (
     bag_points,
@@ -30,6 +31,9 @@ from milanalysis.progress import progress_bar
 from milanalysis.provenance import read_json, write_json
 from milanalysis.randomness import stream
 from milanalysis.simulation.generator import EventSource
+
+if TYPE_CHECKING:
+    from milanalysis.pipeline.methods import Methods
 
 __all__ = [
     "calibrate",
@@ -225,11 +229,17 @@ def train(run: Run) -> Sequence[Path]:
 def infer(run: Run) -> Sequence[Path]:
     """Evaluate the models inside the bag processor, and fit every method to the observed events."""
     from milanalysis.learning.runs import Manifest
-    from milanalysis.pipeline.methods import Methods
-    from milanalysis.statistics.binning import information_edges, weight_response
+    from milanalysis.pipeline.methods import TEMPLATE_NUISANCES, Methods
+    from milanalysis.pipeline.traditional import (
+        background_yield,
+        choose_edges,
+        discriminant_of,
+        with_nuisances,
+    )
     from milanalysis.statistics.likelihood import RateModel
     from milanalysis.statistics.observation import observe
-    from milanalysis.statistics.templates import TemplateResult, Templates, quantile_edges
+    from milanalysis.statistics.template_result import TemplateResult
+    from milanalysis.statistics.templates import Templates
 
     config = run.config
     simulated, observed = run.load_table("simulation"), run.load_table("observed")
@@ -237,23 +247,17 @@ def infer(run: Run) -> Sequence[Path]:
         Manifest.read(run.model(label)).require(model, config.reference_point(), simulated.feature_names)
 
     written = []
-    for role, splits in (("simulation", SCORED), ("observed", tuple(Split))):
-        for name in config.samples_with_role(role):
-            written += _score(run, name, splits)
+    backgrounds = () if config.background is None else (config.background.sample,)
+    for name in (*config.samples_with_role("simulation"), *backgrounds):
+        written += _score(run, name, SCORED)
+    for name in config.samples_with_role("observed"):
+        written += _score(run, name, tuple(Split))
 
-    validation = simulated.take(simulated.rows(Split.VALIDATION))
-    discriminant = config.templates.discriminant
-    scores = run.load_scores("simulation", discriminant.model)
-    is_validation = simulated.take(simulated.rows(*SCORED)).rows(Split.VALIDATION)
-    values = scores.take(is_validation).per_event(discriminant.theta)[:, 0]
-    contents = validation.weights_at(0.0) * validation.event_polynomials()
-    weights, responses = weight_response(contents, config.parameter.reference)
-    if config.templates.binning == "information":
-        edges = information_edges(values, weights, responses, config.templates.bins)
-    else:
-        edges = quantile_edges(values, weights, config.templates.bins)
-    templates = Templates.from_hist(_fill_templates(run, edges))
-
+    validation, values = discriminant_of(run, simulated)
+    templates = Templates.from_hist(_fill_templates(run, choose_edges(run, validation, values)))
+    signal = selected_yield(run)
+    nu = signal.plus(background_yield(run, signal))
+    full = with_nuisances(run, templates, signal, validation, values)
     methods = Methods.of(
         run,
         simulated,
@@ -261,10 +265,11 @@ def infer(run: Run) -> Sequence[Path]:
         role="observed",
         visible=run.load_exact("observed"),
         templates=templates,
+        with_nuisances=full,
         calibrations={},
     )
     rows = np.arange(len(observed))
-    nu = selected_yield(run)
+    nuisances = methods.nuisances
     observation = observe(
         methods.with_titles(),
         RateModel(nu, config.parameter).observe(rows),
@@ -272,8 +277,10 @@ def infer(run: Run) -> Sequence[Path]:
         points=np.linspace(config.parameter.low, config.parameter.high, _PROFILE_POINTS),
         level=config.inference.level,
         n_expected=float(nu(config.parameter.reference)),
+        joint=None if nuisances is None else {TEMPLATE_NUISANCES: replace(nuisances, with_rate=True)},
     )
     counts = methods.template.counts(rows)
+    discriminant = config.templates.discriminant
     title = config.models[discriminant.model].title
     template_result = TemplateResult(
         config.parameter.name,
@@ -281,13 +288,33 @@ def infer(run: Run) -> Sequence[Path]:
         templates,
         tuple(int(count) for count in counts),
         methods.template.fit_with_pyhf(counts),
+        full,
+        None if nuisances is None else nuisances.fit_with_pyhf(counts),
     )
     write_json(run.result("observed"), observation.to_dict())
     write_json(run.result("templates"), template_result.to_dict())
-    write_json(run.result("workspace"), methods.template.workspace(counts))
+    write_json(run.result("workspace"), (nuisances or methods.template).workspace(counts))
     write_json(run.result("expected_events"), nu.to_dict())
-    names = ("observed", "templates", "workspace", "expected_events")
+    write_json(run.result("limits"), _limits(run, methods, signal, counts))
+    names = ("observed", "templates", "workspace", "expected_events", "limits")
     return [*written, *(run.result(name) for name in names)]
+
+
+def _limits(run: Run, methods: Methods, signal: EFTPolynomial, counts: IntArray) -> dict[str, Any]:
+    """Return the CLs limits from shape and rate that the configuration asks for; empty if it does not."""
+    from milanalysis.statistics.limits import cls_limit
+
+    level = run.config.templates.limits
+    if level is None:
+        return {}
+    model = methods.nuisances
+    if model is None:
+        plain = methods.template.templates
+        scale = float(signal(0.0)) / plain.contents[:, 0].sum()
+        model = replace(methods.template, templates=replace(plain, contents=plain.contents * scale))
+    model = replace(model, with_rate=True)
+    sides = {"lower": False, "upper": True}
+    return {name: asdict(cls_limit(model, counts, level, upper=upper)) for name, upper in sides.items()}
 
 
 def calibrate(run: Run) -> Sequence[Path]:

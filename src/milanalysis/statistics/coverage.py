@@ -66,6 +66,7 @@ class MethodCoverage:
             likelihood allows at the level, whatever its form; a failed fit covers nothing.
         outcomes: how many searches for an interval did not end with an ordinary one, by name.
         pulls: None if there are fewer than two estimates with a curvature.
+        width: mean width of the ordinary intervals at the level of the configuration; None if there are none.
     """
 
     method: str
@@ -73,6 +74,7 @@ class MethodCoverage:
     coverage: tuple[Coverage, ...]
     outcomes: dict[str, int]
     pulls: Pulls | None
+    width: float | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MethodCoverage:
@@ -83,6 +85,7 @@ class MethodCoverage:
             tuple(Coverage(**one) for one in values["coverage"]),
             values["outcomes"],
             None if values["pulls"] is None else Pulls.from_dict(values["pulls"]),
+            values["width"],
         )
 
 
@@ -142,6 +145,7 @@ class CoverageReport:
         methods: one entry for each method and true value.
         intervals: on the observed data, for each method that knows them and each level; empty if there is a single true
             value.
+        background: expected share of background in the pseudo-experiments.
         interpolation: how methods that know a grid are made continuous, in words.
         read_curvature: curvature that is read so from the exact likelihood on the grid, over its own; None if no method
             knows a grid.
@@ -156,6 +160,7 @@ class CoverageReport:
     overlap: float
     methods: tuple[MethodCoverage, ...]
     intervals: tuple[FinalInterval, ...] = ()
+    background: float = 0.0
     interpolation: str = ""
     read_curvature: float | None = None
 
@@ -235,6 +240,7 @@ def report(
             tuple(coverage_at(one.methods[name], level) for level in levels),
             one.methods[name].count(),
             pulls_of(one.methods[name], one.theta_true, overlap),
+            _mean_width(one.methods[name]),
         )
         for name in experiments[0].methods
         for one in experiments
@@ -250,6 +256,11 @@ def report(
         overlap,
         methods,
     )
+
+
+def _mean_width(fits: MethodFits) -> float | None:
+    """Return the mean width of the ordinary intervals."""
+    return float(np.mean((fits.high - fits.low)[fits.valid])) if fits.valid.any() else None
 
 
 def construct(

@@ -121,6 +121,7 @@ def observe(
     points: FloatArray,
     level: float,
     n_expected: float,
+    joint: Mapping[str, LikelihoodModel] | None = None,
 ) -> Observation:
     """Fit every method to the same observed events.
 
@@ -131,6 +132,8 @@ def observe(
         points: values of the parameter of interest at which profiles are kept, shape ``(n_points,)``.
         level: confidence level of the intervals.
         n_expected: expected number of events at the reference.
+        joint: of methods whose shape and rate share nuisance parameters, the likelihood of both together, by name; for
+            others it is the sum.
     """
     methods = {}
     for name, (title, model) in models.items():
@@ -139,7 +142,7 @@ def observe(
         methods[name] = MethodObservation(
             title,
             measure(likelihood, level)[1],
-            measure(likelihood + rate, level)[1],
+            measure(joint[name].observe(rows) if joint and name in joint else likelihood + rate, level)[1],
             tuple(float(value) if np.isfinite(value) else None for value in values),
             _interpolation_of(model),
         )

@@ -28,6 +28,8 @@ BACKGROUND = "background"
 FREE_BACKGROUND = Nuisance(BACKGROUND, 0.0, 10.0, 1.0)
 """The normalisation of a background about which nothing is known."""
 
+_LEAST = 0.05  # share of a bin that has to be left by any shift
+
 # sixth-order polynomial between -1 and 1 that continues the exponentials with two derivatives: value, first and second
 # derivative at +1 and -1 of alpha, alpha^2, ..., alpha^6
 _POWERS = np.arange(1, 7)
@@ -57,7 +59,7 @@ class TemplateSystematic:
         shape_down: likewise down.
 
     Raises:
-        EventWeightError: if a total, or a bin within five standard deviations, would not be positive.
+        EventWeightError: if a total or a bin is not positive within one standard deviation.
     """
 
     name: str
@@ -73,12 +75,12 @@ class TemplateSystematic:
                 "have to be positive; check the columns"
             )
             raise EventWeightError(msg)
-        reached = 1 + self.shape_shift(np.array([-RANGE, RANGE]))
-        if not (reached > 0).all():
-            bin_number = int(np.argmin(reached.min(axis=0)))
+        lowest = np.minimum(self.shape_up, self.shape_down)
+        if not (lowest > _LEAST).all():
+            number = int(np.argmin(lowest))
             msg = (
-                f"weight_{self.name}_up and _down would make the content of bin {bin_number} of {len(self.shape_up)} negative "
-                f"within {RANGE:g} standard deviations; use fewer bins or more simulated events, or check the columns"
+                f"weight_{self.name}_up or _down leaves a share of {lowest[number]:.3g} of bin {number} of {len(lowest)}, and more "
+                f"than {_LEAST:g} has to be left; use fewer bins or more simulated events, or check the columns"
             )
             raise EventWeightError(msg)
 
@@ -103,8 +105,16 @@ class TemplateSystematic:
 
     @property
     def nuisance(self) -> Nuisance:
-        """The parameter; what is known about it is a mean of 0 and a width of 1."""
-        return Nuisance(self.name, -RANGE, RANGE, 0.0)
+        """The parameter; what is known about it is a mean of 0 and a width of 1.
+
+        Shifts beyond one standard deviation are linear, so a bin that becomes smaller would be negative in the end: the
+        range of the parameter ends before.
+        """
+        low, high = (
+            min(RANGE, (1 - _LEAST) / max(1 - float(side.min()), 1e-9))
+            for side in (self.shape_down, self.shape_up)
+        )
+        return Nuisance(self.name, -low, high, 0.0)
 
     def total_factor(self, alpha: FloatArray) -> FloatArray:
         """Return the factor on the total: exponential beyond one standard deviation, smooth between.

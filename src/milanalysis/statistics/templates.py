@@ -39,7 +39,6 @@ from milanalysis.statistics.systematics import (
 
 __all__ = [
     "TemplateModel",
-    "TemplateResult",
     "Templates",
     "pyhf_backend",
     "quantile_edges",
@@ -136,46 +135,6 @@ class Templates:
             np.array(values["relative_errors"]),
             None if background is None else BackgroundTemplate.from_dict(background),
             tuple(TemplateSystematic.from_dict(one) for one in values["systematics"]),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class TemplateResult:
-    """The template analysis of the observed events.
-
-    Attributes:
-        parameter: name of the parameter of interest.
-        discriminant: what the bins are bins of, in words.
-        templates: the expected contents.
-        counts: observed events in each bin.
-        fit: what pyhf found.
-    """
-
-    parameter: str
-    discriminant: str
-    templates: Templates
-    counts: tuple[int, ...]
-    fit: FitResult
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return {
-            "parameter": self.parameter,
-            "discriminant": self.discriminant,
-            "templates": self.templates.to_dict(),
-            "counts": list(self.counts),
-            "fit": self.fit.to_dict(),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TemplateResult:
-        """Make a result from what `to_dict` returned."""
-        return cls(
-            values["parameter"],
-            values["discriminant"],
-            Templates.from_dict(values["templates"]),
-            tuple(values["counts"]),
-            FitResult.from_dict(values["fit"]),
         )
 
 
@@ -377,9 +336,10 @@ class TemplateModel(Addable):
                 "fixed": self.with_rate,
             },
         ]
-        if background is not None and background.is_free:
-            free = FREE_BACKGROUND
-            parameters.append({"name": free.name, "inits": [free.start], "bounds": [[free.low, free.high]]})
+        parameters += [
+            {"name": one.name, "inits": [one.start], "bounds": [[one.low, one.high]]}
+            for one in self.nuisances
+        ]
         return {
             "version": "1.0.0",
             "channels": [{"name": _CHANNEL, "samples": samples}],
