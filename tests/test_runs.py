@@ -218,6 +218,15 @@ def test_a_network_that_is_not_that_of_the_manifest_is_refused(models: Path, tmp
         load_model(mixed)
 
 
+def test_a_manifest_that_lacks_a_network_is_refused(models: Path, tmp_path: Path):
+    directory = copied(models / "polynomial", tmp_path / "polynomial")
+    manifest = json.loads((directory / "manifest.json").read_text())
+    del manifest["members"][0]
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ModelMismatchError, match="lists 1 networks and its model has 2"):
+        load_model(directory)
+
+
 def test_a_model_is_loaded_once_per_process_until_it_changes(models: Path, tmp_path: Path):
     directory = copied(models / "bags", tmp_path / "bags")
     first = cached_model(directory)

@@ -424,6 +424,12 @@ def load_model(directory: Path) -> EnsembleRatio:
     """
     manifest = Manifest.read(directory)
     model = manifest.model
+    if len(manifest.members) != model.n_networks:
+        msg = (
+            f"{directory / 'manifest.json'} lists {len(manifest.members)} networks and its model has {model.n_networks}; run "
+            "`milanalysis train` to complete it"
+        )
+        raise ModelMismatchError(msg)
     ratios = []
     for number, record in enumerate(manifest.members):
         path = directory / record.file
