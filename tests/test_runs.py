@@ -22,7 +22,6 @@ from milanalysis.errors import FitError, InputFileError, ModelMismatchError
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning import runs
 from milanalysis.learning.bags import partition
-from milanalysis.learning.labels import training_table
 from milanalysis.learning.runs import (
     Manifest,
     TrainingJob,
@@ -269,6 +268,6 @@ def test_the_background_of_a_model_is_read_and_is_part_of_what_it_was_trained_on
     for job in jobs:
         train_member(job)
         about[job.label] = read_json(job.file(".json"))
-    digests = {job.label: training_table(job.tables, job.labels, job.background).digest for job in jobs}
+    digests = {job.label: job.training_files.open(tmp_path).digest for job in jobs}
     assert digests == {label: entry["table_sha256"] for label, entry in about.items()}
     assert digests["clean"] != digests["contaminated"]

@@ -19,6 +19,7 @@ and the information that a training event carries about the weights falls with t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,16 +32,16 @@ from milanalysis.config import (
     PolynomialTaskConfig,
     TaskConfig,
 )
-from milanalysis.learning.bags import Bags, Sampler
+from milanalysis.learning.bags import ROWS_PER_BLOCK, Bags, Sampler
 from milanalysis.learning.grid_tasks import BinaryTask, MulticlassTask, points_beside
 from milanalysis.learning.losses import Targets, make_loss
 from milanalysis.learning.parameterised import ParameterisedTask, make_pairs
 from milanalysis.learning.polynomial_tasks import PolynomialTask
 from milanalysis.learning.sample_polynomials import PolynomialSamplesTask, make_form
 from milanalysis.learning.scores import GridScores, PolynomialScores
-from milanalysis.parameters import FloatArray
+from milanalysis.parameters import Float32Array, FloatArray, IntArray
 
-__all__ = ["Task", "make_task"]
+__all__ = ["Task", "make_task", "normalisation"]
 
 
 class Task(Protocol):
@@ -102,6 +103,14 @@ class Task(Protocol):
             probabilities: with which each stands for the reference, adding up to one, shape ``(n_events,)``.
         """
 
+    def join(self, constants: FloatArray, shares: FloatArray) -> FloatArray:
+        """Return what `normalise` would for all events at once.
+
+        Args:
+            constants: what it returned for several parts of them, shape ``(n_parts, n)``.
+            shares: of the parts in the reference, adding up to one, shape ``(n_parts,)``.
+        """
+
     def scores(
         self, outputs: FloatArray, normalisation: FloatArray, n_averaged: int
     ) -> PolynomialScores | GridScores:
@@ -152,3 +161,30 @@ def make_task(config: TaskConfig, reference: FloatArray, network: int = 0) -> Ta
     else:
         point = np.array([config.theta])
     return BinaryTask(np.unique([reference, point], axis=0), reference, loss)
+
+
+def normalisation(
+    task: Task,
+    outputs: Callable[[Float32Array], FloatArray],
+    features: Float32Array,
+    rows: IntArray,
+    probabilities: FloatArray,
+) -> FloatArray:
+    """Return the constants with which the mean ratio of reference events is one, in bounded memory.
+
+    Args:
+        task: what the outputs are for.
+        outputs: from features of events to outputs for each as a bag of its own.
+        features: of all events, shape ``(n_events, n_features)``.
+        rows: the events that are used, shape ``(n_rows,)``.
+        probabilities: with which each of them stands for the reference, adding up to one, shape ``(n_rows,)``.
+    """
+    constants, shares = [], []
+    for start in range(0, len(rows), ROWS_PER_BLOCK):
+        some = slice(start, start + ROWS_PER_BLOCK)
+        share = probabilities[some].sum()
+        if share > 0:
+            of_part = probabilities[some] if len(rows) <= ROWS_PER_BLOCK else probabilities[some] / share
+            constants.append(task.normalise(outputs(features[rows[some]]), of_part))
+            shares.append(share)
+    return constants[0] if len(constants) == 1 else task.join(np.stack(constants), np.array(shares))
