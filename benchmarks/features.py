@@ -84,28 +84,29 @@ def seconds(function: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def make(path: Path, directory: Path, *, workers: int, chunk_size: int, copies: int = 1) -> None:
+def make(path: Path, directory: Path, *, workers: int, chunk_size: int) -> None:
     """Make the table of a sample, from the first look into its files to the merged parquet file."""
     executor = FuturesExecutorConfig(workers=workers) if workers else IterativeExecutorConfig()
     processor = load_processor(ROOT / "processors" / "features.py")()
-    sample = open_sample("benchmark", [path] * copies, theta=0.0, weight_points=WEIGHT_POINTS)
+    sample = open_sample("benchmark", [path], theta=0.0, weight_points=WEIGHT_POINTS)
     make_tables(processor, sample, directory, executor=executor, chunk_size=chunk_size)
 
 
-def peak_memory(path: Path, chunk_size: int, copies: int) -> float:
-    """Return the peak memory in GB of a fresh process that reads the file several times over."""
-    process = get_context("spawn").Process(target=_measured, args=(path, chunk_size, copies))
+def peak_memory(directory: Path, n_events: int, chunk_size: int) -> float:
+    """Return the peak memory in GB of a fresh process that makes the table of one file."""
+    path = directory / "events.lhef.root"
+    write_sample(path, n_events)
+    process = get_context("spawn").Process(target=_measured, args=(path, chunk_size))
     process.start()
     process.join()
-    return float((path.parent / f"peak-{copies}").read_text())
+    return float((directory / "peak").read_text())
 
 
-def _measured(path: Path, chunk_size: int, copies: int) -> None:
-    make(path, path.parent / "memory", workers=0, chunk_size=chunk_size, copies=copies)
+def _measured(path: Path, chunk_size: int) -> None:
+    make(path, path.parent / "memory", workers=0, chunk_size=chunk_size)
     # Not ru_maxrss, which a new process takes over from the one that started it.
     status = Path("/proc/self/status").read_text().split()
-    peak = float(status[status.index("VmHWM:") + 1]) / 1e6
-    (path.parent / f"peak-{copies}").write_text(str(peak))
+    (path.parent / "peak").write_text(str(float(status[status.index("VmHWM:") + 1]) / 1e6))
 
 
 def main() -> None:
@@ -115,7 +116,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="of the futures executor")
     parser.add_argument(
-        "--memory", action="store_true", help="compare the peak memory for one and five times the events"
+        "--memory",
+        action="store_true",
+        help="compare the peak memory for files of this many and of five times as many events",
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -145,7 +148,7 @@ def main() -> None:
                 f"{name:22s} {wall:7.2f} s wall {cpu:7.2f} s cpu here {rate:7.2f} M features/s  {relative:5.2f} of uproot"
             )
         if options.memory:
-            one, five = (peak_memory(path, size, copies) for copies in (1, 5))
+            one, five = (peak_memory(directory, n * options.events, size) for n in (1, 5))
             print(f"peak memory {one:.2f} GB, for five times the events {five:.2f} GB: {five / one:.2f}")
 
 

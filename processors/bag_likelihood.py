@@ -27,7 +27,8 @@ class BagLikelihoodProcessor(processor.ProcessorABC):
 
     Bags do not reach across chunks. What is left at the end of a chunk is counted as remainder, and its
     per-event scores are there, so that no event is lost: the log ratio of a dataset is the sum over its bags plus
-    the scores of the remainder.
+    the scores of the remainder. (A model whose ratio is not a sum over events cannot say anything about a remainder;
+    later it is shown the bags of each dataset.)
     """
 
     def __init__(
@@ -72,7 +73,8 @@ class BagLikelihoodProcessor(processor.ProcessorABC):
             bags: for each model and chunk the log ratios of its bags, shape ``(n_bags, n_points)``.
             counts: for each model the numbers of events selected, in bags, and left over.
             event_id: for each chunk the names of the scored events, in order.
-            scores: for each model and chunk the file with the scores of these events.
+            scores: for each model and chunk the file with the scores of these events; models whose ratio is not a sum
+                over events have none.
             templates: for each chunk the histogram of the discriminant in the validation split, filled with weight
                 times w_k; to be added in the order of the chunks.
         """
@@ -95,7 +97,7 @@ class BagLikelihoodProcessor(processor.ProcessorABC):
                 "n_bagged": bags.index.size,
                 "n_remainder": len(remainder),
             }
-            if events.metadata["scratch"] is not None:
+            if events.metadata["scratch"] is not None and ratio.is_additive:
                 path = Path(events.metadata["scratch"]) / label / f"{chunk}.npz"
                 ratio.scores(table.take(rows)).save(path)
                 output["scores"][label] = {chunk: str(path)}

@@ -134,15 +134,23 @@ def event_file(directory: Path, kind: str) -> Path:
         ("tree", ["LHEF", "Events"]),
     ],
 )
-def test_a_bad_event_file_is_refused_by_name_and_nothing_is_half_written(small_run, tmp_path, kind, words):
-    # The generated sample of the finished run is there already, so the command comes to the bad file at once.
+def test_a_bad_event_file_is_refused_by_name_before_anything_is_generated(tmp_path, kind, words):
     path = event_file(tmp_path, kind)
     config = with_observed_file(tmp_path, path)
     run = tmp_path / "run"
-    shutil.copytree(small_run[1] / "events", run / "events")
     refuses(milanalysis("run", config, "-o", run), path.name, *words)
-    assert not (run / "tables" / "observed").exists()
+    assert not (run / "events").exists()
     assert not list(run.rglob(".*"))
+
+
+@pytest.mark.parametrize("which", ["features", "bag_likelihood"])
+def test_a_processor_that_python_cannot_read_is_refused_before_anything_is_generated(tmp_path, which):
+    broken = tmp_path / "broken.py"
+    broken.write_text("class Mine(:\n")
+    config = write_config(tmp_path / "bad.yaml", processing={**SMALL["processing"], which: str(broken)})
+    run = tmp_path / "run"
+    refuses(milanalysis("run", config, "-o", run), "broken.py", "SyntaxError")
+    assert not (run / "events").exists()
 
 
 def test_debug_shows_where_an_error_came_from(tmp_path):

@@ -149,6 +149,13 @@ def test_what_is_not_a_mapping_in_yaml_is_refused_by_name(tmp_path, text):
         load_config(path)
 
 
+def test_a_key_that_is_written_twice_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "analysis.yaml"
+    path.write_text("name: twice\nseed: 1\nseed: 2\n")
+    with pytest.raises(ConfigError, match=r"(?s)'seed' is there twice.*line 3"):
+        load_config(path)
+
+
 def test_a_missing_or_unreadable_file_is_refused_by_name(tmp_path):
     with pytest.raises(ConfigError, match="no such file"):
         load_config(tmp_path / "absent.yaml")

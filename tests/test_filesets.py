@@ -89,6 +89,30 @@ def test_weights_may_be_given_by_name(tmp_path: Path) -> None:
     np.testing.assert_allclose(table.weights_at(0.2).sum(), 1000 * mean_weight(4), rtol=1e-6)
 
 
+def test_varied_weights_are_columns_of_the_table_in_fb(tmp_path: Path) -> None:
+    file = tmp_path / "named.root"
+    shutil.copy(GENUINE, file)
+    (tmp_path / "named.json").write_text(json.dumps({"weight_names": [f"cHW_{point:g}" for point in POINTS]}))
+    variations = {"by_name": ("cHW_0.1", "cHW_-0.1"), "by_place": (3, 2)}
+    total([file], tmp_path / "out", weight_points=POINTS, variations=variations)
+    table = EventTable.read(tmp_path / "out" / "events.parquet")
+    assert list(table.variations) == ["by_name", "by_place"]
+    # the polynomial goes through the weights of the file, which are in single precision
+    expected = table.weights_at([0.1, -0.1])
+    for varied in table.variations.values():
+        np.testing.assert_allclose(varied, expected, rtol=2e-5)
+    total([file], tmp_path / "alone", variations={"by_place": (3, 2)})
+    alone = EventTable.read(tmp_path / "alone" / "events.parquet")
+    assert alone.event_weights is None
+    np.testing.assert_array_equal(alone.variations["by_place"], table.variations["by_place"])
+    with pytest.raises(EventWeightError, match="has no weight jes_down, jes_up; it has cHW_-1"):
+        total([file], tmp_path / "wrong", variations={"jes": ("jes_up", "jes_down")})
+    with pytest.raises(
+        EventWeightError, match=r"weight_variations\.jes of sample 'x' names the weight at place 7"
+    ):
+        total([file], tmp_path / "wrong", variations={"jes": (0, 7)})
+
+
 def mean_weight(i: int) -> float:
     import uproot
 

@@ -87,7 +87,11 @@ def test_the_report_has_all_true_values_levels_and_methods(judged):
     assert all(len(one.coverage) == 2 for one in found.methods)
     assert found.number == "poisson"
     assert 0 < found.overlap < 1
-    assert 0.8 < found.parabola_curvature < 1.2  # ten experiments of a hundred events
+    assert 0.8 < found.read_curvature < 1.2  # ten experiments of a hundred events
+    assert found.interpolation == "parabola within 0.4 of the lowest grid point"
+    observed = read_json(judged[1] / "results" / "observed.json")["methods"]
+    assert observed["multiclass_bag"]["interpolation"] == found.interpolation
+    assert observed["polynomial"]["interpolation"] == ""
     assert {one.method for one in found.intervals} == set(found.titles)
     assert CoverageReport.from_dict(found.to_dict()) == found
 

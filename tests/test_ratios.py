@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from milanalysis.errors import BagSizeMismatchError, EventWeightError, ModelMismatchError, OffGridError
 from milanalysis.events.tables import EventTable
 from milanalysis.learning.bags import Bags, partition
-from milanalysis.learning.ratios import EnsembleRatio, ExactRatio, NetworkRatio
+from milanalysis.learning.ensembles import EnsembleRatio
+from milanalysis.learning.grid_tasks import MulticlassTask
+from milanalysis.learning.polynomial_tasks import PolynomialTask
+from milanalysis.learning.ratios import ExactRatio, NetworkRatio
 from milanalysis.learning.scores import GridScores, PolynomialScores
-from milanalysis.learning.tasks import MulticlassTask, PolynomialTask, Task
+from milanalysis.learning.tasks import Task
 from milanalysis.parameters import parameter_points
 from milanalysis.simulation.toys import QuadraticEFT
 
@@ -40,7 +43,13 @@ def ratio(task: Task, bag_size: int = 1, seed: int = 0) -> NetworkRatio:
     matrix = 0.1 * np.random.default_rng(seed).normal(size=(12, task.n_outputs))
     normalisation = np.array([1.0, 0.01, 0.1, 0, 0]) if isinstance(task, PolynomialTask) else np.zeros(3)
     return NetworkRatio(
-        "model", LinearNetwork(matrix, task.pooled), task, normalisation, TOY.feature_names, bag_size
+        "model",
+        LinearNetwork(matrix, task.pooled),
+        task,
+        normalisation,
+        TOY.feature_names,
+        bag_size,
+        bag_size,
     )
 
 
@@ -49,7 +58,7 @@ def multiclass(bag_size: int = 1, seed: int = 0) -> NetworkRatio:
 
 
 def polynomial(bag_size: int = 1, seed: int = 0) -> NetworkRatio:
-    return ratio(PolynomialTask(0.5, REFERENCE), bag_size, seed)
+    return ratio(PolynomialTask(REFERENCE, 0.5), bag_size, seed)
 
 
 def table(n_events: int = 60) -> EventTable:

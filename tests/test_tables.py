@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,26 @@ def test_concatenation_keeps_order_and_drops_weights_that_not_all_have() -> None
     np.testing.assert_array_equal(both.event_id, np.concatenate([a.event_id, b.event_id]))
     assert both.event_weights is not None
     assert concatenate([a, random_table(3, event_weights=False)]).event_weights is None
+
+
+def test_varied_weights_belong_to_the_table(tmp_path: Path) -> None:
+    plain = random_table(200)
+    varied = replace(plain, variations={"jes": plain.weight[:, None] * [1.1, 0.9]})
+    assert varied.digest != plain.digest
+    varied.write(tmp_path / "events.parquet")
+    columns = pq.read_schema(tmp_path / "events.parquet").names
+    assert columns[-2:] == ["weight_jes_up", "weight_jes_down"]
+    back = EventTable.read(tmp_path / "events.parquet")
+    assert back.digest == varied.digest
+    assert back.feature_names == plain.feature_names
+    np.testing.assert_array_equal(
+        back.take(np.array([7, 3])).variations["jes"], varied.variations["jes"][[7, 3]]
+    )
+    both = concatenate([varied, random_table(10, file_number=1)])
+    # what has no such column is not affected
+    np.testing.assert_array_equal(both.variations["jes"][200:], both.weight[200:, None] * [1.0, 1.0])
+    with pytest.raises(ValueError, match="variation 'jes' has 3 rows"):
+        replace(plain, variations={"jes": np.ones((3, 2))})
 
 
 def test_columns_of_different_length_are_refused() -> None:

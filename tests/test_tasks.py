@@ -7,7 +7,9 @@ from milanalysis.config import GridConfig, MulticlassTaskConfig, PolynomialTaskC
 from milanalysis.errors import ConfigError, EventWeightError, OffGridError
 from milanalysis.events.tables import EventTable
 from milanalysis.learning.bags import Bags, BagSampler
-from milanalysis.learning.tasks import MulticlassTask, PolynomialTask, Task, make_task, squares_polynomial
+from milanalysis.learning.grid_tasks import MulticlassTask
+from milanalysis.learning.polynomial_tasks import PolynomialTask, squares_polynomial
+from milanalysis.learning.tasks import Task, make_task
 from milanalysis.parameters import parameter_points
 from milanalysis.simulation.toys import QuadraticEFT
 
@@ -35,7 +37,7 @@ def test_a_reference_that_does_not_suit_the_task_is_refused():
     with pytest.raises(ConfigError, match="not on the grid"):
         MulticlassTask(GRID, np.array([0.1]))
     with pytest.raises(ConfigError, match="has to be 0"):
-        PolynomialTask(0.2, np.array([0.1]))
+        PolynomialTask(np.array([0.1]), 0.2)
 
 
 def test_multiclass_targets_are_numbers_of_grid_points():
@@ -72,7 +74,7 @@ def test_the_score_of_an_event_is_its_share_of_the_bag():
     task = MulticlassTask(GRID, REFERENCE)
     events = np.random.default_rng(3).normal(size=(4, 3))
     of_bag = task.bag_log_ratio(events.mean(axis=0, keepdims=True), np.zeros(3), GRID)
-    shares = task.scores(events, np.zeros(3), bag_size=4)
+    shares = task.scores(events, np.zeros(3), n_averaged=4)
     np.testing.assert_allclose(shares.values.sum(axis=0, keepdims=True), of_bag, atol=1e-14)
 
 
@@ -80,17 +82,18 @@ def test_after_normalisation_the_mean_ratio_of_reference_events_is_one():
     rng = np.random.default_rng(4)
     probabilities = rng.dirichlet(np.ones(50))
     multiclass = MulticlassTask(GRID, REFERENCE)
-    polynomial = PolynomialTask(0.5, REFERENCE)
+    polynomial = PolynomialTask(REFERENCE, 0.5)
     for task, outputs in ((multiclass, 5 * rng.normal(size=(50, 3))), (polynomial, rng.normal(size=(50, 4)))):
-        constants = task.normalise(outputs, probabilities, bag_size=1)
-        ratios = np.exp(task.scores(outputs, constants, bag_size=1).per_event(GRID))
+        constants = task.normalise(outputs, probabilities)
+        ratios = np.exp(task.scores(outputs, constants, n_averaged=1).per_event(GRID))
         np.testing.assert_allclose(probabilities @ ratios, 1, rtol=1e-12)
 
 
-def test_multiclass_networks_of_larger_bags_are_not_normalised():
+def test_without_normalisation_ratios_are_what_the_network_says():
     outputs = np.random.default_rng(5).normal(size=(50, 3))
-    constants = MulticlassTask(GRID, REFERENCE).normalise(outputs, np.full(50, 0.02), bag_size=2)
-    np.testing.assert_array_equal(constants, np.zeros(3))
+    task = MulticlassTask(GRID, REFERENCE)
+    ratios = task.bag_log_ratio(outputs, task.unnormalised, GRID)
+    np.testing.assert_array_equal(ratios, outputs - outputs[:, 1:2])
 
 
 def test_the_expanded_squares_are_the_squares():
@@ -107,7 +110,7 @@ def test_the_expanded_squares_are_the_squares():
 def test_polynomial_labels_are_exact_ratios_at_stratified_values(bag_size: int):
     table = toy_table()
     bags = reference_bags(table, 50, bag_size)
-    c, ratio = PolynomialTask(0.4, REFERENCE, points_per_bag=4).encode(bags, np.random.default_rng(7))
+    c, ratio = PolynomialTask(REFERENCE, 0.4, points_per_bag=4).encode(bags, np.random.default_rng(7))
     assert c.shape == ratio.shape == (50, 4)
     edges = np.linspace(-0.4, 0.4, 5)
     assert np.all((c >= edges[:-1] - 1e-6) & (c <= edges[1:] + 1e-6))
@@ -124,7 +127,7 @@ def test_labels_of_rare_events_are_neither_clipped_nor_transformed():
         np.array([[40.0, 400.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]),
     )  # fmt: skip
     bags = Bags(wild, np.array([[0]]), np.zeros((1, 1)))
-    c, ratio = PolynomialTask(1.0, REFERENCE, points_per_bag=8).encode(bags, np.random.default_rng(8))
+    c, ratio = PolynomialTask(REFERENCE, 1.0, points_per_bag=8).encode(bags, np.random.default_rng(8))
     np.testing.assert_allclose(ratio, (1 + 20 * c.astype(np.float64)) ** 2, rtol=1e-4, atol=1e-4)
     assert ratio.max() > 300
 
@@ -135,7 +138,7 @@ def test_the_ratio_loss_is_zero_for_the_exact_ratio_and_positive_otherwise(bag_s
     toy = QuadraticEFT(information=0.3)
     table = toy.table(np.random.default_rng(1), 400)
     bags = reference_bags(table, 60, bag_size)
-    task: Task = PolynomialTask(0.8, REFERENCE)
+    task: Task = PolynomialTask(REFERENCE, 0.8)
     targets = task.encode(bags, np.random.default_rng(9))
     u, w = toy.amplitudes(table.features)
     exact = np.stack([u, 0 * u, w, 0 * u], axis=1)[bags.index].astype(np.float32)
@@ -150,7 +153,7 @@ def test_the_minimum_of_the_ratio_loss_is_the_mean_ratio_even_with_heavy_tails()
     ratio = rng.pareto(2.5, size=4000).astype(np.float32)[:, None]
     c = np.full_like(ratio, 0.1)
     a = np.linspace(-3, 0, 3001, dtype=np.float32)  # (1 + a c)^2 between 0.49 and 1
-    task = PolynomialTask(1.0, REFERENCE, points_per_bag=1)
+    task = PolynomialTask(REFERENCE, 1.0, points_per_bag=1)
     mean_loss = [
         task.loss(np.broadcast_to(np.array([x, 0, 0, 0], np.float32), (4000, 1, 4)), c, ratio).numpy().mean()
         for x in a[::100]
@@ -161,11 +164,11 @@ def test_the_minimum_of_the_ratio_loss_is_the_mean_ratio_even_with_heavy_tails()
 
 
 def test_polynomial_log_ratios_add_up_over_bags_of_any_size():
-    task = PolynomialTask(0.5, REFERENCE)
+    task = PolynomialTask(REFERENCE, 0.5)
     outputs = 0.3 * np.random.default_rng(11).normal(size=(12, 4))
-    rate = task.normalise(outputs, np.full(12, 1 / 12), bag_size=1)
+    rate = task.normalise(outputs, np.full(12, 1 / 12))
     theta = parameter_points([-0.3, 0.0, 0.7])
-    total = task.scores(outputs, rate, bag_size=1).per_event(theta).sum(axis=0)
+    total = task.scores(outputs, rate, n_averaged=1).per_event(theta).sum(axis=0)
     for bag_size in (1, 3, 12):
         bags = task.bag_log_ratio(outputs.reshape(-1, bag_size, 4), rate, theta)
         np.testing.assert_allclose(bags.sum(axis=0), total, atol=1e-12)
@@ -175,7 +178,7 @@ def test_polynomial_log_ratios_add_up_over_bags_of_any_size():
 def test_the_polynomial_task_needs_event_weights_of_a_squared_amplitude():
     table = toy_table(4)
     columns = (table.feature_names, table.features, table.theta, table.weight, table.event_id, table.split)
-    task = PolynomialTask(1.0, REFERENCE, points_per_bag=16)
+    task = PolynomialTask(REFERENCE, 1.0, points_per_bag=16)
     rng = np.random.default_rng(12)
     with pytest.raises(EventWeightError, match="carry no event weights"):
         task.encode(Bags(EventTable(*columns), np.array([[0]]), np.zeros((1, 1))), rng)

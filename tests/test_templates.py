@@ -15,9 +15,9 @@ from milanalysis.errors import EventWeightError, TooFewEventsError
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.inference import FitResult, Status, fit, measure
 from milanalysis.statistics.modifiers import EFT_MODIFIERS
+from milanalysis.statistics.template_result import TemplateResult
 from milanalysis.statistics.templates import (
     TemplateModel,
-    TemplateResult,
     Templates,
     pyhf_backend,
     quantile_edges,
@@ -85,7 +85,7 @@ def test_the_likelihood_is_that_of_pyhf_at_the_best_nuisance_parameters(errors, 
     differences = []
     for c in (-0.5, 0.0, 0.3, 1.0):
         nominal = one.templates.expected(np.array([[c]]))
-        contents, factors = one._profiled(COUNTS, nominal)
+        contents, factors = one._profiled(COUNTS, nominal, one.templates.relative_errors**2)
         values = {"cHW": c, "normalisation": float((contents / factors / nominal)[0, 0])}
         values |= {f"mc_statistics[{number}]": float(factor) for number, factor in enumerate(factors[0])}
         differences.append(pyhf_twice_nll(one, COUNTS, values) - likelihood(c))

@@ -23,6 +23,7 @@ from milanalysis.events.tables import EventTable, Split, assign_split
 from milanalysis.learning.bags import with_background
 from milanalysis.learning.networks import EventNetwork
 from milanalysis.learning.tasks import make_task
+from milanalysis.learning.trackers import CSVTracker
 from milanalysis.learning.training import Trained, bags_per_batch, learning_rates, train, training_digest
 from milanalysis.simulation.toys import GaussianShift, QuadraticEFT
 
@@ -57,7 +58,8 @@ def gaussian_table(n_each: int, seed: int = 1) -> EventTable:
 def trained(
     directory: Path, model: ModelConfig = PAPER, table: EventTable | None = None, **options
 ) -> Trained:
-    settings = {"label": "toy", "member": 0, "seed": 3, **options}
+    metrics = CSVTracker(directory / "member-00.csv")
+    settings = {"label": "toy", "member": 0, "seed": 3, "trackers": [metrics], **options}
     return train(table or gaussian_table(400), model, REFERENCE, directory=directory, **settings)
 
 
@@ -334,9 +336,7 @@ def test_the_polynomial_task_learns_the_score_and_the_rate_of_the_toy(bag_size: 
     result = trained(tmp_path, model, table)
     unseen = table.take(table.rows(Split.TEST))
     outputs = EventNetwork(result.network).events(unseen.features)
-    polynomials = (
-        make_task(model.task, REFERENCE).scores(outputs, result.normalisation, bag_size).polynomials[0]
-    )
+    polynomials = make_task(model.task, REFERENCE).scores(outputs, result.normalisation, 1).polynomials[0]
     exact = 2 * toy.amplitudes(unseen.features)[0]
     assert np.corrcoef(polynomials[:, 1], exact)[0, 1] ** 2 > 0.85
     assert np.cov(polynomials[:, 1], exact)[0, 1] / exact.var() == pytest.approx(0.91, abs=0.06)

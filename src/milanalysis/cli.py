@@ -164,25 +164,28 @@ def coverage_report(
 
     Without options this prints the report that `coverage` has made. With options the measurement is repeated with these
     settings and the others of the run. With several true values there are final intervals after Neyman and after Feldman
-    and Cousins, too.
+    and Cousins, too. With a background in the configuration there is a second report, of pseudo-experiments that contain it.
 
-    Reads results/, scores/ and tables/; with options it writes results/coverage_report.json.
+    Reads results/, scores/ and tables/; with options it writes results/coverage_report.json and background_report.json.
     """
     from milanalysis.pipeline.judging import report_run
 
     changes = {"theta": theta, "levels": level, "pseudo_experiments": experiments, "number": number}
-    _print_report(report_run(run.resolve(), {key: value for key, value in changes.items() if value}))
+    for report in report_run(run.resolve(), {key: value for key, value in changes.items() if value}):
+        _print_report(report)
 
 
 def _print_report(report: CoverageReport) -> None:
     """Print the coverage report, and the final intervals if there are any."""
-    from milanalysis.reporting.coverage_tables import coverage_table, interval_table, parabola_remark
+    from milanalysis.reporting.coverage_tables import coverage_table, interval_table, reading_remark
 
     console = _console()
     console.print(coverage_table(report))
     if report.intervals:
         console.print(interval_table(report))
-    console.print(parabola_remark(report), soft_wrap=True)
+    remark = reading_remark(report)
+    if remark:
+        console.print(remark, soft_wrap=True)
 
 
 @main.command()
@@ -257,20 +260,31 @@ def _print_comparison(analysis: Run) -> None:
     """Print the table of results."""
     from milanalysis.pipeline.judging import read_observation
     from milanalysis.provenance import read_json
-    from milanalysis.reporting.coverage_tables import calibration_table, parabola_remark
+    from milanalysis.reporting.coverage_tables import (
+        calibration_table,
+        coverage_table,
+        limits_table,
+        reading_remark,
+    )
     from milanalysis.reporting.tables import comparison_table, observation_table
     from milanalysis.statistics.coverage import CoverageReport
     from milanalysis.statistics.information import Comparison
 
     console = _console()
     console.print(observation_table(read_observation(analysis)))
+    limits = read_json(analysis.result("limits"))
+    if limits:
+        console.print(limits_table(limits, analysis.config.parameter.name))
     constants = read_json(analysis.result("calibration"))["constants"]
     if constants:
         console.print(calibration_table(constants))
     console.print(comparison_table(Comparison.from_dict(read_json(analysis.result("comparison")))))
-    remark = parabola_remark(CoverageReport.from_dict(read_json(analysis.result("coverage"))))
+    remark = reading_remark(CoverageReport.from_dict(read_json(analysis.result("coverage"))))
     if remark:
         console.print(remark, soft_wrap=True)
+    if analysis.config.background is not None:
+        with_background = CoverageReport.from_dict(read_json(analysis.result("background")))
+        console.print(coverage_table(with_background))
 
 
 _STAGE_HELP = {

@@ -11,11 +11,20 @@ from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from milanalysis.baselines_config import (
+    AnyModelConfig,
+    BaselineConfig,
+    LightGBMConfig,
+    TabPFNConfig,
+    XGBoostConfig,
+)
 from milanalysis.errors import ConfigError
+from milanalysis.experiment_config import CSVTrackingConfig, TrackingConfig, WandbTrackingConfig
 from milanalysis.inputs import (
     DaskExecutorConfig,
     DelphesFormatConfig,
@@ -34,14 +43,11 @@ from milanalysis.learning_config import (
     BackgroundConfig,
     CosineScheduleConfig,
     DeepSetPoolConfig,
-    GridConfig,
     ListPoolConfig,
     MeanPoolConfig,
     ModelConfig,
-    MulticlassTaskConfig,
     NetworkConfig,
     PlateauScheduleConfig,
-    PolynomialTaskConfig,
     SortedListPoolConfig,
     StandardInputsConfig,
     SumPoolConfig,
@@ -63,6 +69,7 @@ from milanalysis.physics_config import (
     TruthConfig,
 )
 from milanalysis.statistics_config import (
+    BackgroundProcessConfig,
     BartlettConfig,
     BiasConfig,
     CalibrationConfig,
@@ -72,18 +79,41 @@ from milanalysis.statistics_config import (
     InferenceConfig,
     ObservableConfig,
     ParabolaConfig,
+    PolynomialConfig,
     RateConfig,
     SplineConfig,
     TemperatureConfig,
     TemplateConfig,
 )
+from milanalysis.task_config import (
+    BinaryGridTaskConfig,
+    BinaryTaskConfig,
+    GridConfig,
+    ListedGridConfig,
+    LogitsFormConfig,
+    LossName,
+    MorphingFormConfig,
+    MulticlassTaskConfig,
+    PaperPairingConfig,
+    ParameterisedTaskConfig,
+    PolynomialSamplesTaskConfig,
+    PolynomialTaskConfig,
+    ReferencePairingConfig,
+    TaskConfig,
+)
 
 __all__ = [
     "AnalysisConfig",
+    "AnyModelConfig",
     "AttentionPoolConfig",
     "BackgroundConfig",
+    "BackgroundProcessConfig",
     "BartlettConfig",
+    "BaselineConfig",
     "BiasConfig",
+    "BinaryGridTaskConfig",
+    "BinaryTaskConfig",
+    "CSVTrackingConfig",
     "CalibrationConfig",
     "CosineScheduleConfig",
     "CoverageConfig",
@@ -106,34 +136,49 @@ __all__ = [
     "LHAPDFConfig",
     "LHEFFormatConfig",
     "LeptonCutsConfig",
+    "LightGBMConfig",
     "ListPoolConfig",
+    "ListedGridConfig",
+    "LogitsFormConfig",
+    "LossName",
     "MeanPoolConfig",
     "ModelConfig",
+    "MorphingFormConfig",
     "MulticlassTaskConfig",
     "NetworkConfig",
     "ObservableConfig",
+    "PaperPairingConfig",
     "ParabolaConfig",
     "ParameterConfig",
+    "ParameterisedTaskConfig",
     "ParslExecutorConfig",
     "PlateauScheduleConfig",
+    "PolynomialConfig",
+    "PolynomialSamplesTaskConfig",
     "PolynomialTaskConfig",
     "ProcessingConfig",
     "RateConfig",
+    "ReferencePairingConfig",
     "SortedListPoolConfig",
     "SplineConfig",
     "SplitConfig",
     "StandardInputsConfig",
     "SumPoolConfig",
     "SymmetricInputsConfig",
+    "TabPFNConfig",
+    "TaskConfig",
     "TemperatureConfig",
     "TemplateConfig",
+    "TrackingConfig",
     "TrainingConfig",
     "TruthConfig",
+    "WandbTrackingConfig",
+    "XGBoostConfig",
     "load_config",
     "to_plain",
 ]
 
-_METHODS_OF_THE_PACKAGE = ("exact", "exact_visible", "template")
+_METHODS_OF_THE_PACKAGE = ("exact", "exact_visible", "template", "template_nuisances")
 """Names under which results hold the methods that are not models."""
 
 
@@ -183,7 +228,7 @@ class AnalysisConfig:
     seed: Annotated[int, Field(ge=0)]
     luminosity_fb: Positive
     samples: dict[Name, SampleConfig]
-    models: Annotated[dict[Name, ModelConfig], Field(min_length=1)]
+    models: Annotated[dict[Name, AnyModelConfig], Field(min_length=1)]
     templates: TemplateConfig
     parameter: ParameterConfig = ParameterConfig()
     generator: GeneratorConfig = GeneratorConfig()
@@ -191,7 +236,9 @@ class AnalysisConfig:
     split: SplitConfig = SplitConfig()
     inference: InferenceConfig = InferenceConfig()
     calibration: dict[Name, tuple[CalibrationConfig, ...]] = field(default_factory=dict)
+    tracking: TrackingConfig = CSVTrackingConfig()
     coverage: CoverageConfig = CoverageConfig()
+    background: BackgroundProcessConfig | None = None
     exact: ExactConfig = ExactConfig()
     truth: TruthConfig = TruthConfig()
 
@@ -226,9 +273,37 @@ class AnalysisConfig:
             if label in _METHODS_OF_THE_PACKAGE:
                 msg = f"models.{label}: this is the name of a method that every comparison has; use another label"
                 raise ValueError(msg)
-            if isinstance(one.task, MulticlassTaskConfig) and not one.task.grid.has(self.parameter.reference):
+            points = one.task.known_points(self.parameter.reference)
+            if points is not None and not _has(points, self.parameter.reference):
                 msg = f"models.{label}.task.grid: the reference {self.parameter.reference} has to be a grid point"
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _nuisances_are_known(self) -> AnalysisConfig:
+        backgrounds = self.samples_with_role("background")
+        if self.background is not None and self.background.sample not in backgrounds:
+            msg = (
+                f"background.sample: {self.background.sample!r} is not one of the samples with role: background "
+                f"({', '.join(backgrounds) or 'there are none'})"
+            )
+            raise ValueError(msg)
+        if self.templates.limits is not None and self.parameter.reference != 0:
+            msg = "templates.limits: CLs compares with a parameter of 0, so parameter.reference has to be 0"
+            raise ValueError(msg)
+        varied = [
+            one
+            for one in self.samples.values()
+            if isinstance(one, FileSampleConfig) and one.role == "simulation" and one.weight_variations
+        ]
+        wanted = any(
+            isinstance(one, ObservableConfig) and one.systematics
+            for some in self.calibration.values()
+            for one in some
+        )
+        if wanted and not varied:
+            msg = "calibration: systematics: true needs weight_variations of a simulated sample"
+            raise ValueError(msg)
         return self
 
     @model_validator(mode="after")
@@ -239,13 +314,48 @@ class AnalysisConfig:
                 msg = f"coverage.theta: {theta} has to lie between parameter.low ({low}) and parameter.high ({high})"
                 raise ValueError(msg)
         model = self.templates.discriminant.model
-        task = self.models[model].task
-        if isinstance(task, MulticlassTaskConfig) and not task.grid.has(self.templates.discriminant.theta):
+        points = self.models[model].task.known_points(self.parameter.reference)
+        if points is not None and not _has(points, self.templates.discriminant.theta):
             msg = (
                 f"templates.discriminant.theta: {self.templates.discriminant.theta} has to be a point of "
                 f"models.{model}.task.grid, since this model knows no others"
             )
             raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _models_can_do_what_is_asked(self) -> AnalysisConfig:
+        discriminant = self.templates.discriminant.model
+        if not self.models[discriminant].is_additive:
+            msg = (
+                f"templates.discriminant.model: the ratio of {discriminant!r} is one of bags and not a sum over events, and "
+                "templates are filled event by event; use a per-event model"
+            )
+            raise ValueError(msg)
+        for label, one in self.models.items():
+            points = one.task.known_points(self.parameter.reference)
+            kinds = {entry.kind for entry in self.calibration.get(label, ())}
+            if kinds and points is not None and len(points) < 3:
+                msg = (
+                    f"calibration.{label}: this model knows the log ratio at one point and gives no interval that could be "
+                    "calibrated"
+                )
+                raise ValueError(msg)
+            if one.is_additive:
+                continue
+            if refused := sorted(kinds & {"rate", "observable"}):
+                msg = (
+                    f"calibration.{label}: kind {', '.join(refused)} needs log ratios of events, and this model has those of "
+                    "bags only; use bartlett, coverage, bias or temperature"
+                )
+                raise ValueError(msg)
+            if self.coverage.number == "poisson" or self.coverage.events % one.bag_size:
+                msg = (
+                    f"coverage: the ratio of model {label!r} is not a sum over events, so pseudo-experiments have to be whole "
+                    f"bags of {one.bag_size} events; use number: fixed and a multiple of {one.bag_size} for events, not "
+                    f"{self.coverage.number} and {self.coverage.events}"
+                )
+                raise ValueError(msg)
         return self
 
     def samples_with_role(self, role: str) -> list[str]:
@@ -256,6 +366,25 @@ class AnalysisConfig:
         """Return the reference as a parameter point, shape ``(n_parameters,)``."""
         point: FloatArray = parameter_points(self.parameter.reference)[0]
         return point
+
+
+def _has(points: FloatArray, value: float) -> bool:
+    """Return whether a value is one of the points of a grid."""
+    return bool((np.abs(points[:, 0] - value) <= 1e-9).any())
+
+
+class _UniqueKeysLoader(yaml.SafeLoader):
+    """Refuses a key that is written twice; YAML's own rule for it is that the last one counts."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping as a dictionary."""
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                problem = f"the key {key.value!r} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep=deep)
 
 
 def load_config(path: Path) -> AnalysisConfig:
@@ -279,7 +408,7 @@ def load_config(path: Path) -> AnalysisConfig:
         msg = f"{path} cannot be read as text ({error}); give the path of an analysis in YAML"
         raise ConfigError(msg) from error
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, Loader=_UniqueKeysLoader)
     except yaml.YAMLError as error:
         msg = f"{path} is not valid YAML: {error}"
         raise ConfigError(msg) from error
@@ -305,12 +434,13 @@ def _explain(path: Path, error: ValidationError) -> str:
     """Say in plain words what is wrong with a config."""
     lines = [f"{path} is not a valid analysis:"]
     for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+        parts = [str(part) for part in problem["loc"]]
+        place = ".".join(part for part in parts if not part.startswith("<")) or "(top level)"
         if problem["type"] == "unexpected_keyword_argument":
             lines.append(f"  {place}: there is no such key; check its spelling and its indentation")
         elif problem["type"] == "missing":
             lines.append(f"  {place}: this key is required and is missing")
-        elif problem["type"] in {"value_error", "union_tag_invalid", "union_tag_not_found"}:
+        elif problem["type"] in {"value_error", "union_tag_invalid", "union_tag_not_found", "model_kind"}:
             lines.append(f"  {place}: {problem['msg'].removeprefix('Value error, ')}")
         else:
             lines.append(f"  {place}: {problem['msg']}; found {problem['input']!r:.80}")

@@ -7,6 +7,7 @@ them. `milanalysis.config` puts these into the analysis.
 from __future__ import annotations
 
 import glob
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +15,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from milanalysis.errors import InputFileError
-from milanalysis.physics_config import STRICT, Count, Positive
+from milanalysis.physics_config import STRICT, Count, Name, Positive
 
 __all__ = [
     "DaskExecutorConfig",
@@ -31,6 +32,7 @@ __all__ = [
     "ParslExecutorConfig",
     "ProcessingConfig",
     "SampleConfig",
+    "WeightPairConfig",
 ]
 
 
@@ -118,6 +120,17 @@ class GenerateBackgroundConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class WeightPairConfig:
+    """Which weights of a file stand for a shift up and down: by name, or by place in the file, counting from 0.
+
+    The nominal weight does not count. Names are those of ``weight_names``.
+    """
+
+    up: Annotated[int, Field(ge=0)] | str
+    down: Annotated[int, Field(ge=0)] | str
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class FileSampleConfig:
     """A sample read from ROOT files.
 
@@ -125,7 +138,8 @@ class FileSampleConfig:
     weight belongs to. ``weight_points`` say what the other weights belong to: a list of values in the order of the
     file (``null`` for a weight that is none of them, such as a scale variation), or values by name, where the names
     are in the JSON file beside each ROOT file (written by ``milanalysis convert``) or in ``weight_names``. A sample
-    without weight points has one value of the parameter and no event weights. ``cross_section_fb`` is checked
+    without weight points has one value of the parameter and no event weights. ``weight_variations`` names, for each
+    systematic uncertainty, the weights of a shift by one standard deviation up and down. ``cross_section_fb`` is checked
     against the weights, and so is the cross-section in a JSON file beside a ROOT file.
     """
 
@@ -135,6 +149,7 @@ class FileSampleConfig:
     format: FormatConfig = LHEFFormatConfig()
     theta: float | None = None
     weight_points: tuple[float | None, ...] | dict[str, float] = ()
+    weight_variations: dict[Name, WeightPairConfig] = field(default_factory=dict)
     weight_names: Path | None = None
     normalisation: Normalisation = "mean"
     cross_section_fb: Positive | None = None

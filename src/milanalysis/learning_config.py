@@ -1,4 +1,4 @@
-"""The learning part of an analysis as written down: tasks, networks, and how they are trained.
+"""The learning part of an analysis as written down: models, networks, and how they are trained.
 
 Used through `milanalysis.config`, where the rest of the configuration is and its rules are stated.
 """
@@ -7,85 +7,34 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from milanalysis.errors import BagSizeMismatchError
-from milanalysis.parameters import FloatArray, parameter_points
 from milanalysis.physics_config import STRICT, Count, Name, NonNegative, Positive
+from milanalysis.task_config import (
+    PolynomialSamplesTaskConfig,
+    PolynomialTaskConfig,
+    TaskConfig,
+    n_networks,
+)
 
 __all__ = [
     "AttentionPoolConfig",
     "BackgroundConfig",
     "CosineScheduleConfig",
     "DeepSetPoolConfig",
-    "GridConfig",
     "ListPoolConfig",
     "MeanPoolConfig",
     "ModelConfig",
-    "MulticlassTaskConfig",
     "NetworkConfig",
     "PlateauScheduleConfig",
-    "PolynomialTaskConfig",
     "SortedListPoolConfig",
     "StandardInputsConfig",
     "SumPoolConfig",
     "SymmetricInputsConfig",
     "TrainingConfig",
 ]
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class GridConfig:
-    """Equidistant parameter points; the paper's default is -1 to 1 in steps of 0.1."""
-
-    low: float = -1.0
-    high: float = 1.0
-    n_points: Annotated[int, Field(ge=2)] = 21
-
-    @model_validator(mode="after")
-    def _points_ascend(self) -> GridConfig:
-        if not self.low < self.high:
-            msg = f"low ({self.low}) has to be below high ({self.high})"
-            raise ValueError(msg)
-        return self
-
-    def points(self) -> FloatArray:
-        """Return the points, shape ``(n_points, 1)``, rounded so that zero is exactly zero."""
-        return parameter_points(np.linspace(self.low, self.high, self.n_points).round(12))
-
-    def has(self, value: float) -> bool:
-        """Return whether a value is one of the points."""
-        return bool((np.abs(self.points()[:, 0] - value) <= 1e-9).any())
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class MulticlassTaskConfig:
-    """Tell all grid points apart at once (section 4.2 of the paper)."""
-
-    kind: Literal["multiclass"] = "multiclass"
-    grid: GridConfig = GridConfig()
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class PolynomialTaskConfig:
-    """Learn the coefficients of a positive quartic from exact event weights (not in the paper).
-
-    Each time a bag is shown the network is asked about ``points_per_bag`` values of the parameter, one drawn
-    uniformly in each of as many equal parts of the interval within ``theta_range`` of the reference.
-
-    ``labels: exact`` replaces the event weights by their means over all that is not visible, the exact visible ratio
-    of each event. The optimum is the same and the labels are free of noise; it needs events at parton level.
-    """
-
-    kind: Literal["polynomial"] = "polynomial"
-    labels: Literal["weights", "exact"] = "weights"
-    theta_range: Positive = 0.2
-    points_per_bag: Count = 4
-
-
-TaskConfig = Annotated[MulticlassTaskConfig | PolynomialTaskConfig, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -281,13 +230,18 @@ class BackgroundConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ModelConfig:
-    """One learned method: a task, a network, how it is trained, and how many members are averaged."""
+    """One learned method: a task, a network, how it is trained, and how many members are averaged.
+
+    ``average`` says what of them: log ratios, or probabilities as in the paper, of which the mean is another estimator.
+    """
 
     title: str
     task: TaskConfig
+    kind: Literal["network"] = "network"
     bag_size: Count = 1
     background: BackgroundConfig | None = None
     members: Count = 1
+    average: Literal["log_ratio", "probability"] = "log_ratio"
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()
 
@@ -308,3 +262,37 @@ class ModelConfig:
             )
             raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _probabilities_exist(self) -> ModelConfig:
+        if self.average == "probability" and isinstance(
+            self.task, PolynomialTaskConfig | PolynomialSamplesTaskConfig
+        ):
+            msg = (
+                f"average: a task of kind {self.task.kind} learns functions of the parameter and no probabilities of "
+                "points; use average: log_ratio"
+            )
+            raise ValueError(msg)
+        return self
+
+    @property
+    def n_networks(self) -> int:
+        """Number of networks: one for each member, or for each member and point of a binary grid."""
+        return n_networks(self.task, self.members)
+
+    @property
+    def max_epochs(self) -> int:
+        """Largest number of epochs."""
+        return self.training.max_epochs
+
+    @property
+    def events_per_epoch(self) -> int:
+        """Events that training looks at in an epoch, counted as often as it does."""
+        return self.training.steps_per_epoch * self.training.batch_events
+
+    @property
+    def is_additive(self) -> bool:
+        """Whether the log ratio of a dataset is a sum over its events, so that it is defined for any number of them."""
+        if self.bag_size == 1 or isinstance(self.task, PolynomialTaskConfig | PolynomialSamplesTaskConfig):
+            return True
+        return self.network.is_additive and self.task.is_linear and self.average == "log_ratio"

@@ -72,6 +72,12 @@ class EFTPolynomial:
         covariance = None if self.covariance is None else self.covariance * factor**2
         return EFTPolynomial(self.coefficients * factor, covariance)
 
+    def plus(self, constant: float) -> EFTPolynomial:
+        """Return the polynomial with a constant added, for example the yield of a background."""
+        moved = self.coefficients.copy()
+        moved[0] += constant
+        return EFTPolynomial(moved, self.covariance)
+
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-like form."""
         return {

@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from milanalysis.physics_config import STRICT, Count, Fraction, Name, Positive
 
 __all__ = [
+    "BackgroundProcessConfig",
     "BartlettConfig",
     "BiasConfig",
     "CalibrationConfig",
@@ -22,6 +23,7 @@ __all__ = [
     "InferenceConfig",
     "ObservableConfig",
     "ParabolaConfig",
+    "PolynomialConfig",
     "RateConfig",
     "SplineConfig",
     "TemperatureConfig",
@@ -43,12 +45,29 @@ class DiscriminantConfig:
 class TemplateConfig:
     """The traditional analysis: bins in a per-event discriminant.
 
-    ``binning`` says whether they have equal expected content, or lose the least Fisher information.
+    ``binning`` says whether they have equal expected content, or lose the least Fisher information. ``limits`` is the level
+    of asymptotic CLs limits from shape and rate; null leaves them out.
     """
 
     discriminant: DiscriminantConfig
     bins: Annotated[int, Field(ge=2)] = 20
     binning: Literal["quantiles", "information"] = "quantiles"
+    limits: Fraction | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class BackgroundProcessConfig:
+    """A background in the data (not in the paper).
+
+    ``sample`` has ``role: background``; ``fraction`` is the share of the selected events that is expected to come from it,
+    at the reference. It counts in the expected number of events; one more row is the template fit with the background as
+    a part of it, whose total is known up to a relative ``uncertainty``, or not at all (null). Coverage is also
+    reported for pseudo-experiments with background.
+    """
+
+    sample: Name
+    fraction: Fraction = 0.2
+    uncertainty: Positive | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -67,11 +86,21 @@ class SplineConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class PolynomialConfig:
+    """Polynomial through all grid points by least squares (not in the paper)."""
+
+    kind: Literal["polynomial"] = "polynomial"
+    degree: Annotated[int, Field(ge=2)] = 4
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class InferenceConfig:
     """Confidence level of the intervals, and how methods that know a grid are made continuous."""
 
     level: Fraction = 0.6827
-    interpolation: Annotated[ParabolaConfig | SplineConfig, Field(discriminator="kind")] = ParabolaConfig()
+    interpolation: Annotated[
+        ParabolaConfig | SplineConfig | PolynomialConfig, Field(discriminator="kind")
+    ] = ParabolaConfig()
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -149,16 +178,18 @@ class ObservableConfig:
     """The log ratio used as an observable, with a likelihood taken from simulation (not in the paper).
 
     The observable of an event is the slope of its log ratio within ``half_width`` of the reference; null takes the
-    whole range. It needs event weights.
+    whole range. It needs event weights. With ``systematics`` the ``weight_variations`` of the simulated samples are
+    nuisance parameters.
     """
 
     kind: Literal["observable"] = "observable"
     half_width: Positive | None = None
+    systematics: bool = False
 
     @property
     def name(self) -> str:
         """Name that tells this entry from others of the same model."""
-        return self.kind
+        return f"{self.kind}_systematics" if self.systematics else self.kind
 
 
 CalibrationConfig = Annotated[

@@ -11,6 +11,7 @@ and from ``events.metadata``, which `milanalysis.events.filesets` fills with
 ``theta``               parameter point of the nominal weight, a list, or None
 ``weight_points``       values of the coefficient for the weights beside the nominal one, in
                         the order of the file, None for those to be ignored
+``variations``          for each uncertainty the places of its weights up and down in that order
 ``fb_per_weight``       cross-section in fb that a nominal weight of 1 stands for
 ``seed``, ``split``     seed of the analysis; fractions of train, validation and test
 ``scratch``             directory for parts, or None
@@ -171,8 +172,9 @@ def apply_cuts(events: Any, cuts: Mapping[str, npt.ArrayLike]) -> tuple[BoolArra
     weight = _weight_fb(events)
     finite = np.isfinite(weight)
     weight = np.where(finite, weight, 0.0)
-    if events.metadata["weight_points"]:
-        finite &= np.isfinite(_weights_at_points(events)).all(axis=1)
+    finite &= np.isfinite(_weights_at_points(events)).all(axis=1)
+    for varied in _variations(events).values():
+        finite &= np.isfinite(varied).all(axis=1)
     keep = np.ones(len(weight), dtype=bool)
     left = exact_sum(weight)
     steps = {"read": (len(weight), left)}
@@ -224,6 +226,7 @@ def chunk_table(events: Any, keep: BoolArray, columns: Mapping[str, npt.ArrayLik
         ids,
         assign_split(ids, metadata["seed"], tuple(metadata["split"])),
         _event_weights(events, keep),
+        {name: varied[keep] for name, varied in _variations(events).items()},
     )
 
 
@@ -239,23 +242,50 @@ def _weight_fb(events: Any) -> FloatArray:
 
 def _weights_at_points(events: Any) -> FloatArray:
     """Return the weights that belong to values of the coefficient, shape ``(n_events, n_points)``."""
+    points = events.metadata["weight_points"]
+    if not points:
+        return np.empty((len(events), 0))
+    table = _all_weights(events)
+    used = [i for i, point in enumerate(points) if point is not None]
+    return table if len(used) == len(points) else table[:, used]
+
+
+def _variations(events: Any) -> dict[str, FloatArray]:
+    """Return the varied weights up and down in fb by name, shape ``(n_events, 2)`` each."""
+    places = events.metadata.get("variations", {})
+    if not places:
+        return {}
+    table = _all_weights(events) * float(events.metadata["fb_per_weight"])
+    for name, pair in places.items():
+        if len(events) and max(pair) >= table.shape[1]:
+            msg = (
+                f"{events.metadata['filename']} has {table.shape[1]} weights per event and weight_variations.{name} of sample "
+                f"{events.metadata['sample']!r} names the weight at place {max(pair)}, counting from 0; correct the places, "
+                "or give the names of the weights"
+            )
+            raise EventWeightError(msg)
+    return {name: table[:, list(pair)] if len(events) else np.empty((0, 2)) for name, pair in places.items()}
+
+
+def _all_weights(events: Any) -> FloatArray:
+    """Return all weights beside the nominal one, in the order of the file, shape ``(n_events, n_weights)``."""
     metadata = events.metadata
     points = metadata["weight_points"]
     n_events = len(events)
-    if not points:
-        return np.empty((n_events, 0))
     source = metadata["format"]
     collection = "Rwgt" if source["kind"] == "lhef" else source["weights"]
     n_leading = int(source["kind"] == "delphes" and source["leading_nominal"])
     if collection not in events.fields:
         msg = (
-            f"{metadata['filename']} has no branch {collection}.Weight, and weight_points are given for sample "
-            f"{metadata['sample']!r}; remove weight_points, or make the file of an LHE file that has <rwgt> blocks"
+            f"{metadata['filename']} has no branch {collection}.Weight, and weights are named for sample "
+            f"{metadata['sample']!r}; remove weight_points and weight_variations, or make the file of an LHE file that has "
+            "<rwgt> blocks"
         )
         raise EventWeightError(msg)
     weights = events[collection].Weight
     numbers = np.unique(ak.to_numpy(ak.num(weights)))
-    if n_events and numbers.tolist() != [n_leading + len(points)]:
+    expected = n_leading + len(points) if points else numbers[:1].sum()
+    if n_events and numbers.tolist() != [expected]:
         found = " or ".join(str(number) for number in numbers)
         nominal = " (the nominal one and those of the points)" if n_leading else ""
         listed = ", ".join("null" if point is None else f"{point:g}" for point in points)
@@ -267,12 +297,11 @@ def _weights_at_points(events: Any) -> FloatArray:
         )
         raise EventWeightError(msg)
     table = np.asarray(ak.to_numpy(ak.flatten(weights)), dtype=np.float64)
-    table = table.reshape(n_events, n_leading + len(points))
+    table = table.reshape(n_events, int(expected))
     if n_leading:
         _check_leading(table[:, 0], events, collection)
         table = table[:, n_leading:]
-    used = [i for i, point in enumerate(points) if point is not None]
-    return table if len(used) == len(points) else table[:, used]
+    return table
 
 
 def _check_leading(leading: FloatArray, events: Any, collection: str) -> None:

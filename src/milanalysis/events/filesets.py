@@ -72,6 +72,7 @@ class Sample:
         theta: parameter point of the nominal weight; None if it is not known.
         weight_points: value of the coefficient for each weight beside the nominal one, in the order of the file;
             None for weights that are to be ignored; empty to ignore all of them.
+        variations: for each uncertainty the places of its weights up and down in that order, counting from 0.
         normalisation: what the nominal weights add up to.
         cross_section_fb: cross-section that the user states; None if it is not stated.
         seed: root seed of the analysis, for the split.
@@ -84,6 +85,7 @@ class Sample:
     source: LHEFFormatConfig | DelphesFormatConfig
     theta: tuple[float, ...] | None
     weight_points: tuple[float | None, ...]
+    variations: Mapping[str, tuple[int, int]]
     normalisation: Normalisation
     cross_section_fb: float | None
     seed: int
@@ -125,6 +127,7 @@ class Sample:
             "format": asdict(self.source),
             "theta": None if self.theta is None else list(self.theta),
             "weight_points": list(self.weight_points),
+            "variations": {name: list(pair) for name, pair in self.variations.items()},
             "fb_per_weight": self.fb_per_weight(file),
             "seed": self.seed,
             "split": list(self.split),
@@ -196,6 +199,7 @@ def open_sample(
     source: LHEFFormatConfig | DelphesFormatConfig | None = None,
     theta: float | None = None,
     weight_points: Sequence[float | None] | Mapping[str, float] = (),
+    variations: Mapping[str, tuple[int | str, int | str]] | None = None,
     weight_names: Path | None = None,
     normalisation: Normalisation = "mean",
     cross_section_fb: float | None = None,
@@ -213,6 +217,7 @@ def open_sample(
         theta: value of the coefficient the nominal weight belongs to; None if it is not known.
         weight_points: values of the coefficient in the order of the weights in the file, None for a weight that
             belongs to no value; or values by the names of the weights; empty to ignore the weights.
+        variations: for each uncertainty the names of its weights up and down, or their places in the file.
         weight_names: JSON file with ``weight_names`` in the order of the file; by default the one beside each file.
         normalisation: what the nominal weights add up to.
         cross_section_fb: cross-section in fb, to be checked (or, with ``unit``, to be used).
@@ -228,7 +233,7 @@ def open_sample(
     """
     source = source or LHEFFormatConfig()
     branches = object_branches(source)
-    if weight_points:
+    if weight_points or variations:
         branches = (*branches, weight_branch(source))
     opened: list[InputFile] = []
     skipped: list[SkippedFile] = []
@@ -250,6 +255,9 @@ def open_sample(
         source=source,
         theta=None if theta is None else (float(theta),),
         weight_points=_points_in_order(name, opened, weight_points, weight_names),
+        variations={
+            one: _places(name, opened, pair, weight_names) for one, pair in (variations or {}).items()
+        },
         normalisation=normalisation,
         cross_section_fb=cross_section_fb,
         seed=seed,
@@ -274,25 +282,47 @@ def _points_in_order(
     """Return the values of the coefficient in the order of the weights in the files."""
     if not isinstance(points, Mapping):
         return tuple(None if point is None else float(point) for point in points)
-    orders = set()
+    every = _names_of_weights(sample, "weight_points", files, list(points), names_file)
+    return tuple(points.get(name) for name in every)
+
+
+def _places(
+    sample: str, files: Sequence[InputFile], pair: tuple[int | str, int | str], names_file: Path | None
+) -> tuple[int, int]:
+    """Return the places of two weights in the files."""
+    named = [one for one in pair if isinstance(one, str)]
+    every = _names_of_weights(sample, "weight_variations", files, named, names_file) if named else ()
+    up, down = (every.index(one) if isinstance(one, str) else one for one in pair)
+    return up, down
+
+
+def _names_of_weights(
+    sample: str, key: str, files: Sequence[InputFile], wanted: Sequence[str], names_file: Path | None
+) -> tuple[str, ...]:
+    """Return the names of the weights in the order of the files; empty without files.
+
+    Raises:
+        EventWeightError: if a file does not say them, lacks one that is wanted, or has another order of these.
+    """
+    orders = []
     for file in files:
         origin = names_file or file.path.with_suffix(".json")
         names = read_json(origin).get("weight_names") if origin.is_file() else None
         if not names:
             msg = (
-                f"sample {sample!r} gives weight_points by name, and {origin} does not say the names of the weights in "
+                f"sample {sample!r} gives {key} by name, and {origin} does not say the names of the weights in "
                 f"{file.path}; make it with `milanalysis convert`, or list the values in the order of the file"
             )
             raise EventWeightError(msg)
-        unknown = sorted(set(points) - set(names))
+        unknown = sorted(set(wanted) - set(names))
         if unknown:
             msg = f"sample {sample!r}: {origin} has no weight {', '.join(unknown)}; it has {', '.join(names)}"
             raise EventWeightError(msg)
-        orders.add(tuple(points.get(name) for name in names))
-    if len(orders) > 1:
+        orders.append(tuple(names))
+    if len({tuple(name if name in wanted else None for name in names) for names in orders}) > 1:
         msg = f"the files of sample {sample!r} have their weights in different orders; make a sample of each kind"
         raise EventWeightError(msg)
-    return orders.pop() if orders else ()
+    return orders[0] if orders else ()
 
 
 def _beside(path: Path) -> dict[str, Any]:

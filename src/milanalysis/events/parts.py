@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import cloudpickle
+import numpy as np
 import pyarrow as pa
 
 from milanalysis import __version__
@@ -205,7 +206,7 @@ class Merge:
                 weights = part.column("weight").to_numpy()
                 self.n_events += part.num_rows
                 self.weight += exact_sum(weights)
-                self.squares += float(weights @ weights)
+                self.squares += float(np.square(weights).sum())
                 names = [name for name in part.column_names if name.startswith("w_") and name[2:].isdigit()]
                 if names:
                     columns = [part.column(name).to_numpy() for name in names]

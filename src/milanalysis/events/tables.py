@@ -1,7 +1,9 @@
 """The table of events: what every later room reads.
 
 On disk a table is one parquet file with a column for each feature, ``theta_0, theta_1, ...`` (the point an
-event was generated at), ``weight``, ``event_id``, ``split``, and ``w_1 ... w_4`` where event weights are known.
+event was generated at), ``weight``, ``event_id``, ``split``, and ``w_1 ... w_4`` where event weights are known;
+``weight_<name>_up`` and ``weight_<name>_down`` hold the weight after a shift by one standard deviation of something
+uncertain, in the unit of ``weight``.
 The order of the features is part of the table and stands in the file's metadata.
 """
 
@@ -11,9 +13,9 @@ import enum
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -40,6 +42,7 @@ __all__ = [
 _FEATURES_KEY = b"milanalysis.features"
 _ROWS_PER_GROUP = 65_536
 _ENTRY_BITS = 40
+_SIDES = ("up", "down")
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
@@ -66,6 +69,8 @@ class EventTable:
         split: member of `Split` for each event, shape ``(n_events,)``.
         event_weights: exact ``w_1 ... w_4`` with ``|M|^2(c)/|M|^2(0) = 1 + sum_k w_k c^k`` at the event's
             phase-space point, shape ``(n_events, 4)``; None if they are not known.
+        variations: weight of each event after a shift up and down by one standard deviation, by the name of what is
+            uncertain, in fb, shape ``(n_events, 2)`` each.
     """
 
     feature_names: tuple[str, ...]
@@ -75,16 +80,18 @@ class EventTable:
     event_id: IntArray
     split: npt.NDArray[np.int8]
     event_weights: FloatArray | None = None
+    variations: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n_events = len(self.features)
         if self.features.shape != (n_events, len(self.feature_names)):
             msg = f"features have shape {self.features.shape} and there are {len(self.feature_names)} feature names"
             raise ValueError(msg)
-        for field in fields(self)[2:]:
-            values = getattr(self, field.name)
+        columns = {one.name: getattr(self, one.name) for one in fields(self)[2:-1]}
+        columns |= {f"variation {name!r}": values for name, values in self.variations.items()}
+        for name, values in columns.items():
             if values is not None and len(values) != n_events:
-                msg = f"{field.name} has {len(values)} rows and the features have {n_events}"
+                msg = f"{name} has {len(values)} rows and the features have {n_events}"
                 raise ValueError(msg)
 
     def __len__(self) -> int:
@@ -104,6 +111,7 @@ class EventTable:
             self.event_id[rows],
             self.split[rows],
             None if self.event_weights is None else self.event_weights[rows],
+            {name: values[rows] for name, values in self.variations.items()},
         )
 
     def column(self, name: str) -> Float32Array:
@@ -150,9 +158,11 @@ class EventTable:
     def digest(self) -> str:
         """SHA-256 of the content."""
         state = hashlib.sha256(json.dumps(self.feature_names).encode())
-        for field in fields(self)[1:]:
-            values = getattr(self, field.name)
+        for one in fields(self)[1:-1]:
+            values = getattr(self, one.name)
             state.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
+        for name, values in self.variations.items():
+            state.update(name.encode() + np.ascontiguousarray(values).tobytes())
         return state.hexdigest()
 
     def to_arrow(self) -> pa.Table:
@@ -166,6 +176,8 @@ class EventTable:
             columns |= {
                 f"w_{k + 1}": np.ascontiguousarray(column) for k, column in enumerate(self.event_weights.T)
             }
+        for name, values in self.variations.items():
+            columns |= {f"weight_{name}_{side}": values[:, i].copy() for i, side in enumerate(_SIDES)}
         arrow = pa.table(columns)
         return arrow.replace_schema_metadata({_FEATURES_KEY: json.dumps(self.feature_names).encode()})
 
@@ -192,6 +204,11 @@ class EventTable:
 
             thetas = [name for name in schema.names if name.startswith("theta_")]
             weights = [name for name in schema.names if name.startswith("w_") and name[2:].isdigit()]
+            uncertain = [
+                name.removeprefix("weight_").removesuffix("_up")
+                for name in schema.names
+                if name.startswith("weight_") and name.endswith("_up") and name not in names
+            ]
             return cls(
                 names,
                 stack(names, np.float32),
@@ -200,6 +217,7 @@ class EventTable:
                 stack(["event_id"], np.int64)[:, 0],
                 stack(["split"], np.int8)[:, 0],
                 stack(weights, np.float64) if weights else None,
+                {name: stack([f"weight_{name}_{side}" for side in _SIDES], np.float64) for name in uncertain},
             )
 
 
@@ -261,7 +279,8 @@ def write_stream(pieces: Iterable[pa.Table], path: Path) -> None:
 def concatenate(tables: Sequence[EventTable]) -> EventTable:
     """Return one table of all events, in the order given.
 
-    Event weights are kept only if all tables have them.
+    Event weights are kept only if all tables have them. Where a table has no varied weights of some name, its events are not
+    affected by that uncertainty: their weights are the nominal ones.
 
     Raises:
         ValueError: if the tables do not have the same features in the same order.
@@ -282,6 +301,12 @@ def concatenate(tables: Sequence[EventTable]) -> EventTable:
         np.concatenate([table.event_id for table in tables]),
         np.concatenate([table.split for table in tables]),
         np.concatenate(known) if len(known) == len(tables) else None,
+        {
+            name: np.concatenate(
+                [table.variations.get(name, np.stack([table.weight] * 2, axis=1)) for table in tables]
+            )
+            for name in dict.fromkeys(name for table in tables for name in table.variations)
+        },
     )
 
 

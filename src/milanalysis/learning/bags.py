@@ -128,7 +128,7 @@ def probabilities_at(table: EventTable, rows: IntArray, theta: npt.ArrayLike) ->
     if table.event_weights is None:
         weights = np.where((table.theta[rows] == point).all(axis=1), table.weight[rows], 0.0)
     else:
-        weights = table.take(rows).weights_at(point)[:, 0]
+        weights = _without_features(table, rows).weights_at(point)[:, 0]
     total = weights.sum()
     if not total > 0 or weights.min() < 0:
         known = np.unique(table.theta[rows], axis=0).tolist()
@@ -139,6 +139,12 @@ def probabilities_at(table: EventTable, rows: IntArray, theta: npt.ArrayLike) ->
         )
         raise EventWeightError(msg)
     return np.asarray(weights / total)
+
+
+def _without_features(table: EventTable, rows: IntArray) -> EventTable:
+    """Return some rows of a table without their features, which are most of it."""
+    light = replace(table, feature_names=(), features=np.empty((len(table), 0), dtype=np.float32))
+    return light.take(rows)
 
 
 class Sampler(Protocol):
@@ -199,6 +205,7 @@ class BagSampler:
             raise TooFewEventsError(msg)
         self.table = table
         self.rows = rows
+        self._of_point: dict[tuple[float, ...], tuple[IntArray, FloatArray]] = {}
 
     def draw(self, points: npt.ArrayLike, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
         """Draw bags, an equal number at each point, in random order.
@@ -235,15 +242,30 @@ class BagSampler:
         Raises:
             EventWeightError, TooFewEventsError: see `draw`.
         """
-        probabilities = self.probabilities(point[None, :])
-        available = int(np.count_nonzero(probabilities))
-        if available < bag_size:
+        rows, probabilities = self._representing(point)
+        if len(rows) < bag_size:
             msg = (
-                f"bags of {bag_size} events cannot be drawn at the point {point.tolist()}: {available} events represent it in "
+                f"bags of {bag_size} events cannot be drawn at the point {point.tolist()}: {len(rows)} events represent it in "
                 "this split; use a smaller bag_size, or generate more events"
             )
             raise TooFewEventsError(msg)
-        return self.rows[_resample(probabilities, n_events, rng)]
+        return rows[_resample(probabilities, n_events, rng)]
+
+    def _representing(self, point: FloatArray) -> tuple[IntArray, FloatArray]:
+        """Return the rows that represent a point, and their probabilities.
+
+        With event weights these are most rows for every point, and computed anew. Without, every row is remembered for
+        its point.
+        """
+        key = tuple(point.tolist())
+        if key in self._of_point:
+            return self._of_point[key]
+        probabilities = self.probabilities(point[None, :])
+        drawn = probabilities > 0
+        found = self.rows[drawn], probabilities[drawn]
+        if self.table.event_weights is None:
+            self._of_point[key] = found
+        return found
 
 
 class ContaminatedSampler:

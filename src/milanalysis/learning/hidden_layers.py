@@ -58,7 +58,11 @@ class EventNormalization(keras.layers.BatchNormalization):
                 d_beta = (ones @ upstream)[0]
                 d_gamma = r * ((ones @ (x * upstream))[0] - mean * d_beta)
                 slope = scale * r * d_gamma / n_events
-                return upstream * scale - (x * slope + (scale * d_beta / n_events - mean * slope)), d_gamma, d_beta
+                return (
+                    upstream * scale - (x * slope + (scale * d_beta / n_events - mean * slope)),
+                    d_gamma,
+                    d_beta,
+                )
 
             return (x * scale + (beta - mean * scale), mean, variance), gradient
 

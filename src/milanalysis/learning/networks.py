@@ -32,6 +32,7 @@ from milanalysis.config import (
 )
 from milanalysis.errors import BagSizeMismatchError, ConfigError, InputFileError
 from milanalysis.learning.backend import keras, tf
+from milanalysis.learning.constants import WithConstants
 from milanalysis.learning.hidden_layers import EventDropout, EventNormalization
 from milanalysis.learning.network_inputs import Columns, SymmetricInputs, moments
 from milanalysis.learning.pooling import AttentionPool, SortedEvents, SumPool
@@ -53,6 +54,7 @@ def build_network(
     training_features: Float32Array,
     seed: int,
     n_theta: int = 0,
+    n_constants: int = 0,
     bag_size: int | None = None,
 ) -> Any:
     """Build a network that has learned nothing but how its inputs are standardised.
@@ -67,12 +69,13 @@ def build_network(
         seed: seed of the initial weights and of dropout; nothing depends on Keras' global seed.
         n_theta: parameter values that follow the features of each event, the same for all events of a bag. They are
             not standardised.
+        n_constants: trainable numbers that are the same for all events; they follow the outputs.
         bag_size: events per bag. The list forms exist for bags of this size only, and the last layer after a sum
             starts with weights smaller by this factor, where that after a mean starts.
 
     Returns:
         A ``keras.Model`` from ``(n_bags, bag_size, n_features + n_theta)`` to ``(n_bags, n_outputs)`` or
-        ``(n_bags, bag_size, n_outputs)``.
+        ``(n_bags, bag_size, n_outputs)``, where constants count as outputs.
 
     Raises:
         ConfigError: if the inputs or the order of events need features that are not there, a list has no size, or a
@@ -112,6 +115,8 @@ def build_network(
         if isinstance(pooling, DeepSetPoolConfig):
             x = _hidden_layers(config, x, pooling.hidden, seed, "head_")
     outputs = keras.layers.Dense(n_outputs, use_bias=bias, kernel_initializer=output, name="output")(x)
+    if n_constants:
+        outputs = WithConstants(n_constants, name="with_constants")(outputs)
     return keras.Model(inputs, outputs, name="bag_network" if pooled else "event_network")
 
 

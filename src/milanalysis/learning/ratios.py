@@ -19,7 +19,6 @@ a sum is meant), so it happens only where it is asked for: by `scores`, or by `N
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -28,18 +27,20 @@ import numpy as np
 from milanalysis.errors import BagSizeMismatchError, ModelMismatchError
 from milanalysis.events.tables import EventTable
 from milanalysis.learning.bags import Bags, probabilities_at
+from milanalysis.learning.parameterised import ParameterisedTask, ScannedNetwork
+from milanalysis.learning.polynomial_tasks import normalised_mean
 from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.learning.tasks import Task
 from milanalysis.parameters import Float32Array, FloatArray, IntArray
 from milanalysis.simulation.oracle import VisibleRatio
 
 __all__ = [
-    "EnsembleRatio",
     "Evaluator",
     "ExactRatio",
     "ExactVisibleRatio",
     "LikelihoodRatio",
     "NetworkRatio",
+    "evaluator",
     "mean_polynomial",
 ]
 
@@ -70,6 +71,11 @@ class Evaluator(Protocol):
 
     def events(self, features: Float32Array) -> FloatArray:
         """Return the outputs for events ``(n_events, n_features)``, each a bag of its own."""
+
+
+def evaluator(task: Task, network: Evaluator) -> Evaluator:
+    """Return what gives the outputs that a task reads: the network, asked about all points if it is shown theta."""
+    return ScannedNetwork(network, task.grid) if isinstance(task, ParameterisedTask) else network
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,8 +197,7 @@ def mean_polynomial(table: EventTable, rows: IntArray, polynomials: FloatArray) 
     Raises:
         EventWeightError: if no event stands for the reference.
     """
-    mean: FloatArray = probabilities_at(table, rows, 0.0) @ polynomials
-    return np.asarray(mean / mean[0])
+    return normalised_mean(polynomials, probabilities_at(table, rows, 0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +211,8 @@ class NetworkRatio:
         normalisation: constants of the task.
         feature_names: features it was trained on, in order.
         trained_bag_size: events per bag in training.
+        n_averaged: events of a bag whose mean its outputs are: the bag size for a mean over the bag, one for a sum; None
+            if the log ratio of a bag is not a sum over its events.
         is_summed: whether per-event terms are added up instead of showing the network whole bags.
     """
 
@@ -215,6 +222,7 @@ class NetworkRatio:
     normalisation: FloatArray
     feature_names: tuple[str, ...]
     trained_bag_size: int
+    n_averaged: int | None
     is_summed: bool = False
 
     @property
@@ -228,8 +236,23 @@ class NetworkRatio:
         any_size = self.is_summed or self.trained_bag_size == 1 or not self.task.pooled
         return None if any_size else self.trained_bag_size
 
+    @property
+    def is_additive(self) -> bool:
+        """Whether the ratio of a bag is a sum over its events."""
+        return self.n_averaged is not None
+
+    @property
+    def grid(self) -> FloatArray | None:
+        """Points at which the ratio is known, shape ``(n_points, n_parameters)``; None: at any point."""
+        return self.task.grid
+
     def summed(self) -> NetworkRatio:
-        """Return the ratio defined for bags of any size, as the sum of per-event terms."""
+        """Return the ratio defined for bags of any size, as the sum of per-event terms.
+
+        Raises:
+            BagSizeMismatchError: if it is not additive.
+        """
+        self._terms()
         return replace(self, is_summed=True)
 
     def log_ratio(self, bags: Bags, theta: FloatArray) -> FloatArray:
@@ -260,10 +283,26 @@ class NetworkRatio:
 
         Raises:
             ModelMismatchError: if the table has other features, or in another order.
+            BagSizeMismatchError: if the ratio of a bag is not a sum over its events.
         """
         self._require_features(table)
-        outputs = self.network.events(table.features)
-        return self.task.scores(outputs, self.normalisation, self.trained_bag_size)
+        n_averaged = self._terms()
+        return self.task.scores(self.network.events(table.features), self.normalisation, n_averaged)
+
+    def _terms(self) -> int:
+        """Return how many events an output is the mean of.
+
+        Raises:
+            BagSizeMismatchError: if the ratio of a bag is not a sum over its events.
+        """
+        if self.n_averaged is None:
+            msg = (
+                f"model {self.label!r} gives log ratios of bags of {self.trained_bag_size} events that are not sums over "
+                "their events, so events have no terms of their own and bags of another size no ratio; show it bags of "
+                "this size, or train it with mean or sum pooling and a loss whose output is the log ratio"
+            )
+            raise BagSizeMismatchError(msg)
+        return self.n_averaged
 
     def _require_features(self, table: EventTable) -> None:
         """Refuse a table whose columns are not those of the training."""
@@ -282,56 +321,3 @@ class NetworkRatio:
             "that made the training table, or train the model again"
         )
         raise ModelMismatchError(msg)
-
-
-@dataclass(frozen=True, eq=False)
-class EnsembleRatio:
-    """The mean of the log ratios of several members of one model.
-
-    (The mean of the probabilities is another estimator, and not this one.)
-
-    Attributes:
-        members: trained alike, from different random streams; at least one.
-    """
-
-    members: tuple[NetworkRatio, ...]
-
-    def __post_init__(self) -> None:
-        if not self.members:
-            msg = "an ensemble has at least one member"
-            raise ValueError(msg)
-
-    @property
-    def reference(self) -> FloatArray:
-        """Point the ratios are taken against, shape ``(n_parameters,)``."""
-        return self.members[0].reference
-
-    @property
-    def bag_size(self) -> int | None:
-        """Bag size the ratio is defined for; None: any."""
-        return self.members[0].bag_size
-
-    def summed(self) -> EnsembleRatio:
-        """Return the ratio defined for bags of any size, as the sum of per-event terms."""
-        return EnsembleRatio(tuple(member.summed() for member in self.members))
-
-    def log_ratio(self, bags: Bags, theta: FloatArray) -> FloatArray:
-        """Return the log ratios of bags, shape ``(n_bags, n_points)``; errors as for `NetworkRatio`."""
-        mean: FloatArray = np.mean([member.log_ratio(bags, theta) for member in self.members], axis=0)
-        return mean
-
-    def scores(self, table: EventTable) -> PolynomialScores | GridScores:
-        """Return the log ratio's term of each event of a table."""
-        return _average([member.scores(table) for member in self.members])
-
-
-def _average(members: Sequence[PolynomialScores | GridScores]) -> PolynomialScores | GridScores:
-    """Average scores in log ratio; polynomials are kept member by member, since their logarithms are averaged."""
-    grids = [scores for scores in members if isinstance(scores, GridScores)]
-    if grids:
-        return GridScores(grids[0].grid, np.mean([scores.values for scores in grids], axis=0))
-    polynomials = [scores for scores in members if isinstance(scores, PolynomialScores)]
-    return PolynomialScores(
-        np.concatenate([scores.polynomials for scores in polynomials]),
-        np.concatenate([scores.rates for scores in polynomials]),
-    )

@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,16 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from milanalysis.config import ModelConfig, to_plain
+from milanalysis.config import AnyModelConfig, CSVTrackingConfig, ModelConfig, TrackingConfig, to_plain
 from milanalysis.errors import FitError, InputFileError, ModelMismatchError
+from milanalysis.learning.baselines import read_classifier, require_baseline, suffix_of, train_classifier
+from milanalysis.learning.ensembles import EnsembleRatio, average_of, member_ratios
 from milanalysis.learning.labels import training_table, uses_exact_labels
-from milanalysis.learning.ratios import EnsembleRatio, NetworkRatio
-from milanalysis.learning.tasks import make_task
+from milanalysis.learning.ratios import Evaluator, NetworkRatio, evaluator
+from milanalysis.learning.tasks import Task, make_task
+from milanalysis.learning.trackers import Epoch, make_trackers, require_tracking
+from milanalysis.learning.watching import Watched, watch
 from milanalysis.parameters import FloatArray
-from milanalysis.progress import progress_bar
 from milanalysis.provenance import file_digest, package_versions, read_json, write_json
 
 __all__ = [
@@ -41,7 +43,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_POLL_SECONDS = 0.5
+_METRICS_ONLY = CSVTrackingConfig()
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), "1"
 )
@@ -53,7 +55,7 @@ class TrainingJob:
 
     Attributes:
         label: name of the model.
-        member: number of the member, from 0.
+        member: number of the member, from 0; of the network, if a member has several (binary grids).
         model: what to train.
         tables: parquet files of the simulated events; their rows are joined in this order.
         reference: point the ratios are taken against.
@@ -62,27 +64,38 @@ class TrainingJob:
         labels: files of exact visible scores, one for each table, whose polynomials replace the event weights; empty
             to learn from the event weights.
         background: parquet files of the background events in the bags of the model, if there are any.
+        tracking: who is told how the training goes, beside the file of metrics.
     """
 
     label: str
     member: int
-    model: ModelConfig
+    model: AnyModelConfig
     tables: tuple[Path, ...]
     reference: tuple[float, ...]
     seed: int
     directory: Path
     labels: tuple[Path, ...] = ()
     background: tuple[Path, ...] = ()
+    tracking: TrackingConfig = _METRICS_ONLY
 
     def file(self, suffix: str) -> Path:
         """Return a file of this member, for example ``member-00.keras``."""
         return self.directory / f"member-{self.member:02d}{suffix}"
 
     @property
+    def model_file(self) -> Path:
+        """The trained network or classifier."""
+        return self.file(".keras" if isinstance(self.model, ModelConfig) else suffix_of(self.model))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files of the trained member."""
+        return self.model_file, self.file(".json"), self.file(".csv")
+
+    @property
     def events(self) -> int:
         """Events that training may look at, counted as often as it does."""
-        training = self.model.training
-        return training.max_epochs * training.steps_per_epoch * training.batch_events
+        return self.model.max_epochs * self.model.events_per_epoch
 
 
 @dataclass(frozen=True)
@@ -121,12 +134,12 @@ class Manifest:
         feature_names: features it was trained on, in order.
         table_sha256: digest of the events it was trained and validated on.
         seed: root seed of the analysis.
-        members: the trained members.
+        members: the trained members; in a binary grid each network counts.
         versions: of Python and the packages.
     """
 
     label: str
-    model: ModelConfig
+    model: AnyModelConfig
     reference: tuple[float, ...]
     feature_names: tuple[str, ...]
     table_sha256: str
@@ -160,7 +173,7 @@ class Manifest:
             raise InputFileError(msg) from error
         return manifest
 
-    def require(self, model: ModelConfig, reference: FloatArray, feature_names: Sequence[str]) -> None:
+    def require(self, model: AnyModelConfig, reference: FloatArray, feature_names: Sequence[str]) -> None:
         """Make sure that this is the model an analysis describes.
 
         Args:
@@ -172,11 +185,17 @@ class Manifest:
             ModelMismatchError: naming what differs.
         """
         here = {
+            "kind": self.model.kind,
             "reference": list(self.reference),
             "features": list(self.feature_names),
             **to_plain(self.model),
         }
-        there = {"reference": reference.tolist(), "features": list(feature_names), **to_plain(model)}
+        there = {
+            "kind": model.kind,
+            "reference": reference.tolist(),
+            "features": list(feature_names),
+            **to_plain(model),
+        }
         for name, found in here.items():
             if name != "title" and found != there[name]:
                 msg = (
@@ -187,7 +206,7 @@ class Manifest:
 
 
 def training_jobs(
-    models: Mapping[str, ModelConfig],
+    models: Mapping[str, AnyModelConfig],
     *,
     tables: Sequence[Path],
     reference: FloatArray,
@@ -195,6 +214,7 @@ def training_jobs(
     directory: Path,
     exact_labels: Sequence[Path] = (),
     backgrounds: Mapping[str, Path] | None = None,
+    tracking: TrackingConfig = _METRICS_ONLY,
 ) -> list[TrainingJob]:
     """Return the jobs of all members of several models; each model gets a directory of its name.
 
@@ -206,6 +226,7 @@ def training_jobs(
         directory: of all models.
         exact_labels: files of exact visible scores, one for each table, for the models whose task asks for them.
         backgrounds: parquet files of background samples by name, for the models whose bags hold background.
+        tracking: who is told how the trainings go, beside the files of metrics.
     """
     known = backgrounds or {}
     return [
@@ -219,44 +240,45 @@ def training_jobs(
             directory / label,
             tuple(exact_labels) if uses_exact_labels(model) else (),
             () if model.background is None else (known[model.background.sample],),
+            tracking,
         )
         for label, model in models.items()
-        for member in range(model.members)
+        for member in range(model.n_networks)
     ]
 
 
-def train_member(job: TrainingJob, after_epoch: Callable[[Any], None] = lambda _: None) -> None:
+def train_member(job: TrainingJob, after_epoch: Callable[[Epoch], None] = lambda _: None) -> None:
     """Train one member and write it, in this process; does nothing if it is there already.
 
     Raises:
-        FitError, ConfigError, EventWeightError, InputFileError: see `milanalysis.learning.training.train`.
+        FitError, ConfigError, EventWeightError, InputFileError: see `milanalysis.learning.training.train` and
+            `milanalysis.learning.baselines.train_classifier`.
     """
-    from milanalysis.learning.networks import write_network
     from milanalysis.learning.training import train, training_digest
 
     table = training_table(job.tables, job.labels, job.background)
-    reference = np.array(job.reference)
-    digest = training_digest(table, job.model, reference, label=job.label, member=job.member, seed=job.seed)
+    reference, model = np.array(job.reference), job.model
+    digest = training_digest(table, model, reference, label=job.label, member=job.member, seed=job.seed)
     if _is_done(job, digest):
         logger.info("%s, member %d: already trained", job.label, job.member)
         return
-    trained = train(
-        table,
-        job.model,
-        reference,
-        label=job.label,
-        member=job.member,
-        seed=job.seed,
-        directory=job.directory,
-        after_epoch=after_epoch,
+    about: dict[str, Any] = {"label": job.label, "member": job.member}
+    about["trackers"] = make_trackers(
+        job.tracking, job.file(".csv"), **about, digest=digest, settings=to_plain(model)
     )
-    path = job.file(".keras")
-    write_network(trained.network, path)
+    about |= {"seed": job.seed, "after_epoch": after_epoch}
+    trained = (
+        train(table, model, reference, directory=job.directory, **about)
+        if isinstance(model, ModelConfig)
+        else train_classifier(table, model, make_task(model.task, reference, job.member), **about)
+    )
+    path = job.model_file
+    trained.write(path)
     record = MemberRecord(
         file=path.name,
         sha256=file_digest(path),
         normalisation=tuple(trained.normalisation.tolist()),
-        n_parameters=int(sum(np.prod(weights.shape) for weights in trained.network.trainable_variables)),
+        n_parameters=trained.n_parameters,
         n_epochs=len(trained.history),
         best_epoch=trained.best_epoch,
         validation_loss=trained.history[trained.best_epoch].validation_loss,
@@ -276,12 +298,11 @@ def train_member(job: TrainingJob, after_epoch: Callable[[Any], None] = lambda _
 
 def _is_done(job: TrainingJob, digest: str) -> bool:
     """Say whether a member has been trained in just this way and is still what was written then."""
-    if not (job.file(".json").exists() and job.file(".keras").exists()):
+    if not (job.file(".json").exists() and job.model_file.exists()):
         return False
     about = read_json(job.file(".json"))
-    return about.get("training_sha256") == digest and about.get("record", {}).get("sha256") == file_digest(
-        job.file(".keras")
-    )
+    written = file_digest(job.model_file)
+    return about.get("training_sha256") == digest and about.get("record", {}).get("sha256") == written
 
 
 def train_models(jobs: Sequence[TrainingJob], *, workers: int) -> None:
@@ -296,10 +317,15 @@ def train_models(jobs: Sequence[TrainingJob], *, workers: int) -> None:
 
     Raises:
         FitError: if a training diverges, or its process is killed.
+        ConfigError: if a package is missing, before anything is trained.
     """
     from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
     ordered = sorted(jobs, key=lambda job: -job.events)
+    for job in ordered:
+        require_tracking(job.tracking)
+        if not isinstance(job.model, ModelConfig):
+            require_baseline(job.model)
     for job in ordered:
         (job.directory / "manifest.json").unlink(missing_ok=True)
     executor = ProcessPoolExecutor(
@@ -310,7 +336,7 @@ def train_models(jobs: Sequence[TrainingJob], *, workers: int) -> None:
         with warnings.catch_warnings():
             # loky takes the memory of TensorFlow for a leak and starts a fresh process for the next member: fine.
             warnings.filterwarnings("ignore", "A worker was restarted", UserWarning)
-            _watch({executor.submit(train_member, job): job for job in ordered})
+            watch({executor.submit(train_member, job): _watched(job) for job in ordered})
         finished = True
     except TerminatedWorkerError as error:
         msg = (
@@ -327,43 +353,17 @@ def train_models(jobs: Sequence[TrainingJob], *, workers: int) -> None:
         write_manifest(members)
 
 
+def _watched(job: TrainingJob) -> Watched:
+    """Return what is to be seen of a job while it runs."""
+    name, model = f"{job.label} {job.member}", job.model
+    return Watched(name, job.file(".csv"), model.max_epochs, model.events_per_epoch)
+
+
 def _prepare_worker() -> None:
     """Set up a process that trains."""
     from milanalysis.learning.backend import use_one_thread
 
     use_one_thread()
-
-
-def _watch(futures: Mapping[Future[None], TrainingJob]) -> None:
-    """Show the progress of trainings in other processes until all are done or one has failed."""
-    total = sum(job.events for job in futures.values())
-    with progress_bar("training", total) as advance:
-        seen = dict.fromkeys(futures, 0)
-        pending = set(futures)
-        while pending:
-            done, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
-            for future, job in futures.items():
-                epochs, note = _progress_of(job)
-                amount = (
-                    job.events if future in done else job.events * epochs // job.model.training.max_epochs
-                )
-                if amount > seen[future]:
-                    advance(amount - seen[future], note)
-                    seen[future] = amount
-            for future in done:
-                future.result()
-
-
-def _progress_of(job: TrainingJob) -> tuple[int, str]:
-    """Return the number of epochs in the metrics of a job, and what to say about the last one."""
-    try:
-        lines = job.file(".csv").read_text().splitlines()[1:]
-    except OSError:
-        return 0, ""
-    if not lines:
-        return 0, ""
-    loss = lines[-1].split(",")[3]
-    return len(lines), f"{job.label} {job.member}: epoch {len(lines)}, validation loss {float(loss):.4g}"
 
 
 def write_manifest(members: Sequence[TrainingJob]) -> None:
@@ -400,20 +400,19 @@ def load_model(directory: Path) -> EnsembleRatio:
         directory: of the model, with ``manifest.json``.
 
     Returns:
-        Its likelihood ratio: all members, averaged in log ratio.
+        Its likelihood ratio: all members, averaged as the model says.
 
     Raises:
         InputFileError: naming the file that is missing or cannot be read.
         ModelMismatchError: if a file is not the one that the manifest was written for.
     """
-    from milanalysis.learning.networks import EventNetwork, read_network
-
     manifest = Manifest.read(directory)
-    task = make_task(manifest.model.task, np.array(manifest.reference))
+    model = manifest.model
     ratios = []
-    for record in manifest.members:
+    for number, record in enumerate(manifest.members):
         path = directory / record.file
-        network = read_network(path)
+        task = make_task(model.task, np.array(manifest.reference), number)
+        network = _read_member(model, task, path)
         if file_digest(path) != record.sha256:
             msg = (
                 f"{path} is not the network that {directory / 'manifest.json'} describes: it was changed after the "
@@ -423,14 +422,33 @@ def load_model(directory: Path) -> EnsembleRatio:
         ratios.append(
             NetworkRatio(
                 label=manifest.label,
-                network=EventNetwork(network),
+                network=network,
                 task=task,
                 normalisation=np.array(record.normalisation),
                 feature_names=manifest.feature_names,
-                trained_bag_size=manifest.model.bag_size,
+                trained_bag_size=model.bag_size,
+                n_averaged=_n_averaged(model),
             )
         )
-    return EnsembleRatio(tuple(ratios))
+    return EnsembleRatio(member_ratios(model, ratios), average_of(model))
+
+
+def _read_member(model: AnyModelConfig, task: Task, path: Path) -> Evaluator:
+    """Read a network or a classifier and make it ready for evaluation."""
+    if not isinstance(model, ModelConfig):
+        return read_classifier(model, path)
+    from milanalysis.learning.networks import EventNetwork, read_network
+
+    return evaluator(task, EventNetwork(read_network(path)))
+
+
+def _n_averaged(model: AnyModelConfig) -> int | None:
+    """Return how many events' mean an output of a member is; None if a member is not a sum over events."""
+    if not isinstance(model, ModelConfig) or model.bag_size == 1:
+        return 1
+    if not replace(model, average="log_ratio").is_additive:
+        return None
+    return round(1 / model.network.event_share(model.bag_size))
 
 
 def cached_model(directory: Path, *, one_thread: bool = False) -> EnsembleRatio:

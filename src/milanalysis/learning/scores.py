@@ -33,6 +33,7 @@ __all__ = [
     "concatenate_scores",
     "grid_columns",
     "load_scores",
+    "log_mean_ratio",
 ]
 
 _GATHER_BYTES = 2**26
@@ -95,6 +96,20 @@ def grid_columns(grid: FloatArray, theta: npt.ArrayLike) -> IntArray:
         )
         raise OffGridError(msg)
     return nearest
+
+
+def log_mean_ratio(log_ratios: FloatArray, probabilities: FloatArray) -> FloatArray:
+    """Return the logarithm of the mean ratio of events, which is 0 at every point for exact ratios and the reference.
+
+    Args:
+        log_ratios: shape ``(n_events, n_points)``.
+        probabilities: with which each event stands for the reference, adding up to one, shape ``(n_events,)``.
+
+    Returns:
+        Shape ``(n_points,)``.
+    """
+    largest = log_ratios.max(axis=0)
+    return np.asarray(largest + np.log(probabilities @ np.exp(log_ratios - largest)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +218,8 @@ class GridScores:
         Raises:
             OffGridError: if a point is not on the grid.
         """
+        if theta is self.grid:  # the usual question, asked for every dataset
+            return self.values
         return self.values[:, grid_columns(self.grid, theta)]
 
     def log_ratio(self, rows: IntArray, theta: npt.ArrayLike) -> FloatArray:
@@ -211,7 +228,7 @@ class GridScores:
 
     def take(self, rows: IntArray) -> GridScores:
         """Return the scores of some events only, in the order of ``rows``."""
-        return GridScores(self.grid, self.values[rows])
+        return GridScores(self.grid, self.values.take(rows, axis=0))
 
     def save(self, path: Path) -> None:
         """Write the scores to an ``.npz`` file that `load_scores` reads."""

@@ -8,19 +8,19 @@ never interrupted (in processes with the same number of threads).
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import time
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from milanalysis.config import (
+    AnyModelConfig,
     CosineScheduleConfig,
     ModelConfig,
     PlateauScheduleConfig,
@@ -30,35 +30,19 @@ from milanalysis.config import (
 from milanalysis.errors import FitError, InputFileError
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning.bags import Bags, Sampler, check_no_leak, make_sampler
-from milanalysis.learning.tasks import Targets, Task, make_task
+from milanalysis.learning.losses import Targets
+from milanalysis.learning.ratios import evaluator
+from milanalysis.learning.tasks import Task, make_task
+from milanalysis.learning.trackers import Epoch, Tracker, tracking
 from milanalysis.parameters import FloatArray
 from milanalysis.provenance import atomic_path, digest_of
 from milanalysis.randomness import stream, stream_seed
 
-__all__ = ["Epoch", "Trained", "learning_rates", "train", "training_digest"]
+__all__ = ["Trained", "learning_rates", "train", "training_digest"]
 
 logger = logging.getLogger(__name__)
 
 _EVENTS_PER_CALL = 65_536
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What is known about one epoch of training.
-
-    Attributes:
-        epoch: its number, from 0.
-        learning_rate: in its last step.
-        loss: mean over the steps, regularisation included.
-        validation_loss: on the validation bags, regularisation not included.
-        seconds: wall time.
-    """
-
-    epoch: int
-    learning_rate: float
-    loss: float
-    validation_loss: float
-    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +60,17 @@ class Trained:
     normalisation: FloatArray
     history: tuple[Epoch, ...]
     best_epoch: int
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trainable parameters."""
+        return int(sum(np.prod(weights.shape) for weights in self.network.trainable_variables))
+
+    def write(self, path: Path) -> None:
+        """Write the network as a ``.keras`` file, complete or not at all."""
+        from milanalysis.learning.networks import write_network
+
+        write_network(self.network, path)
 
 
 def learning_rates(training: TrainingConfig, validation_losses: Sequence[float]) -> FloatArray | None:
@@ -136,6 +131,7 @@ def train(
     member: int,
     seed: int,
     directory: Path,
+    trackers: Sequence[Tracker] = (),
     after_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Trained:
     """Train one member of a model, or go on where an interrupted training stopped.
@@ -146,10 +142,10 @@ def train(
         model: task, bag size, network and training.
         reference: point the ratios are taken against, shape ``(n_parameters,)``.
         label: name of the model; with ``member`` it names the random streams and the files.
-        member: number of the member, from 0.
+        member: number of the member, from 0; of the network, if a member has several.
         seed: root seed of the analysis.
-        directory: where the metrics ``member-00.csv`` and, until the training is over, the checkpoint
-            ``member-00.checkpoint.npz`` are.
+        directory: where the checkpoint ``member-00.checkpoint.npz`` is until the training is over.
+        trackers: are told about every epoch, those of the checkpoint included.
         after_epoch: called after every epoch, when its checkpoint is written.
 
     Raises:
@@ -157,9 +153,9 @@ def train(
         TooFewEventsError: if a split has fewer events at a point than a bag holds.
         ConfigError, EventWeightError: if the table does not have what the task needs.
     """
-    from milanalysis.learning.networks import EventNetwork, build_network
+    from milanalysis.learning.networks import build_network
 
-    task = make_task(model.task, reference)
+    task = make_task(model.task, reference, member)
     training_rows = table.rows(Split.TRAIN)
     _require_useful_features(table, label)
     sampler = make_sampler(table, training_rows, model.background)
@@ -173,53 +169,53 @@ def train(
         training_features=table.features[training_rows],
         seed=stream_seed(seed, "train", label, member),
         bag_size=model.bag_size,
+        n_theta=task.n_theta_inputs,
+        n_constants=task.n_constants,
     )
     validation_targets = task.encode(validation, stream(seed, "train", label, "validation", "targets"))
     fingerprint = training_digest(table, model, reference, label=label, member=member, seed=seed)
     state = _State(network, directory / f"member-{member:02d}.checkpoint.npz", fingerprint)
     state.restore()
-    metrics = directory / f"member-{member:02d}.csv"
-    _write_metrics(metrics, state.history)
     step = _compile_step(network, state.optimizer, task, validation_targets)
     validate = _compile_validation(network, task, validation_targets)
-    while (
-        rates := learning_rates(model.training, [past.validation_loss for past in state.history])
-    ) is not None:
-        number, started = len(state.history), time.perf_counter()
-        rng = stream(seed, "train", label, member, number)
-        loss = _run_epoch(step, task, sampler, model, rates, rng)
-        epoch = Epoch(
-            epoch=number,
-            learning_rate=float(rates[-1]),
-            loss=loss,
-            validation_loss=validate(validation, validation_targets),
-            seconds=time.perf_counter() - started,
-        )
-        if not np.isfinite([epoch.loss, epoch.validation_loss]).all():
-            msg = (
-                f"the training of {label!r} (member {member}) diverged in epoch {number}: loss {epoch.loss}, "
-                f"validation loss {epoch.validation_loss}; lower the learning rate of its schedule "
-                f"(it was {epoch.learning_rate:.3g}), and look at the features for extreme values"
+    with tracking(trackers, state.history) as track:
+        while (
+            rates := learning_rates(model.training, [past.validation_loss for past in state.history])
+        ) is not None:
+            number, started = len(state.history), time.perf_counter()
+            rng = stream(seed, "train", label, member, number)
+            loss = _run_epoch(step, task, sampler, model, rates, rng)
+            trained = time.perf_counter() - started
+            epoch = Epoch(
+                epoch=number,
+                learning_rate=float(rates[-1]),
+                loss=loss,
+                validation_loss=validate(validation, validation_targets),
+                seconds=time.perf_counter() - started,
+                events_per_second=len(rates) * bags_per_batch(model) * model.bag_size / trained,
             )
-            raise FitError(msg)
-        state.add(epoch)
-        _append_metrics(metrics, epoch)
-        after_epoch(epoch)
+            if not np.isfinite([epoch.loss, epoch.validation_loss]).all():
+                msg = (
+                    f"the training of {label!r} (member {member}) diverged in epoch {number}: loss {epoch.loss}, "
+                    f"validation loss {epoch.validation_loss}; lower the learning rate of its schedule "
+                    f"(it was {epoch.learning_rate:.3g}), and look at the features for extreme values"
+                )
+                raise FitError(msg)
+            state.add(epoch)
+            track(epoch)
+            after_epoch(epoch)
     state.use_best()
-    known = table.rows(Split.TRAIN, Split.VALIDATION)
-    outputs = EventNetwork(network).events(table.features[known])
-    probabilities = make_sampler(table, known, model.background).probabilities(reference[None, :])
-    normalisation = task.normalise(outputs, probabilities, model.bag_size)
+    normalisation = _normalisation(task, network, table, model)
     return Trained(network, normalisation, tuple(state.history), state.best_epoch)
 
 
 def training_digest(
-    table: EventTable, model: ModelConfig, reference: FloatArray, *, label: str, member: int, seed: int
+    table: EventTable, model: AnyModelConfig, reference: FloatArray, *, label: str, member: int, seed: int
 ) -> str:
     """Return a digest of everything the result of a training depends on; see `train` for the arguments."""
     return digest_of(
         {
-            "model": {**to_plain(model), "members": None, "title": None},
+            "model": {**to_plain(model), "members": None, "average": None, "title": None},
             "table": table.digest,
             "reference": reference.tolist(),
             "stream": [seed, label, member],
@@ -266,7 +262,23 @@ def _validation_bags(task: Task, table: EventTable, model: ModelConfig, rng: np.
     """Draw the bags that decide which epoch is best, the same for all members."""
     n_bags = max(len(task.training_points), model.training.validation_events // model.bag_size)
     sampler = make_sampler(table, table.rows(Split.VALIDATION), model.background)
-    return sampler.draw(task.training_points, n_bags, model.bag_size, rng)
+    return task.draw(sampler, n_bags, model.bag_size, rng)
+
+
+def _normalisation(task: Task, network: Any, table: EventTable, model: ModelConfig) -> FloatArray:
+    """Return the constants with which the mean ratio of reference events is one.
+
+    Networks that look at bags of several events get none. Where their log ratios are a common factor too small, the
+    mean of the exponential is not what it would be for the ratio, and dividing by it makes them worse.
+    """
+    from milanalysis.learning.networks import EventNetwork
+
+    if task.pooled and model.bag_size > 1:
+        return task.unnormalised
+    known = table.rows(Split.TRAIN, Split.VALIDATION)
+    outputs = evaluator(task, EventNetwork(network)).events(table.features[known])
+    sampler = make_sampler(table, known, model.background)
+    return task.normalise(outputs, sampler.probabilities(task.reference[None, :]))
 
 
 def _run_epoch(
@@ -283,7 +295,7 @@ def _run_epoch(
     much as a step of a thousand events.
     """
     n_bags = bags_per_batch(model)
-    bags = sampler.draw(task.training_points, len(rates) * n_bags, model.bag_size, rng)
+    bags = task.draw(sampler, len(rates) * n_bags, model.bag_size, rng)
     per_call = max(1, _EVENTS_PER_CALL // (n_bags * model.bag_size))
     total = 0.0
     for first in range(0, len(rates), per_call):
@@ -299,9 +311,10 @@ def _compile_step(network: Any, optimizer: Any, task: Task, targets: Targets) ->
     """Compile a function that takes several gradient steps and returns the sum of their losses."""
     import tensorflow as tf
 
+    n_features = network.input_shape[-1] - task.n_theta_inputs
     signature = [
         tf.TensorSpec((None,), tf.float32),
-        tf.TensorSpec((None, *network.input_shape), tf.float32),
+        tf.TensorSpec((None, *network.input_shape[:-1], n_features), tf.float32),
         *(tf.TensorSpec((None, None, *array.shape[1:]), array.dtype) for array in targets),
     ]
 
@@ -310,8 +323,9 @@ def _compile_step(network: Any, optimizer: Any, task: Task, targets: Targets) ->
         total = tf.constant(0.0)
         for i in tf.range(tf.shape(rates)[0]):
             with tf.GradientTape() as tape:
-                outputs = network(features[i], training=True)
-                loss = tf.reduce_mean(task.loss(outputs, *[target[i] for target in targets]))
+                of_batch = [target[i] for target in targets]
+                outputs = network(_shown(task, features[i], of_batch), training=True)
+                loss = tf.reduce_mean(task.loss(outputs, *of_batch))
                 for penalty in network.losses:
                     loss += penalty
             gradients = tape.gradient(loss, network.trainable_variables)
@@ -328,14 +342,15 @@ def _compile_validation(network: Any, task: Task, targets: Targets) -> Callable[
     """Compile the mean loss of bags, without dropout and regularisation."""
     import tensorflow as tf
 
+    n_features = network.input_shape[-1] - task.n_theta_inputs
     signature = [
-        tf.TensorSpec(network.input_shape, tf.float32),
+        tf.TensorSpec((*network.input_shape[:-1], n_features), tf.float32),
         *(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in targets),
     ]
 
     @tf.function(input_signature=signature)
     def losses(features: Any, *targets: Any) -> Any:
-        return task.loss(network(features, training=False), *targets)
+        return task.loss(network(_shown(task, features, targets), training=False), *targets)
 
     compiled = losses.get_concrete_function()
 
@@ -350,6 +365,16 @@ def _compile_validation(network: Any, task: Task, targets: Targets) -> Callable[
         return total / len(bags)
 
     return mean_loss
+
+
+def _shown(task: Task, features: Any, targets: Sequence[Any]) -> Any:
+    """Return what a network sees of bags: their features and, if the task says so, theta beside those of each event."""
+    import tensorflow as tf
+
+    if not task.n_theta_inputs:
+        return features
+    theta = tf.repeat(targets[0][:, None, :], tf.shape(features)[1], axis=1)
+    return tf.concat([features, theta], axis=-1)
 
 
 class _State:
@@ -438,18 +463,3 @@ def _numbered(name: str, values: Sequence[FloatArray]) -> dict[str, FloatArray]:
 def _in_order(name: str, arrays: Any) -> list[FloatArray]:
     """Return the arrays that `_numbered` has named, in order."""
     return [arrays[key] for key in sorted(arrays.files) if key.startswith(f"{name}_")]
-
-
-def _write_metrics(path: Path, history: Sequence[Epoch]) -> None:
-    """Begin the file of metrics with the epochs known from the checkpoint."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as stream_:
-        csv.writer(stream_).writerow([field.name for field in fields(Epoch)])
-    for epoch in history:
-        _append_metrics(path, epoch)
-
-
-def _append_metrics(path: Path, epoch: Epoch) -> None:
-    """Add one epoch to the file of metrics."""
-    with path.open("a", newline="") as stream_:
-        csv.writer(stream_).writerow(asdict(epoch).values())

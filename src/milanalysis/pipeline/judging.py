@@ -17,7 +17,6 @@ from milanalysis.config import (
     CalibrationConfig,
     CoverageConfig,
     CoverageSearchConfig,
-    ParabolaConfig,
     RateConfig,
     TemperatureConfig,
     load_config,
@@ -27,6 +26,7 @@ from milanalysis.errors import ConfigError, InputFileError
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray, parameter_points
+from milanalysis.pipeline.contamination import repeat_with_background
 from milanalysis.pipeline.layout import SCORED, Run
 from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
 from milanalysis.progress import progress_bar
@@ -47,7 +47,7 @@ from milanalysis.statistics.calibration import (
 from milanalysis.statistics.coverage import CoverageReport, construct, report
 from milanalysis.statistics.inference import Interval, Status
 from milanalysis.statistics.information import ExactScore, compare, exact_score
-from milanalysis.statistics.interpolation import ParabolaWindow
+from milanalysis.statistics.interpolation import interpolation_from
 from milanalysis.statistics.likelihood import RateModel, ShapeModel
 from milanalysis.statistics.observable import Observable, learn_observable
 from milanalysis.statistics.observation import Observation, observe
@@ -59,14 +59,16 @@ from milanalysis.statistics.pseudoexperiments import (
     overlap,
 )
 from milanalysis.statistics.pseudoexperiments import run as run_experiments
-from milanalysis.statistics.templates import TemplateResult
+from milanalysis.statistics.template_result import TemplateResult
+from milanalysis.statistics.variations import VariedObservable, WeightVariation, learn_varied_observable
 
 __all__ = ["Repetition", "calibrate", "coverage", "read_observation", "repeat", "report_run"]
 
-_KINDS: Mapping[str, type[Rescaling | RateOffset | Observable]] = {
+_KINDS: Mapping[str, type[Rescaling | RateOffset | Observable | VariedObservable]] = {
     "rescaling": Rescaling,
     "rate_offset": RateOffset,
     "observable": Observable,
+    "varied_observable": VariedObservable,
 }
 
 
@@ -79,12 +81,11 @@ def calibrate(run: Run) -> Sequence[Path]:
         simulated = run.load_table("simulation")
         scored = simulated.take(simulated.rows(*SCORED))
         methods = _methods(run, simulated, scored, {})
-        sample = _validation(scored)
-        sample.require_disjoint(scored.event_id[scored.rows(Split.TEST)])
+        _validation(scored).require_disjoint(scored.event_id[scored.rows(Split.TEST)])
         n_calibrations = sum(len(entries) for entries in config.calibration.values())
         with progress_bar("calibrating", n_calibrations) as advance:
             for label, entries in config.calibration.items():
-                learner = _Learner(run, label, methods.shapes[label], sample)
+                learner = _Learner(run, label, methods.shapes[label], scored)
                 calibrations[label] = {}
                 for entry in entries:
                     calibrations[label][entry.name] = learner.learn(entry)
@@ -110,8 +111,9 @@ def calibrate(run: Run) -> Sequence[Path]:
 class _Learner:
     """Learns the calibrations of one model; pseudo-experiments are run once for all that need them."""
 
-    def __init__(self, run: Run, label: str, model: ShapeModel, sample: CalibrationSample) -> None:
-        self.run, self.label, self.model, self.sample = run, label, model, sample
+    def __init__(self, run: Run, label: str, model: ShapeModel, scored: EventTable) -> None:
+        self.run, self.label, self.model, self.sample = run, label, model, _validation(scored)
+        self.events = scored.take(self.sample.rows)
         self.theta = run.config.parameter.reference
         self.fits = cache(self._fits)  # by number of pseudo-experiments and shift
 
@@ -135,6 +137,12 @@ class _Learner:
             return Rescaling(temperature)
         if isinstance(entry, BartlettConfig | CoverageSearchConfig | BiasConfig):
             return self._rescaling(entry)
+        if entry.systematics:
+            variations = [
+                WeightVariation(name, *(varied / self.events.weight[:, None]).T)
+                for name, varied in self.events.variations.items()
+            ]
+            return learn_varied_observable(scores, self.sample, parameter, variations, entry.half_width)
         return learn_observable(scores, self.sample, parameter, entry.half_width)
 
     def _rescaling(self, entry: BartlettConfig | CoverageSearchConfig | BiasConfig) -> Rescaling:
@@ -196,7 +204,12 @@ def coverage(run: Run) -> Sequence[Path]:
     write_json(run.result("pseudo_experiments"), first.to_dict())
     write_json(run.result("comparison"), comparison.to_dict())
     write_json(run.result("coverage"), repeated.report.to_dict())
-    return [run.result(name) for name in ("pseudo_experiments", "comparison", "coverage")]
+    names = ["pseudo_experiments", "comparison", "coverage"]
+    if run.config.background is not None:
+        with_background = repeat_with_background(run, run.config.coverage)
+        write_json(run.result("background"), with_background.to_dict())
+        names.append("background")
+    return [run.result(name) for name in names]
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,8 +263,12 @@ def repeat(run: Run, settings: CoverageConfig) -> Repetition:
     if len(set(theta)) > 1:
         found = construct(found, experiments, read_observation(run))
     rows, weights = drawn[0]
-    curvature = _parabola_curvature(run, methods, rows, experiments[0])
-    return Repetition(experiments, methods, replace(found, parabola_curvature=curvature), rows, weights)
+    found = replace(
+        found,
+        interpolation=interpolation_from(config.inference.interpolation).description,
+        read_curvature=_read_curvature(run, methods, rows, experiments[0]),
+    )
+    return Repetition(experiments, methods, found, rows, weights)
 
 
 def read_observation(run: Run) -> Observation:
@@ -263,13 +280,13 @@ def read_observation(run: Run) -> Observation:
     return observation if calibrated is None else observation.joined(Observation.from_dict(calibrated))
 
 
-def report_run(directory: Path, changes: Mapping[str, Any]) -> CoverageReport:
-    """Return the coverage report of a run directory.
+def report_run(directory: Path, changes: Mapping[str, Any]) -> list[CoverageReport]:
+    """Return the coverage report of a run directory, and that with background if there is one in its configuration.
 
     Args:
         directory: the run directory.
-        changes: of the coverage settings; if there are any the measurement is repeated, and the report is written to
-            ``results/coverage_report.json``.
+        changes: of the coverage settings; if there are any the measurement is repeated, and the reports are written to
+            ``results/coverage_report.json`` and ``background_report.json``.
 
     Raises:
         InputFileError: if the analysis has not come that far, saying what is missing.
@@ -284,16 +301,20 @@ def report_run(directory: Path, changes: Mapping[str, Any]) -> CoverageReport:
         msg = f"{needed} does not exist; run `milanalysis run` on the configuration first"
         raise InputFileError(msg)
     if not changes:
-        return CoverageReport.from_dict(read_json(needed))
+        results = [needed, *([run.result("background")] if run.config.background is not None else [])]
+        return [CoverageReport.from_dict(read_json(path)) for path in results]
     try:
         settings = TypeAdapter(CoverageConfig).validate_python({**to_plain(run.config.coverage), **changes})
     except ValidationError as error:
         problem = error.errors()[0]
         msg = f"coverage.{problem['loc'][0]}: {problem['msg']}; found {problem['input']!r:.80}"
         raise ConfigError(msg) from error
-    found = repeat(run, settings).report
-    write_json(run.result("coverage_report"), found.to_dict())
-    return found
+    found = {"coverage_report": repeat(run, settings).report}
+    if run.config.background is not None:
+        found["background_report"] = repeat_with_background(run, settings)
+    for name, one in found.items():
+        write_json(run.result(name), one.to_dict())
+    return list(found.values())
 
 
 def _observe(run: Run, calibrations: Mapping[str, Mapping[str, Calibration]]) -> Observation:
@@ -324,9 +345,17 @@ def _methods(
     visible = run.load_exact(role)
     if visible is not None and role == "simulation":
         visible = visible.take(simulated.rows(*SCORED))
-    templates = TemplateResult.from_dict(read_json(run.result("templates"))).templates
+    result = TemplateResult.from_dict(read_json(run.result("templates")))
     return Methods.of(
-        run, simulated, events, role=role, visible=visible, templates=templates, calibrations=calibrations
+        run,
+        simulated,
+        events,
+        role=role,
+        visible=visible,
+        templates=result.templates,
+        # pseudo-experiments without background have nothing to say about one; see `contamination`
+        with_nuisances=result.with_nuisances if run.config.background is None else None,
+        calibrations=calibrations,
     )
 
 
@@ -358,17 +387,16 @@ def _datasets(
     return how(weights, settings.pseudo_experiments, settings.events, rng), weights
 
 
-def _parabola_curvature(
+def _read_curvature(
     run: Run, methods: Methods, rows: IntArray | list[IntArray], experiments: PseudoExperiments
 ) -> float | None:
-    """Return which fraction of the exact curvature a parabola reads on the same datasets."""
-    interpolation = run.config.inference.interpolation
+    """Return which fraction of the exact curvature is read through the interpolation of grids, on the same datasets."""
     grids = [one.scores.grid for one in methods.shapes.values() if one.scores.grid is not None]
-    if not grids or methods.exact_scores is None or not isinstance(interpolation, ParabolaConfig):
+    if not grids or methods.exact_scores is None:
         return None
     scores = GridScores(grids[0], methods.exact_scores.per_event(grids[0]))
-    model = ShapeModel(scores, run.config.parameter, ParabolaWindow(interpolation.half_width))
+    model = ShapeModel(scores, run.config.parameter, interpolation_from(run.config.inference.interpolation))
     fits = run_experiments(
-        {"parabola": model}, rows, theta_true=experiments.theta_true, workers=run.workers
-    ).methods["parabola"]
+        {"read": model}, rows, theta_true=experiments.theta_true, workers=run.workers
+    ).methods["read"]
     return float(np.nanmean(fits.curvature) / np.nanmean(experiments.methods[EXACT].curvature))

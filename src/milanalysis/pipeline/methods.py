@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from milanalysis.events.tables import EventTable
+from milanalysis.learning.bag_scores import BagScores
 from milanalysis.learning.ratios import ExactRatio
-from milanalysis.learning.scores import PolynomialScores
+from milanalysis.learning.runs import cached_model
+from milanalysis.learning.scores import EventScores, PolynomialScores
 from milanalysis.pipeline.layout import Run
 from milanalysis.statistics.calibration import Calibration
 from milanalysis.statistics.interpolation import interpolation_from
 from milanalysis.statistics.likelihood import LikelihoodModel, ShapeModel
 from milanalysis.statistics.templates import TemplateModel, Templates
 
-__all__ = ["EXACT", "EXACT_VISIBLE", "TEMPLATE", "Methods"]
+__all__ = ["EXACT", "EXACT_VISIBLE", "TEMPLATE", "TEMPLATE_NUISANCES", "Methods"]
+
+logger = logging.getLogger(__name__)
 
 EXACT, EXACT_VISIBLE, TEMPLATE = "exact", "exact_visible", "template"
+TEMPLATE_NUISANCES = "template_nuisances"
 
 _CALIBRATED = {
     "bartlett": "c (Bartlett)",
@@ -29,6 +36,7 @@ _CALIBRATED = {
     "temperature": "temperature",
     "rate": "renormalised",
     "observable": "as observable",
+    "observable_systematics": "as observable, with systematics",
 }
 """What is added to the title of a model that has been calibrated."""
 
@@ -39,10 +47,11 @@ class Methods:
 
     Attributes:
         titles: of the methods, in the order of the tables.
-        shapes: likelihoods from event by event log ratios, by name.
+        shapes: likelihoods from log ratios of events or bags, by name; models that know one point have none.
         template: the traditional analysis.
         exact_scores: exact log ratios of the events, neutrinos included; None if they have no event weights, as data.
         visible_scores: exact log ratios of what is visible; None if they are not known.
+        nuisances: the traditional analysis with background and systematic uncertainties; None if there are none.
         calibrated: calibrated forms of the shapes, by ``<name of the shape>.<name of the calibration>``.
     """
 
@@ -51,6 +60,7 @@ class Methods:
     template: TemplateModel
     exact_scores: PolynomialScores | None
     visible_scores: PolynomialScores | None
+    nuisances: TemplateModel | None
     calibrated: Mapping[str, LikelihoodModel]
 
     @classmethod
@@ -63,6 +73,7 @@ class Methods:
         role: str,
         visible: PolynomialScores | None,
         templates: Templates,
+        with_nuisances: Templates | None,
         calibrations: Mapping[str, Mapping[str, Calibration]],
     ) -> Methods:
         """Assemble the methods.
@@ -74,6 +85,7 @@ class Methods:
             role: of the samples these events belong to.
             visible: exact visible scores of these events; None if they are not known.
             templates: of the traditional analysis.
+            with_nuisances: with background and systematic uncertainties; None if there are none.
             calibrations: of models, by label and name.
 
         Raises:
@@ -83,7 +95,7 @@ class Methods:
         ratio = ExactRatio.of(simulated, np.arange(len(simulated)))
         exact = None if events.event_weights is None else ratio.scores(events)
         interpolation = interpolation_from(config.inference.interpolation)
-        scores = {label: run.load_scores(role, label) for label in config.models}
+        scores = {label: _scores(run, label, role, events) for label in config.models}
         titles, shapes = {}, {}
         if exact is not None:
             titles[EXACT] = "exact (parton level)"
@@ -92,29 +104,61 @@ class Methods:
             titles[EXACT_VISIBLE] = "exact (visible)"
             shapes[EXACT_VISIBLE] = ShapeModel(visible, config.parameter)
         for label, one in scores.items():
+            if not _has_profile(label, one, role):
+                continue
             shapes[label] = ShapeModel(one, config.parameter, None if one.grid is None else interpolation)
         discriminant = config.templates.discriminant
         values = scores[discriminant.model].per_event(discriminant.theta)[:, 0]
         calibrated: dict[str, LikelihoodModel] = {}
         for label, model in config.models.items():
+            if label not in shapes:
+                continue
             titles[label] = model.title
             for name, calibration in calibrations.get(label, {}).items():
                 calibrated[f"{label}.{name}"] = calibration.apply(shapes[label])
                 titles[f"{label}.{name}"] = f"{model.title}, {_CALIBRATED[name]}"
-        return cls(
-            titles | {TEMPLATE: "pyhf template"},
-            shapes,
-            TemplateModel(templates, templates.bin_numbers(values), config.parameter),
-            exact,
-            visible,
-            calibrated,
-        )
+        template = TemplateModel(templates, templates.bin_numbers(values), config.parameter)
+        titles[TEMPLATE] = "pyhf template"
+        nuisances = None
+        if with_nuisances is not None:
+            nuisances = replace(template, templates=with_nuisances)
+            titles[TEMPLATE_NUISANCES] = "pyhf template, nuisances"
+        return cls(titles, shapes, template, exact, visible, nuisances, calibrated)
 
     def models(self) -> dict[str, LikelihoodModel]:
         """Return the likelihood of each method, by name."""
-        every = {**self.shapes, **self.calibrated, TEMPLATE: self.template}
+        every: dict[str, LikelihoodModel] = {**self.shapes, **self.calibrated, TEMPLATE: self.template}
+        if self.nuisances is not None:
+            every[TEMPLATE_NUISANCES] = self.nuisances
         return {name: every[name] for name in self.titles}
 
     def with_titles(self) -> dict[str, tuple[str, LikelihoodModel]]:
         """Return title and likelihood of each method, by name."""
         return {name: (self.titles[name], model) for name, model in self.models().items()}
+
+
+def _scores(run: Run, label: str, role: str, events: EventTable) -> EventScores:
+    """Return the log ratios of a model: those of events, as written, or those of bags, to be asked for."""
+    model = run.config.models[label]
+    if model.is_additive:
+        return run.load_scores(role, label)
+    grid = model.task.known_points(run.config.parameter.reference)
+    assert grid is not None  # functions of the parameter are learned for events, and add up
+    load = partial(cached_model, run.model(label), one_thread=run.workers > 1)
+    return BagScores(load, replace(events, event_weights=None), model.bag_size, grid)
+
+
+def _has_profile(label: str, scores: EventScores, role: str) -> bool:
+    """Say whether there is a likelihood between points, and for these events if they are one dataset."""
+    if scores.grid is not None and len(scores.grid) < 3:
+        return False  # a binary model: a discriminant
+    if role == "observed" and isinstance(scores, BagScores) and len(scores) % scores.bag_size:
+        logger.warning(
+            "model %r has no interval for the observed data: %d events are no multiple of its bag size %d, and its ratio "
+            "is not a sum over events",
+            label,
+            len(scores),
+            scores.bag_size,
+        )
+        return False
+    return True

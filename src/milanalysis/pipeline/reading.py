@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from milanalysis.config import FileSampleConfig, MulticlassTaskConfig
+from milanalysis.config import FileSampleConfig
 from milanalysis.events.tables import EventTable
 from milanalysis.parameters import EFTPolynomial, FloatArray
 from milanalysis.pipeline.layout import Run
@@ -15,25 +15,49 @@ from milanalysis.provenance import read_json
 
 __all__ = [
     "bag_points",
+    "check_given",
     "open_samples",
     "run_bag_processor",
     "selected_yield",
 ]
 
 
-def open_samples(run: Run) -> dict[str, Any]:
-    """Look into the files of all samples; files are numbered through, since their number is part of an event's name."""
+def check_given(run: Run) -> None:
+    """Find out before any long work whether the files and processors that an analysis is given can be used.
+
+    Raises:
+        InputFileError, EventWeightError: as `milanalysis.events.filesets.open_sample`.
+        ProcessorError: if a processor file does not define a processor.
+    """
+    from milanalysis.events.processing import load_processor
+
+    for path in (run.config.processing.features, run.config.processing.bag_likelihood):
+        load_processor(path)
+    if run.config.processing.on_bad_file == "fail":
+        open_samples(run, generated=False)
+
+
+def open_samples(run: Run, *, generated: bool = True) -> dict[str, Any]:
+    """Look into the files of samples; files are numbered through, since their number is part of an event's name.
+
+    Args:
+        run: the analysis.
+        generated: whether to include the samples that it generates.
+    """
     from milanalysis.events.filesets import open_sample
 
     config = run.config
     opened: dict[str, Any] = {}
     n_files = 0
     for name, sample in config.samples.items():
+        if not (generated or isinstance(sample, FileSampleConfig)):
+            continue
         files = run.event_files(name)
         of_files: dict[str, Any] = {}
         if isinstance(sample, FileSampleConfig):
             of_files = {
                 "source": sample.format,
+                "variations": {one: (pair.up, pair.down) for one, pair in sample.weight_variations.items()},
                 "weight_names": sample.weight_names,
                 "normalisation": sample.normalisation,
                 "cross_section_fb": sample.cross_section_fb,
@@ -68,11 +92,9 @@ def selected_yield(run: Run) -> EFTPolynomial:
 
 def bag_points(run: Run) -> FloatArray:
     """Return the parameter points of the log ratios per bag: those that all grids have in common."""
-    grids = [
-        model.task.grid.points()
-        for model in run.config.models.values()
-        if isinstance(model.task, MulticlassTaskConfig)
-    ]
+    reference = run.config.parameter.reference
+    points = [model.task.known_points(reference) for model in run.config.models.values()]
+    grids = [known for known in points if known is not None]
     if not grids:
         return np.linspace(run.config.parameter.low, run.config.parameter.high, 21)[:, None]
     first, *others = grids

@@ -279,11 +279,14 @@ def _models(run: Run) -> list[Path]:
 
 
 def _scores(run: Run, role: str) -> list[Path]:
-    """Return the per-event scores of the samples with a role."""
-    return [
-        run.score_file(name, label)
-        for name in run.config.samples_with_role(role)
-        for label in run.config.models
+    """Return the per-event scores of the samples with a role; for models that have none, what describes the networks."""
+    models = run.config.models
+    names = run.config.samples_with_role(role)
+    scores = [
+        run.score_file(name, label) for name in names for label, one in models.items() if one.is_additive
+    ]
+    return scores + [
+        run.model(label) / "manifest.json" for label, one in models.items() if not one.is_additive
     ]
 
 
@@ -307,6 +310,23 @@ TRUTH = Stage(
 def _learns_exact(run: Run) -> bool:
     """Say whether a model learns from exact labels."""
     return any(uses_exact_labels(model) for model in run.config.models.values())
+
+
+def _background(config: AnalysisConfig) -> Any:
+    """Return the settings of the background in the data; None if there is none."""
+    return None if config.background is None else to_plain(config.background)
+
+
+def _background_table(run: Run) -> list[Path]:
+    """Return the table of the background in the data, if there is one."""
+    return [] if run.config.background is None else [run.table(run.config.background.sample)]
+
+
+def _background_scores(run: Run) -> list[Path]:
+    """Return the per-event scores of the background in the data, if there is one."""
+    background, models = run.config.background, run.config.models
+    additive = [label for label, one in models.items() if one.is_additive]
+    return [] if background is None else [run.score_file(background.sample, label) for label in additive]
 
 
 def _exact(run: Run, role: str) -> list[Path]:
@@ -390,11 +410,13 @@ STAGES = (
             "templates": to_plain(config.templates),
             "inference": to_plain(config.inference),
             "luminosity_fb": config.luminosity_fb,
+            "background": _background(config),
         },
         inputs=lambda run: [
             *_event_files(run),
             *_tables(run, "simulation"),
             *_tables(run, "observed"),
+            *_background_table(run),
             *_models(run),
             *_exact(run, "observed"),
             run.config.processing.bag_likelihood,
@@ -437,10 +459,13 @@ STAGES = (
             "templates": to_plain(config.templates),
             "inference": to_plain(config.inference),
             "coverage": to_plain(config.coverage),
+            "background": _background(config),
         },
         inputs=lambda run: [
             *_tables(run, "simulation"),
             *_scores(run, "simulation"),
+            *_background_table(run),
+            *_background_scores(run),
             *_exact(run, "simulation"),
             run.result("observed"),
             run.result("templates"),

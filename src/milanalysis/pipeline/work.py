@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,10 +18,11 @@ from milanalysis.config import (
 )
 from milanalysis.errors import AccountingError, ProcessMismatchError, ProcessorError
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.parameters import FloatArray, IntArray
+from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.pipeline.layout import SCORED, Run
 from milanalysis.pipeline.reading import (
     bag_points,
+    check_given,
     open_samples,
     run_bag_processor,
     selected_yield,
@@ -29,6 +31,9 @@ from milanalysis.progress import progress_bar
 from milanalysis.provenance import read_json, write_json
 from milanalysis.randomness import stream
 from milanalysis.simulation.generator import EventSource
+
+if TYPE_CHECKING:
+    from milanalysis.pipeline.methods import Methods
 
 __all__ = [
     "calibrate",
@@ -53,6 +58,7 @@ def simulate(run: Run) -> Sequence[Path]:
     from milanalysis.simulation.lhe import SampleHeader, write_lhef_root
 
     written = []
+    check_given(run)
     for name, sample in run.config.samples.items():
         if isinstance(sample, FileSampleConfig):
             continue
@@ -213,20 +219,27 @@ def train(run: Run) -> Sequence[Path]:
         directory=run.directory / "models",
         exact_labels=[run.exact_file(name) for name in config.samples_with_role("simulation")],
         backgrounds={name: run.table(name) for name in config.samples_with_role("background")},
+        tracking=config.tracking,
     )
     train_models(jobs, workers=run.workers)
     written = [run.model(label) / "manifest.json" for label in config.models]
-    return [*written, *(job.file(suffix) for job in jobs for suffix in (".keras", ".json", ".csv"))]
+    return [*written, *(path for job in jobs for path in job.files)]
 
 
 def infer(run: Run) -> Sequence[Path]:
     """Evaluate the models inside the bag processor, and fit every method to the observed events."""
     from milanalysis.learning.runs import Manifest
-    from milanalysis.pipeline.methods import Methods
-    from milanalysis.statistics.binning import information_edges, weight_response
+    from milanalysis.pipeline.methods import TEMPLATE_NUISANCES, Methods
+    from milanalysis.pipeline.traditional import (
+        background_yield,
+        choose_edges,
+        discriminant_of,
+        with_nuisances,
+    )
     from milanalysis.statistics.likelihood import RateModel
     from milanalysis.statistics.observation import observe
-    from milanalysis.statistics.templates import TemplateResult, Templates, quantile_edges
+    from milanalysis.statistics.template_result import TemplateResult
+    from milanalysis.statistics.templates import Templates
 
     config = run.config
     simulated, observed = run.load_table("simulation"), run.load_table("observed")
@@ -234,23 +247,17 @@ def infer(run: Run) -> Sequence[Path]:
         Manifest.read(run.model(label)).require(model, config.reference_point(), simulated.feature_names)
 
     written = []
-    for role, splits in (("simulation", SCORED), ("observed", tuple(Split))):
-        for name in config.samples_with_role(role):
-            written += _score(run, name, splits)
+    backgrounds = () if config.background is None else (config.background.sample,)
+    for name in (*config.samples_with_role("simulation"), *backgrounds):
+        written += _score(run, name, SCORED)
+    for name in config.samples_with_role("observed"):
+        written += _score(run, name, tuple(Split))
 
-    validation = simulated.take(simulated.rows(Split.VALIDATION))
-    discriminant = config.templates.discriminant
-    scores = run.load_scores("simulation", discriminant.model)
-    is_validation = simulated.take(simulated.rows(*SCORED)).rows(Split.VALIDATION)
-    values = scores.take(is_validation).per_event(discriminant.theta)[:, 0]
-    contents = validation.weights_at(0.0) * validation.event_polynomials()
-    weights, responses = weight_response(contents, config.parameter.reference)
-    if config.templates.binning == "information":
-        edges = information_edges(values, weights, responses, config.templates.bins)
-    else:
-        edges = quantile_edges(values, weights, config.templates.bins)
-    templates = Templates.from_hist(_fill_templates(run, edges))
-
+    validation, values = discriminant_of(run, simulated)
+    templates = Templates.from_hist(_fill_templates(run, choose_edges(run, validation, values)))
+    signal = selected_yield(run)
+    nu = signal.plus(background_yield(run, signal))
+    full = with_nuisances(run, templates, signal, validation, values)
     methods = Methods.of(
         run,
         simulated,
@@ -258,10 +265,11 @@ def infer(run: Run) -> Sequence[Path]:
         role="observed",
         visible=run.load_exact("observed"),
         templates=templates,
+        with_nuisances=full,
         calibrations={},
     )
     rows = np.arange(len(observed))
-    nu = selected_yield(run)
+    nuisances = methods.nuisances
     observation = observe(
         methods.with_titles(),
         RateModel(nu, config.parameter).observe(rows),
@@ -269,8 +277,10 @@ def infer(run: Run) -> Sequence[Path]:
         points=np.linspace(config.parameter.low, config.parameter.high, _PROFILE_POINTS),
         level=config.inference.level,
         n_expected=float(nu(config.parameter.reference)),
+        joint=None if nuisances is None else {TEMPLATE_NUISANCES: replace(nuisances, with_rate=True)},
     )
     counts = methods.template.counts(rows)
+    discriminant = config.templates.discriminant
     title = config.models[discriminant.model].title
     template_result = TemplateResult(
         config.parameter.name,
@@ -278,13 +288,33 @@ def infer(run: Run) -> Sequence[Path]:
         templates,
         tuple(int(count) for count in counts),
         methods.template.fit_with_pyhf(counts),
+        full,
+        None if nuisances is None else nuisances.fit_with_pyhf(counts),
     )
     write_json(run.result("observed"), observation.to_dict())
     write_json(run.result("templates"), template_result.to_dict())
-    write_json(run.result("workspace"), methods.template.workspace(counts))
+    write_json(run.result("workspace"), (nuisances or methods.template).workspace(counts))
     write_json(run.result("expected_events"), nu.to_dict())
-    names = ("observed", "templates", "workspace", "expected_events")
+    write_json(run.result("limits"), _limits(run, methods, signal, counts))
+    names = ("observed", "templates", "workspace", "expected_events", "limits")
     return [*written, *(run.result(name) for name in names)]
+
+
+def _limits(run: Run, methods: Methods, signal: EFTPolynomial, counts: IntArray) -> dict[str, Any]:
+    """Return the CLs limits from shape and rate that the configuration asks for; empty if it does not."""
+    from milanalysis.statistics.limits import cls_limit
+
+    level = run.config.templates.limits
+    if level is None:
+        return {}
+    model = methods.nuisances
+    if model is None:
+        plain = methods.template.templates
+        scale = float(signal(0.0)) / plain.contents[:, 0].sum()
+        model = replace(methods.template, templates=replace(plain, contents=plain.contents * scale))
+    model = replace(model, with_rate=True)
+    sides = {"lower": False, "upper": True}
+    return {name: asdict(cls_limit(model, counts, level, upper=upper)) for name, upper in sides.items()}
 
 
 def calibrate(run: Run) -> Sequence[Path]:
@@ -337,12 +367,15 @@ def truth(run: Run) -> Sequence[Path]:
 def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
     """Evaluate all models on a sample and keep the score of every event in some splits, in the order of its table.
 
+    Models whose ratio is not a sum over events have no scores; only their bags are kept.
+
     Raises:
         AccountingError: if the scored events are not those of the table, or an event is in no bag and not left over.
     """
     from milanalysis.learning.scores import concatenate_scores, load_scores
 
     models = {label: run.model(label) for label in run.config.models}
+    additive = [label for label, model in run.config.models.items() if model.is_additive]
     directory = run.scores(name)
     directory.mkdir(parents=True, exist_ok=True)
     written = []
@@ -350,7 +383,7 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
         output = run_bag_processor(
             run, name, Path(scratch), models=models, theta=bag_points(run), splits=splits
         )
-        _require_output(run.config.processing.bag_likelihood, output, models)
+        _require_output(run.config.processing.bag_likelihood, output, models, additive)
         chunks = sorted(output["event_id"])
         table = EventTable.read(run.table(name))
         scored: IntArray = np.concatenate([output["event_id"][chunk] for chunk in chunks])
@@ -362,26 +395,29 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
             if counts["n_selected"] != counts["n_bagged"] + counts["n_remainder"]:
                 msg = f"sample {name!r}, model {label!r}: events were lost on the way into bags: {counts}"
                 raise AccountingError(msg)
-            parts = [load_scores(Path(output["scores"][label][chunk])) for chunk in chunks]
-            path = run.score_file(name, label)
-            concatenate_scores(parts).save(path)
+            if label in additive:
+                parts = [load_scores(Path(output["scores"][label][chunk])) for chunk in chunks]
+                concatenate_scores(parts).save(run.score_file(name, label))
+                written.append(run.score_file(name, label))
             bags = directory / f"{label}.bags.json"
             ratios = np.concatenate([output["bags"][label][chunk] for chunk in chunks])
             write_json(
                 bags,
                 {**counts, "theta": bag_points(run).tolist(), "log_ratio_sum": ratios.sum(axis=0).tolist()},
             )
-            written += [path, bags]
+            written.append(bags)
     return written
 
 
-def _require_output(path: Path, output: dict[str, Any], models: Iterable[str]) -> None:
+def _require_output(
+    path: Path, output: dict[str, Any], models: Iterable[str], additive: Iterable[str]
+) -> None:
     """Refuse a bag processor that does not return what the analysis goes on with."""
-    for name in ("bags", "counts", "scores"):
-        missing = [label for label in models if label not in output.get(name, {})]
+    for name, labels in (("bags", models), ("counts", models), ("scores", additive)):
+        missing = [label for label in labels if label not in output.get(name, {})]
         if missing or "event_id" not in output:
             msg = (
-                f"{path}: a bag processor returns 'event_id', and 'bags', 'counts' and 'scores' of every model (see "
+                f"{path}: a bag processor returns 'event_id', and 'bags', 'counts' and 'scores' of the models (see "
                 f"processors/bag_likelihood.py); this one returned {', '.join(output)}, with no {name!r} of "
                 f"{', '.join(missing) or 'some model'}"
             )

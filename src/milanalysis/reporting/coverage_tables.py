@@ -10,19 +10,20 @@ from rich.table import Table
 from milanalysis.statistics.coverage import CoverageReport, Pulls
 from milanalysis.statistics.inference import Interval
 
-__all__ = ["calibration_table", "coverage_table", "interval_table", "parabola_remark"]
+__all__ = ["calibration_table", "coverage_table", "interval_table", "limits_table", "reading_remark"]
 
 
 def coverage_table(report: CoverageReport) -> Table:
     """Return the coverage of all methods at all true values and levels, with the pulls of their estimates."""
+    mixed = f", of which {report.background:.0%} are background" if report.background else ""
     table = Table(
         title=(
-            f"coverage of {report.parameter}: {report.n_experiments} pseudo-experiments of {report.n_events:.0f} events "
-            f"({report.number} number) at each true value"
+            f"coverage of {report.parameter}: {report.n_experiments} pseudo-experiments of {report.n_events:.0f} events"
+            f"{mixed} ({report.number} number) at each true value"
         ),
         caption=(
             "Coverage in %, with its Clopper-Pearson interval at 68.27 %. pull: mean and width of (estimate - true value) "
-            "over its error. not valid: searches at the level of the configuration without an ordinary interval. One "
+            "over its error. width: mean of the ordinary intervals at the level of the configuration. not valid: searches at the level of the configuration without an ordinary interval. One "
             f"pseudo-experiment is {100 * report.overlap:.2g} % of the events there are to draw from."
         ),
     )
@@ -30,7 +31,7 @@ def coverage_table(report: CoverageReport) -> Table:
     table.add_column(f"true {report.parameter}", justify="right")
     for level in report.levels:
         table.add_column(f"at {100 * level:.4g} %", justify="right", no_wrap=True)
-    for heading in ("pull mean", "pull width", "not valid"):
+    for heading in ("pull mean", "pull width", "width", "not valid"):
         table.add_column(heading, justify="right")
     previous = ""
     for one in report.methods:
@@ -42,8 +43,9 @@ def coverage_table(report: CoverageReport) -> Table:
             f"{100 * part.fraction:.1f} \\[{100 * part.low:.1f}, {100 * part.high:.1f}]"
             for part in one.coverage
         ]
+        width = "-" if one.width is None else f"{one.width:.3f}"
         not_valid = ", ".join(f"{n} {name}" for name, n in one.outcomes.items()) or "0"
-        table.add_row(title, f"{one.theta_true:+g}", *shares, *_pulls(one.pulls), not_valid)
+        table.add_row(title, f"{one.theta_true:+g}", *shares, *_pulls(one.pulls), width, not_valid)
     return table
 
 
@@ -91,14 +93,37 @@ def calibration_table(constants: Mapping[str, Mapping[str, Mapping[str, Sequence
     return table
 
 
-def parabola_remark(report: CoverageReport) -> str:
-    """Return what a parabola does to the exact likelihood, in words; empty if no method is read with one."""
-    share = report.parabola_curvature
+def limits_table(limits: Mapping[str, Mapping[str, Any]], parameter: str) -> Table:
+    """Return CLs limits from below and above.
+
+    Args:
+        limits: by side, as in ``results/limits.json``.
+        parameter: name of the parameter of interest.
+    """
+    level = next(iter(limits.values()))["level"]
+    table = Table(
+        title=f"asymptotic CLs limits on {parameter} at {100 * level:.4g} %, template analysis of shape and rate",
+        caption="expected: median at the reference, and with fluctuations by one and two standard deviations.",
+    )
+    for heading in ("side", "observed", "expected", "68 %", "95 %"):
+        table.add_column(heading, justify="left" if heading == "side" else "right", no_wrap=True)
+    for side, one in limits.items():
+        cells = [
+            "none" if value is None else f"{value:+.3f}" for value in (one["observed"], *one["expected"])
+        ]
+        observed, low_2, low, median, high, high_2 = cells
+        table.add_row(side, observed, median, rf"\[{low}, {high}]", rf"\[{low_2}, {high_2}]")
+    return table
+
+
+def reading_remark(report: CoverageReport) -> str:
+    """Return how grids are read, and what that does to the exact likelihood, in words; empty if no method knows a grid."""
+    share = report.read_curvature
     if share is None:
         return ""
     direction = "less" if share < 1 else "more"
     return (
-        f"Methods on a grid are read with a parabola. Of the exact likelihood of the same events it reads "
+        f"Methods on a grid are read with a {report.interpolation}. Of the exact likelihood of the same events it reads "
         f"{100 * abs(1 - share):.1f} % {direction} curvature than there is: c of these methods contains that."
     )
 

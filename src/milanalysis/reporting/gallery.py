@@ -14,7 +14,7 @@ from milanalysis.reporting import plotting
 from milanalysis.statistics.information import Comparison
 from milanalysis.statistics.observation import Observation
 from milanalysis.statistics.pseudoexperiments import PseudoExperiments
-from milanalysis.statistics.templates import TemplateResult
+from milanalysis.statistics.template_result import TemplateResult
 
 __all__ = ["FIGURES", "draw"]
 

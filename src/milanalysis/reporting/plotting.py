@@ -24,7 +24,7 @@ from milanalysis.provenance import atomic_path
 from milanalysis.statistics.information import Comparison
 from milanalysis.statistics.observation import Observation
 from milanalysis.statistics.pseudoexperiments import PseudoExperiments
-from milanalysis.statistics.templates import TemplateResult
+from milanalysis.statistics.template_result import TemplateResult
 
 __all__ = ["FEATURE_LABELS", "coverage", "estimates", "kinematics", "profiles", "save", "style", "templates"]
 

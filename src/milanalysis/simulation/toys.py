@@ -4,6 +4,7 @@ They stand in for the physics wherever an estimator, an interval or a coverage i
 one to use when:
 
 - `GaussianShift`: everything in closed form, the log ratio is an exact parabola.
+- `GaussianPlane`: the same with two parameters, whose estimates are correlated.
 - `ExponentialTilt`: closed form, the log ratio is not a parabola, so intervals are asymmetric.
 - `QuadraticEFT`: looks like EFT physics. Twelve features, most of them not sensitive; a squared amplitude with an
   interference and a quadratic term; exact event weights, as an `EventTable`.
@@ -21,7 +22,7 @@ import numpy.typing as npt
 from milanalysis.events.tables import EventTable, assign_split
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray, parameter_points
 
-__all__ = ["ExponentialTilt", "GaussianShift", "QuadraticEFT", "Toy", "ToyScores"]
+__all__ = ["ExponentialTilt", "GaussianPlane", "GaussianShift", "QuadraticEFT", "Toy", "ToyScores"]
 
 
 class Toy(Protocol):
@@ -94,6 +95,48 @@ class GaussianShift:
     def fisher_information(self, n_events: int = 1) -> float:
         """Return ``n / width^2``, the same at every theta."""
         return n_events / self.width**2
+
+
+@dataclass(frozen=True)
+class GaussianPlane:
+    """Two correlated observables of unit variance, normally distributed around two parameters.
+
+    ``ln p(x|theta)/p(x|0) = theta C^-1 x - theta C^-1 theta / 2``; the estimates are the means of the observables, their
+    covariance is ``C / n`` exactly, and the border of an allowed region is an ellipse.
+
+    Attributes:
+        correlation: of the observables, and so of the estimates.
+
+    Example:
+        >>> GaussianPlane(0.6).log_ratio(np.array([[1.0, 0.0]]), [[1.0, 0.0]]).round(5)
+        array([[0.78125]])
+    """
+
+    correlation: float = 0.6
+
+    @property
+    def covariance(self) -> FloatArray:
+        """Covariance of the observables, shape ``(2, 2)``."""
+        return np.array([[1.0, self.correlation], [self.correlation, 1.0]])
+
+    def sample(
+        self, rng: np.random.Generator, n_events: int, theta: npt.ArrayLike = (0.0, 0.0)
+    ) -> FloatArray:
+        """Return events, shape ``(n_events, 2)``."""
+        return rng.multivariate_normal(np.broadcast_to(theta, 2), self.covariance, size=n_events)
+
+    def log_ratio(self, events: FloatArray, theta: npt.ArrayLike) -> FloatArray:
+        """Return the log ratio of each event, shape ``(n_events, n_points)``."""
+        points = parameter_points(theta)
+        information = self.fisher_information()
+        quadratic: FloatArray = np.einsum("pi,ij,pj->p", points, information, points)
+        ratio: FloatArray = events @ information @ points.T - 0.5 * quadratic
+        return ratio
+
+    def fisher_information(self, n_events: int = 1) -> FloatArray:
+        """Return ``n C^-1``, the same at every theta, shape ``(2, 2)``."""
+        information: FloatArray = np.asarray(n_events * np.linalg.inv(self.covariance), dtype=np.float64)
+        return information
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ class MethodCoverage:
             likelihood allows at the level, whatever its form; a failed fit covers nothing.
         outcomes: how many searches for an interval did not end with an ordinary one, by name.
         pulls: None if there are fewer than two estimates with a curvature.
+        width: mean width of the ordinary intervals at the level of the configuration; None if there are none.
     """
 
     method: str
@@ -73,6 +74,7 @@ class MethodCoverage:
     coverage: tuple[Coverage, ...]
     outcomes: dict[str, int]
     pulls: Pulls | None
+    width: float | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MethodCoverage:
@@ -83,6 +85,7 @@ class MethodCoverage:
             tuple(Coverage(**one) for one in values["coverage"]),
             values["outcomes"],
             None if values["pulls"] is None else Pulls.from_dict(values["pulls"]),
+            values["width"],
         )
 
 
@@ -142,8 +145,10 @@ class CoverageReport:
         methods: one entry for each method and true value.
         intervals: on the observed data, for each method that knows them and each level; empty if there is a single true
             value.
-        parabola_curvature: curvature that a parabola in the window of the configuration reads from the exact likelihood,
-            over its own; None if no method is read that way.
+        background: expected share of background in the pseudo-experiments.
+        interpolation: how methods that know a grid are made continuous, in words.
+        read_curvature: curvature that is read so from the exact likelihood on the grid, over its own; None if no method
+            knows a grid.
     """
 
     parameter: str
@@ -155,7 +160,9 @@ class CoverageReport:
     overlap: float
     methods: tuple[MethodCoverage, ...]
     intervals: tuple[FinalInterval, ...] = ()
-    parabola_curvature: float | None = None
+    background: float = 0.0
+    interpolation: str = ""
+    read_curvature: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-like form."""
@@ -174,9 +181,15 @@ class CoverageReport:
         )
 
 
-def coverage_at(fits: MethodFits, level: float) -> Coverage:
-    """Count how many likelihoods allow the true value at a level; see `MethodCoverage`."""
-    covered, total = int((fits.rise <= rise_of_level(level)).sum()), len(fits.status)
+def coverage_at(fits: MethodFits, level: float, n_parameters: int = 1) -> Coverage:
+    """Count how many likelihoods allow the true value at a level; see `MethodCoverage`.
+
+    Args:
+        fits: of pseudo-experiments.
+        level: confidence level.
+        n_parameters: number of parameters of interest, whose true values have to be allowed together.
+    """
+    covered, total = int((fits.rise <= rise_of_level(level, n_parameters)).sum()), len(fits.status)
     failed = total - int(np.isfinite(fits.rise).sum())
     low, high = clopper_pearson(covered, total)
     return Coverage(covered, total, failed, low, high, {Status.FAILED.value: failed} if failed else {})
@@ -227,6 +240,7 @@ def report(
             tuple(coverage_at(one.methods[name], level) for level in levels),
             one.methods[name].count(),
             pulls_of(one.methods[name], one.theta_true, overlap),
+            _mean_width(one.methods[name]),
         )
         for name in experiments[0].methods
         for one in experiments
@@ -242,6 +256,11 @@ def report(
         overlap,
         methods,
     )
+
+
+def _mean_width(fits: MethodFits) -> float | None:
+    """Return the mean width of the ordinary intervals."""
+    return float(np.mean((fits.high - fits.low)[fits.valid])) if fits.valid.any() else None
 
 
 def construct(

@@ -6,11 +6,9 @@ of an interval that is not defined is None, never a number.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from iminuit import Minuit
@@ -20,6 +18,7 @@ from scipy.special import chdtri
 from milanalysis.errors import FitError
 from milanalysis.parameters import FloatArray
 from milanalysis.statistics.likelihood import ProfileLikelihood
+from milanalysis.statistics.outcomes import FitResult, Interval, Status
 
 __all__ = [
     "FitResult",
@@ -44,118 +43,6 @@ _TOLERANCE = 1e-3
 # are large enough: with the default, curvatures are off by up to 0.6 %.
 _PRECISION = 1e-10
 _AT_LIMIT = 1e-3  # -2 ln L at the limit within this of the minimum: the minimum is at the limit
-
-
-class Status(enum.StrEnum):
-    """What came out of the search for an interval."""
-
-    VALID = "valid"
-    """One minimum, and the likelihood crosses the level once on either side of it."""
-    AT_LIMIT = "at_limit"
-    """The minimum lies at a limit of the parameter (or the edge of the grid)."""
-    NOT_CROSSED = "not_crossed"
-    """The likelihood does not reach the level on at least one side before the limit."""
-    SECOND_MINIMUM = "second_minimum"
-    """Values outside the interval around the minimum are also allowed at this level."""
-    FAILED = "failed"
-    """No minimum was found, or the likelihood is not a number."""
-    UNKNOWN = "unknown"
-    """The method cannot be applied to these events: data have no event weights."""
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """The minimum of a likelihood.
-
-    Attributes:
-        parameters: names; the first is the parameter of interest.
-        estimates: value of each parameter at the minimum; None if the fit failed.
-        errors: from the second derivatives at the minimum (HESSE); None if they are not defined there.
-        minimum: ``-2 ln L`` at the minimum, up to the constant of the likelihood; None if the fit failed.
-        status: `Status.VALID`, `Status.AT_LIMIT` or `Status.FAILED`.
-        second_minimum: position and height above the minimum of the next deepest minimum in the parameter of
-            interest; None if there is none.
-        message: what happened, in words.
-    """
-
-    parameters: tuple[str, ...]
-    estimates: tuple[float | None, ...]
-    errors: tuple[float | None, ...]
-    minimum: float | None
-    status: Status
-    second_minimum: tuple[float, float] | None = None
-    message: str = ""
-
-    @property
-    def estimate(self) -> float | None:
-        """Estimate of the parameter of interest."""
-        return self.estimates[0]
-
-    @property
-    def curvature(self) -> float | None:
-        """Curvature information ``I_curv`` at the minimum, ``1 / HESSE error^2``.
-
-        With one parameter this is ``-d^2 ln L / d theta^2``, the quantity of Eq. (33) in arXiv:2508.07114.
-        """
-        error = self.errors[0]
-        return None if error is None else 1 / error**2
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> FitResult:
-        """Make a result from what `to_dict` returned."""
-        second = values["second_minimum"]
-        return cls(
-            tuple(values["parameters"]),
-            tuple(values["estimates"]),
-            tuple(values["errors"]),
-            values["minimum"],
-            Status(values["status"]),
-            None if second is None else (second[0], second[1]),
-            values["message"],
-        )
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval on the parameter of interest.
-
-    Attributes:
-        estimate: position of the minimum; None if the fit failed.
-        low: lower end; None if it is not defined.
-        high: upper end; None if it is not defined.
-        level: confidence level, between 0 and 1.
-        status: anything but `Status.VALID` is to be counted as a failure of the method.
-    """
-
-    estimate: float | None
-    low: float | None
-    high: float | None
-    level: float
-    status: Status
-
-    @property
-    def valid(self) -> bool:
-        """Whether this is an ordinary interval with two ends."""
-        return self.status is Status.VALID
-
-    def covers(self, theta: float) -> bool:
-        """Return whether a value lies in the interval; an interval that is not valid covers nothing."""
-        return (
-            self.valid and self.low is not None and self.high is not None and self.low <= theta <= self.high
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Interval:
-        """Make an interval from what `to_dict` returned."""
-        return cls(**{**values, "status": Status(values["status"])})
 
 
 def minuit(likelihood: ProfileLikelihood, start: tuple[float, ...] | None = None) -> Minuit:
@@ -204,14 +91,15 @@ def measure(likelihood: ProfileLikelihood, level: float = 0.6827) -> tuple[FitRe
 
 
 def measure_at(
-    likelihood: ProfileLikelihood, level: float, theta: float
+    likelihood: ProfileLikelihood, level: float, theta: float | Sequence[float]
 ) -> tuple[FitResult, Interval, float]:
     """Fit a likelihood, find the interval, and say how far up the likelihood a value lies.
 
     Args:
         likelihood: of a dataset.
         level: confidence level, between 0 and 1.
-        theta: value of the parameter of interest, for example the true one of a pseudo-experiment.
+        theta: value of the parameter of interest, for example the true one of a pseudo-experiment; or values of
+            several, the first ones of the likelihood.
 
     Returns:
         As `measure`, and ``-2 ln L`` at the value minus the minimum, minimised over all other parameters; NaN
@@ -219,7 +107,11 @@ def measure_at(
     """
     check_level(level)
     search = _minimise(likelihood)
-    rise = float(_profile(likelihood, search, np.array([theta]))[0])
+    point = np.atleast_1d(np.asarray(theta, dtype=np.float64))
+    if len(point) == 1:
+        rise = float(_profile(likelihood, search, point)[0])
+    else:
+        rise = _rise_at(likelihood, search, point)
     return search.result, _crossings(search, level), rise
 
 
@@ -271,6 +163,19 @@ def _profile(likelihood: ProfileLikelihood, search: _Search, points: FloatArray)
     _, values, valid = search.minuit.mnprofile(likelihood.parameters[0], grid=points)
     out: FloatArray = np.where(valid, values, np.nan) - minimum
     return out
+
+
+def _rise_at(likelihood: ProfileLikelihood, search: _Search, point: FloatArray) -> float:
+    """Return ``-2 ln L`` above its minimum with several of the first parameters held, all others minimised."""
+    if search.minuit is None or search.result.minimum is None:
+        return float("nan")
+    if len(point) == len(likelihood.parameters):
+        return likelihood(*point) - search.result.minimum
+    held = minuit(likelihood, (*point, *search.minuit.values[len(point) :]))
+    for number in range(len(point)):
+        held.fixed[number] = True
+    held.migrad()
+    return float(held.fval) - search.result.minimum if held.valid else float("nan")
 
 
 def limit(likelihood: ProfileLikelihood, level: float = 0.95, *, upper: bool = True) -> Interval:

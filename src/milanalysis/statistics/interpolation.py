@@ -6,28 +6,42 @@ use when:
 - `ParabolaWindow`: the paper's. Smooths the point-to-point noise of networks with one output per grid point,
   at the price of a few percent of curvature where the likelihood is not a parabola.
 - `NaturalSpline`: goes through every point. Follows the likelihood as it is, noise included.
+- `PolynomialFit`: one polynomial through all points by least squares. Of degree 4 it is between the two: it smooths, and
+  follows a likelihood that is not a parabola.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from milanalysis.config import ParabolaConfig, SplineConfig
+from milanalysis.config import ParabolaConfig, PolynomialConfig, SplineConfig
 from milanalysis.errors import ConfigError
 from milanalysis.parameters import FloatArray
 
-__all__ = ["Curve", "Interpolation", "NaturalSpline", "ParabolaWindow", "interpolation_from"]
+__all__ = [
+    "Curve",
+    "Interpolation",
+    "NaturalSpline",
+    "ParabolaWindow",
+    "PolynomialFit",
+    "interpolation_from",
+]
 
 Curve = Callable[[FloatArray], FloatArray]
 
 
 class Interpolation(Protocol):
     """A way to draw a curve through values on a grid of one parameter."""
+
+    @property
+    def description(self) -> str:
+        """What is done, in words, as it stands in results."""
 
     def curve(self, grid: FloatArray, values: FloatArray) -> Curve:
         """Return a function of the parameter.
@@ -63,23 +77,23 @@ class ParabolaWindow:
 
     half_width: float = 0.4
 
+    @property
+    def description(self) -> str:
+        """What is done, in words."""
+        return f"parabola within {self.half_width:g} of the lowest grid point"
+
     def curve(self, grid: FloatArray, values: FloatArray) -> Curve:
         """Return the parabola; see `Interpolation.curve`.
 
         Raises:
             ConfigError: if fewer than three grid points lie in the window.
         """
-        centre = grid[values.argmin()]
-        window = np.abs(grid - centre) <= self.half_width * (1 + 1e-9)
-        if np.count_nonzero(window) < 3:
-            msg = (
-                f"a parabola needs 3 grid points and there are {np.count_nonzero(window)} within "
-                f"{self.half_width} of the lowest one at {centre:g}; widen the window (half_width) or refine the grid"
-            )
-            raise ConfigError(msg)
-        distance = grid[window] - centre
-        design = np.stack([np.ones_like(distance), distance, distance**2], axis=1)
-        (constant, linear, square), *_ = np.linalg.lstsq(design, values[window])
+        if not np.isfinite(values).all():
+            return _not_a_number
+        lowest = int(values.argmin())
+        first, last, solve = _window(tuple(grid.tolist()), lowest, self.half_width)
+        centre = float(grid[lowest])
+        constant, linear, square = (float(one) for one in solve @ values[first:last])
 
         def parabola(theta: FloatArray) -> FloatArray:
             offset = theta - centre
@@ -87,6 +101,24 @@ class ParabolaWindow:
             return out
 
         return parabola
+
+
+@lru_cache(maxsize=1024)
+def _window(grid: tuple[float, ...], lowest: int, half_width: float) -> tuple[int, int, FloatArray]:
+    """Return where a window begins and ends, and the matrix that makes a least-squares parabola of the values in it.
+
+    The matrix is the same for every dataset whose lowest point is the same.
+    """
+    distance = np.array(grid) - grid[lowest]
+    inside = np.flatnonzero(np.abs(distance) <= half_width * (1 + 1e-9))
+    if len(inside) < 3:
+        msg = (
+            f"a parabola needs 3 grid points and there are {len(inside)} within "
+            f"{half_width} of the lowest one at {grid[lowest]:g}; widen the window (half_width) or refine the grid"
+        )
+        raise ConfigError(msg)
+    design: FloatArray = distance[inside, None] ** np.arange(3)
+    return int(inside[0]), int(inside[-1]) + 1, np.asarray(np.linalg.pinv(design), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -99,16 +131,66 @@ class NaturalSpline:
         array([0.04])
     """
 
+    @property
+    def description(self) -> str:
+        """What is done, in words."""
+        return "natural spline"
+
     def curve(self, grid: FloatArray, values: FloatArray) -> Curve:
         """Return the spline; see `Interpolation.curve`."""
         if not np.isfinite(values).all():
-            return lambda theta: np.full_like(theta, np.nan)
+            return _not_a_number
         spline: Curve = CubicSpline(grid, values, bc_type="natural")
         return spline
 
 
-def interpolation_from(config: ParabolaConfig | SplineConfig) -> Interpolation:
+@dataclass(frozen=True)
+class PolynomialFit:
+    """The least-squares polynomial through all grid points.
+
+    Attributes:
+        degree: of the polynomial, at least 2.
+
+    Example:
+        >>> grid = np.linspace(-1, 1, 21)
+        >>> PolynomialFit(4).curve(grid, grid**2 + grid**4)(np.array([0.5])).round(6)
+        array([0.3125])
+    """
+
+    degree: int = 4
+
+    @property
+    def description(self) -> str:
+        """What is done, in words."""
+        return f"polynomial of degree {self.degree}"
+
+    def curve(self, grid: FloatArray, values: FloatArray) -> Curve:
+        """Return the polynomial; see `Interpolation.curve`.
+
+        Raises:
+            ConfigError: if there are not more grid points than coefficients.
+        """
+        if len(grid) <= self.degree + 1 or self.degree < 2:
+            msg = (
+                f"a polynomial of degree {self.degree} is smoothed over more than {self.degree + 1} grid points and there are "
+                f"{len(grid)}; choose a degree from 2 to {len(grid) - 2}, or refine the grid"
+            )
+            raise ConfigError(msg)
+        if not np.isfinite(values).all():
+            return _not_a_number
+        polynomial: Curve = np.polynomial.Chebyshev.fit(grid, values, self.degree)
+        return polynomial
+
+
+def _not_a_number(theta: FloatArray) -> FloatArray:
+    """Stand for the curve through values that are not all finite; a fit says so by name."""
+    return np.full_like(theta, np.nan)
+
+
+def interpolation_from(config: ParabolaConfig | SplineConfig | PolynomialConfig) -> Interpolation:
     """Return the interpolation that a configuration names."""
     if isinstance(config, SplineConfig):
         return NaturalSpline()
+    if isinstance(config, PolynomialConfig):
+        return PolynomialFit(config.degree)
     return ParabolaWindow(config.half_width)

@@ -24,6 +24,7 @@ from milanalysis.statistics.interpolation import Curve, Interpolation
 __all__ = [
     "Addable",
     "LikelihoodModel",
+    "Parameters",
     "ProfileLikelihood",
     "RateModel",
     "ShapeModel",
@@ -32,12 +33,17 @@ __all__ = [
     "rate_log_ratio",
 ]
 
+Parameters = ParameterConfig | tuple[ParameterConfig, ...]
+"""One parameter of interest, or several."""
+
+_LATTICE = 21  # points in each direction at which an expectation of several parameters is checked
+
 
 @dataclass(frozen=True, eq=False)
 class ProfileLikelihood:
     """What a fit sees: ``-2 ln L`` of one dataset as a function of named parameters.
 
-    The first parameter is the parameter of interest. An object of this class can be given to
+    The first parameter is the parameter of interest; `about` puts another in its place. An object of this class can be given to
     ``iminuit.Minuit`` directly: it carries its parameter names, limits and ``errordef``.
 
     Attributes:
@@ -82,6 +88,33 @@ class ProfileLikelihood:
     def evaluate(self, theta: FloatArray) -> FloatArray:
         """Return ``-2 ln L`` at points of shape ``(n_points, n_parameters)``, up to a constant."""
         return self.function(theta)
+
+    def about(self, name: str) -> ProfileLikelihood:
+        """Return the same likelihood with another parameter as the one of interest, the first.
+
+        Raises:
+            ValueError: if there is no such parameter, listing those there are.
+
+        Example:
+            >>> two = ProfileLikelihood(
+            ...     ("a", "b"), ((-1.0, 1.0), (0.0, 2.0)), (0.0, 1.0), lambda theta: theta @ [1.0, 10.0]
+            ... )
+            >>> other = two.about("b")
+            >>> other.parameters, other(0.5, 1.0)
+            (('b', 'a'), 6.0)
+        """
+        if name not in self.parameters:
+            msg = f"there is no parameter {name!r}; this likelihood has {', '.join(self.parameters)}"
+            raise ValueError(msg)
+        first = self.parameters.index(name)
+        order = [first, *(i for i in range(len(self.parameters)) if i != first)]
+        back = np.argsort(order)
+        return ProfileLikelihood(
+            tuple(self.parameters[i] for i in order),
+            tuple(self.limits[i] for i in order),
+            tuple(self.start[i] for i in order),
+            lambda theta: self.function(theta[:, back]),
+        )
 
     def __add__(self, other: ProfileLikelihood) -> ProfileLikelihood:
         """Return the likelihood of both datasets or terms together; parameters of the same name are one.
@@ -132,7 +165,8 @@ class ShapeModel(Addable):
 
     Attributes:
         scores: log ratios of the events, which add up over a dataset.
-        parameter: name, reference and range of the parameter.
+        parameter: name, reference and range of the parameter of interest; several, in the order of the columns of the
+            points, for scores of several parameters.
         interpolation: how scores that are known on a grid become continuous; None for scores that are
             defined at any point.
 
@@ -141,16 +175,22 @@ class ShapeModel(Addable):
     """
 
     scores: EventScores
-    parameter: ParameterConfig
+    parameter: Parameters
     interpolation: Interpolation | None = None
 
     def __post_init__(self) -> None:
         if self.scores.grid is None:
             return
+        if self.scores.grid.shape[1] > 1 or isinstance(self.parameter, tuple):
+            msg = (
+                f"these scores are known on a grid of {self.scores.grid.shape[1]} parameters, and grids are interpolated in one; "
+                "use a method that is defined at any point, or fix the other parameters"
+            )
+            raise ValueError(msg)
         if self.interpolation is None:
             msg = (
                 f"these scores are known at {len(self.scores.grid)} grid points only; say how to interpolate "
-                "between them: ParabolaWindow(0.4) as in the paper, or NaturalSpline()"
+                "between them: ParabolaWindow(0.4) as in the paper, NaturalSpline(), or PolynomialFit(4)"
             )
             raise ValueError(msg)
         grid = self.scores.grid[:, 0]
@@ -159,26 +199,23 @@ class ShapeModel(Addable):
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:
         """Return the shape likelihood of a dataset; see `LikelihoodModel.observe`."""
-        low, high = self.parameter.low, self.parameter.high
         dataset = self.scores.take(rows)
-        grid = self.scores.grid
+        grid = dataset.grid
         if grid is None:
 
             def twice_nll(theta: FloatArray) -> FloatArray:
                 total: FloatArray = -2 * dataset.per_event(theta).sum(axis=0)
                 return total
 
-        else:
-            assert self.interpolation is not None
-            values = -2 * dataset.per_event(grid).sum(axis=0)
-            curve: Curve = self.interpolation.curve(grid[:, 0], values)
-            low, high = max(low, float(grid[0, 0])), min(high, float(grid[-1, 0]))
-
-            def twice_nll(theta: FloatArray) -> FloatArray:
-                return curve(theta[:, 0])
-
+            return _likelihood(self.parameter, twice_nll)
+        assert self.interpolation is not None
+        assert isinstance(self.parameter, ParameterConfig)
+        values = -2 * dataset.per_event(grid).sum(axis=0)
+        curve: Curve = self.interpolation.curve(grid[:, 0], values)
+        one = self.parameter
+        low, high = max(one.low, float(grid[0, 0])), min(one.high, float(grid[-1, 0]))
         return ProfileLikelihood(
-            (self.parameter.name,), ((low, high),), (self.parameter.reference,), twice_nll
+            (one.name,), ((low, high),), (one.reference,), lambda theta: curve(theta[:, 0])
         )
 
 
@@ -187,33 +224,44 @@ class RateModel(Addable):
     """How many events there are, regardless of what they look like.
 
     Attributes:
-        nu: expected number of events as a function of the parameter.
-        parameter: name, reference and range of the parameter.
+        nu: expected number of events as a function of the parameter; of several parameters, any function of points
+            ``(n_points, n_parameters)``.
+        parameter: name, reference and range of the parameter of interest, or of several.
 
     Raises:
-        EventWeightError: if the expectation is not positive somewhere in the range of the parameter.
+        EventWeightError: if the expectation is not positive somewhere in the range of the parameters.
 
     Source:
         The Poisson term of Eq. (1) in arXiv:2508.07114.
     """
 
-    nu: EFTPolynomial
-    parameter: ParameterConfig
+    nu: EFTPolynomial | Callable[[FloatArray], FloatArray]
+    parameter: Parameters
 
     def __post_init__(self) -> None:
-        check_positive(self.nu, self.parameter, "the expected number of events")
+        what = "the expected number of events"
+        if isinstance(self.nu, EFTPolynomial) and isinstance(self.parameter, ParameterConfig):
+            check_positive(self.nu, self.parameter, what)
+            return
+        axes = [np.linspace(one.low, one.high, _LATTICE) for one in _several(self.parameter)]
+        points = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=1)
+        values = self.nu(points)
+        if not (values > 0).all():
+            lowest = int(np.argmin(values))
+            where = ", ".join(
+                f"{one.name} = {value:g}"
+                for one, value in zip(_several(self.parameter), points[lowest], strict=True)
+            )
+            msg = f"{what} is {values[lowest]:g} at {where} and has to be positive; narrow the ranges of the parameters"
+            raise EventWeightError(msg)
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:
         """Return the rate likelihood of a dataset; see `LikelihoodModel.observe`."""
         n_observed = len(rows)
-        nu_reference = float(self.nu(self.parameter.reference))
-
-        def twice_nll(theta: FloatArray) -> FloatArray:
-            return -2 * rate_log_ratio(n_observed, self.nu(theta), nu_reference)
-
-        parameter = self.parameter
-        return ProfileLikelihood(
-            (parameter.name,), ((parameter.low, parameter.high),), (parameter.reference,), twice_nll
+        reference = np.array([[one.reference for one in _several(self.parameter)]])
+        nu_reference = float(self.nu(reference)[0])
+        return _likelihood(
+            self.parameter, lambda theta: -2 * rate_log_ratio(n_observed, self.nu(theta), nu_reference)
         )
 
 
@@ -233,6 +281,22 @@ class SumModel(Addable):
         for term in others:
             first = first + term
         return first
+
+
+def _several(parameter: Parameters) -> tuple[ParameterConfig, ...]:
+    """Return the parameters of interest as a tuple."""
+    return parameter if isinstance(parameter, tuple) else (parameter,)
+
+
+def _likelihood(parameter: Parameters, twice_nll: Callable[[FloatArray], FloatArray]) -> ProfileLikelihood:
+    """Return a likelihood of the parameters of interest within their ranges."""
+    several = _several(parameter)
+    return ProfileLikelihood(
+        tuple(one.name for one in several),
+        tuple((one.low, one.high) for one in several),
+        tuple(one.reference for one in several),
+        twice_nll,
+    )
 
 
 def rate_log_ratio(n_observed: int, nu: FloatArray, nu_reference: float) -> FloatArray:

@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 from milanalysis.errors import ConfigError
 from milanalysis.parameters import IntArray
 from milanalysis.statistics.inference import check_level
-from milanalysis.statistics.templates import TemplateModel, Templates, pyhf_backend
+from milanalysis.statistics.templates import TemplateModel, pyhf_backend
 
 __all__ = ["CLsLimit", "cls_limit"]
 
@@ -56,9 +56,7 @@ def cls_limit(model: TemplateModel, counts: IntArray, level: float = 0.95, *, up
     if not upper:  # the same with the sign of the parameter turned
         turned = replace(model.parameter, low=-model.parameter.high, high=-model.parameter.low)
         signs = (-1.0) ** np.arange(model.templates.contents.shape[1])
-        templates = Templates(
-            model.templates.edges, model.templates.contents * signs, model.templates.relative_errors
-        )
+        templates = replace(model.templates, contents=model.templates.contents * signs)
         found = cls_limit(replace(model, templates=templates, parameter=turned), counts, level)
         observed, *expected = (None if one is None else -one for one in (found.observed, *found.expected))
         return CLsLimit(observed, tuple(expected), level)

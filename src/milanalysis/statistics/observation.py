@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from milanalysis.parameters import FloatArray, IntArray
+from milanalysis.statistics.calibration import RescaledModel
 from milanalysis.statistics.inference import Interval, measure
 from milanalysis.statistics.inference import profile as profile_of
-from milanalysis.statistics.likelihood import LikelihoodModel, ProfileLikelihood
+from milanalysis.statistics.likelihood import LikelihoodModel, ProfileLikelihood, ShapeModel
 
 __all__ = ["MethodObservation", "Observation", "observe"]
 
@@ -29,12 +30,14 @@ class MethodObservation:
         combined: interval from shape and number of events together.
         profile: ``-2 ln L`` of the shape relative to its minimum at the points of the observation; None where
             it could not be computed.
+        interpolation: how log ratios known on a grid were made continuous, in words; empty where nothing had to be.
     """
 
     title: str
     shape: Interval
     combined: Interval
     profile: tuple[float | None, ...]
+    interpolation: str = ""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MethodObservation:
@@ -44,6 +47,7 @@ class MethodObservation:
             Interval.from_dict(values["shape"]),
             Interval.from_dict(values["combined"]),
             tuple(values["profile"]),
+            values["interpolation"],
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,6 +57,7 @@ class MethodObservation:
             "shape": self.shape.to_dict(),
             "combined": self.combined.to_dict(),
             "profile": list(self.profile),
+            "interpolation": self.interpolation,
         }
 
 
@@ -116,6 +121,7 @@ def observe(
     points: FloatArray,
     level: float,
     n_expected: float,
+    joint: Mapping[str, LikelihoodModel] | None = None,
 ) -> Observation:
     """Fit every method to the same observed events.
 
@@ -126,6 +132,8 @@ def observe(
         points: values of the parameter of interest at which profiles are kept, shape ``(n_points,)``.
         level: confidence level of the intervals.
         n_expected: expected number of events at the reference.
+        joint: of methods whose shape and rate share nuisance parameters, the likelihood of both together, by name; for
+            others it is the sum.
     """
     methods = {}
     for name, (title, model) in models.items():
@@ -134,8 +142,9 @@ def observe(
         methods[name] = MethodObservation(
             title,
             measure(likelihood, level)[1],
-            measure(likelihood + rate, level)[1],
+            measure(joint[name].observe(rows) if joint and name in joint else likelihood + rate, level)[1],
             tuple(float(value) if np.isfinite(value) else None for value in values),
+            _interpolation_of(model),
         )
     return Observation(
         rate.parameters[0],
@@ -145,3 +154,12 @@ def observe(
         measure(rate, level)[1],
         methods,
     )
+
+
+def _interpolation_of(model: LikelihoodModel) -> str:
+    """Return how a method is made continuous, in words; a calibrated method is read like the one it is made of."""
+    if isinstance(model, RescaledModel):
+        return _interpolation_of(model.model)
+    if isinstance(model, ShapeModel) and model.interpolation is not None:
+        return model.interpolation.description
+    return ""

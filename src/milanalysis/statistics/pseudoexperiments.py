@@ -47,7 +47,9 @@ class MethodFits:
             ``(n_experiments,)``.
         status: how each search for an interval ended, length ``n_experiments``.
         rise: ``-2 ln L`` at the true value minus its minimum, NaN where the fit failed, shape ``(n_experiments,)``;
-            empty if it has not been computed.
+            empty if it has not been computed. With several parameters of interest, at their true values together.
+        others: estimates of the parameters after the first, NaN where the fit failed, shape
+            ``(n_experiments, n_parameters - 1)``; empty if there is one parameter.
     """
 
     estimate: FloatArray
@@ -56,6 +58,7 @@ class MethodFits:
     curvature: FloatArray
     status: tuple[Status, ...]
     rise: FloatArray = field(default_factory=lambda: np.empty(0))
+    others: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
 
     @property
     def valid(self) -> npt.NDArray[np.bool_]:
@@ -83,6 +86,7 @@ class MethodFits:
             "curvature": _numbers(self.curvature),
             "status": [status.value for status in self.status],
             "rise": _numbers(self.rise),
+            **({"others": [_numbers(one) for one in self.others]} if self.others.size else {}),
         }
 
     @classmethod
@@ -95,12 +99,13 @@ class MethodFits:
             curvature=np.array(values["curvature"], dtype=np.float64),
             status=tuple(Status(status) for status in values["status"]),
             rise=np.array(values["rise"], dtype=np.float64),
+            others=np.array(values.get("others", np.empty((0, 0))), dtype=np.float64),
         )
 
     @classmethod
     def merged(cls, parts: Sequence[MethodFits]) -> MethodFits:
         """Return the fits of all parts, in their order."""
-        names = ("estimate", "low", "high", "curvature", "rise")
+        names = ("estimate", "low", "high", "curvature", "rise", "others")
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         return cls(**arrays, status=tuple(status for part in parts for status in part.status))
 
@@ -114,12 +119,14 @@ class PseudoExperiments:
         level: confidence level of the intervals.
         n_events: number of events in each dataset, shape ``(n_experiments,)``.
         methods: what each method found, by name.
+        others_true: values of the further parameters of interest, if there are several.
     """
 
     theta_true: float
     level: float
     n_events: IntArray
     methods: dict[str, MethodFits]
+    others_true: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.n_events)
@@ -131,6 +138,7 @@ class PseudoExperiments:
             "level": self.level,
             "n_events": self.n_events.tolist(),
             "methods": {name: fits.to_dict() for name, fits in self.methods.items()},
+            **({"others_true": list(self.others_true)} if self.others_true else {}),
         }
 
     @classmethod
@@ -141,6 +149,7 @@ class PseudoExperiments:
             values["level"],
             np.array(values["n_events"], dtype=np.int64),
             {name: MethodFits.from_dict(fits) for name, fits in values["methods"].items()},
+            tuple(values.get("others_true", ())),
         )
 
     @classmethod
@@ -154,7 +163,7 @@ class PseudoExperiments:
         """
         first = parts[0]
         for part in parts[1:]:
-            for name in ("theta_true", "level"):
+            for name in ("theta_true", "others_true", "level"):
                 if getattr(part, name) != getattr(first, name):
                     msg = (
                         f"pseudo-experiments with {name} {getattr(first, name)} and {getattr(part, name)} cannot be "
@@ -171,6 +180,7 @@ class PseudoExperiments:
             first.level,
             np.concatenate([part.n_events for part in parts]),
             {name: MethodFits.merged([part.methods[name] for part in parts]) for name in first.methods},
+            first.others_true,
         )
 
 
@@ -257,7 +267,7 @@ def run(
     models: Mapping[str, LikelihoodModel],
     rows: IntArray | Sequence[IntArray],
     *,
-    theta_true: float,
+    theta_true: float | Sequence[float],
     level: float = 0.6827,
     description: str = "pseudo-experiments",
     workers: int = 1,
@@ -268,12 +278,14 @@ def run(
         models: methods by name, all with the same row numbers.
         rows: the datasets, shape ``(n_experiments, n_events)`` or a list of datasets, as `draw` and
             `draw_poisson` make them.
-        theta_true: value of the parameter that the datasets represent.
+        theta_true: value of the parameter that the datasets represent; values of several parameters of interest, the
+            first ones of every likelihood.
         level: confidence level of the intervals.
         description: for the progress bar.
         workers: number of processes; the result is the same for any.
     """
     methods = {}
+    first, *others = (theta_true,) if isinstance(theta_true, int | float) else theta_true
     cuts = [round(one) for one in np.linspace(0, len(rows), workers + 1)]
     blocks = [rows[low:high] for low, high in itertools.pairwise(cuts) if high > low]
     with progress_bar(description, len(models) * len(rows)) as advance:
@@ -286,25 +298,30 @@ def run(
             methods[name] = MethodFits.merged([one.result() for one in waiting])
             advance(len(rows), name)
     sizes = np.array([len(dataset) for dataset in rows], dtype=np.int64)
-    return PseudoExperiments(float(theta_true), float(level), sizes, methods)
+    return PseudoExperiments(
+        float(first), float(level), sizes, methods, tuple(float(other) for other in others)
+    )
 
 
 def _fits(
     model: LikelihoodModel,
     rows: Iterable[IntArray],
     level: float,
-    theta_true: float,
+    theta_true: float | Sequence[float],
     advance: Callable[[], None] = lambda: None,
 ) -> MethodFits:
     """Measure every dataset with one method."""
-    numbers, statuses = [], []
+    numbers, statuses, others = [], [], []
     for dataset in rows:
         result, found, rise = measure_at(model.observe(dataset), level, theta_true)
         numbers.append([found.estimate, found.low, found.high, result.curvature, rise])
         statuses.append(found.status)
+        others.append(result.estimates[1:])
         advance()
     estimate, low, high, curvature, rises = np.array(numbers, dtype=np.float64).T
-    return MethodFits(estimate, low, high, curvature, tuple(statuses), rises)
+    return MethodFits(
+        estimate, low, high, curvature, tuple(statuses), rises, np.array(others, dtype=np.float64)
+    )
 
 
 def _cumulative(weights: FloatArray) -> FloatArray:

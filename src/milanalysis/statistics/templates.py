@@ -1,11 +1,12 @@
-"""The traditional analysis: counts in bins of a per-event discriminant, as a pyhf model.
+"""The traditional analysis: counts in bins of a discriminant, as a pyhf model.
 
 The expected content of each bin is a polynomial in the coefficient, summed from exact event weights, with the
 Monte Carlo statistical error of the templates as pyhf's ``staterror``. In the shape-only model one free factor
-scales all bins; with the rate that factor is fixed to 1.
+scales all bins; with the rate that factor is fixed to 1. A background process with a free or constrained normalisation,
+and systematic uncertainties from event weights, are further parameters of the model.
 
 `TemplateModel.fit_with_pyhf` is pyhf's own fit of all parameters. For pseudo-experiments
-`TemplateModel.observe` gives the same profile likelihood with everything but the coefficient profiled in closed
+`TemplateModel.observe` gives the same likelihood with the normalisation and the Monte Carlo factors profiled in closed
 form, so that the template analysis joins every comparison at the price of the other methods.
 """
 
@@ -28,10 +29,22 @@ from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.statistics.inference import FitResult, Status
 from milanalysis.statistics.likelihood import Addable, ProfileLikelihood, check_positive
 from milanalysis.statistics.modifiers import EFT_MODIFIERS
+from milanalysis.statistics.nuisances import Nuisance
+from milanalysis.statistics.systematics import (
+    BACKGROUND,
+    FREE_BACKGROUND,
+    BackgroundTemplate,
+    TemplateSystematic,
+)
 
-__all__ = ["TemplateModel", "TemplateResult", "Templates", "pyhf_backend", "quantile_edges"]
+__all__ = [
+    "TemplateModel",
+    "Templates",
+    "pyhf_backend",
+    "quantile_edges",
+]
 
-_CHANNEL, _SAMPLE = "discriminant", "signal"
+_CHANNEL, _SIGNAL = "discriminant", "signal"
 _NORMALISATION, _MC = "normalisation", "mc_statistics"
 
 
@@ -45,11 +58,15 @@ class Templates:
             ``(n_bins, n_coefficients)``.
         relative_errors: Monte Carlo statistical error of each bin divided by its content at c = 0, shape
             ``(n_bins,)``. Bins change with c by weights on the same events, so the error scales with them.
+        background: a further process; None if there is none.
+        systematics: of the signal.
     """
 
     edges: FloatArray
     contents: FloatArray
     relative_errors: FloatArray
+    background: BackgroundTemplate | None = None
+    systematics: tuple[TemplateSystematic, ...] = ()
 
     def __post_init__(self) -> None:
         n_bins = len(self.edges) - 1
@@ -104,52 +121,20 @@ class Templates:
             "inner_edges": self.edges[1:-1].tolist(),
             "contents": self.contents.tolist(),
             "relative_errors": self.relative_errors.tolist(),
+            "background": None if self.background is None else self.background.to_dict(),
+            "systematics": [one.to_dict() for one in self.systematics],
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Templates:
         """Make templates from what `to_dict` returned."""
-        edges = np.array([-np.inf, *values["inner_edges"], np.inf])
-        return cls(edges, np.array(values["contents"]), np.array(values["relative_errors"]))
-
-
-@dataclass(frozen=True, eq=False)
-class TemplateResult:
-    """The template analysis of the observed events.
-
-    Attributes:
-        parameter: name of the parameter of interest.
-        discriminant: what the bins are bins of, in words.
-        templates: the expected contents.
-        counts: observed events in each bin.
-        fit: what pyhf found.
-    """
-
-    parameter: str
-    discriminant: str
-    templates: Templates
-    counts: tuple[int, ...]
-    fit: FitResult
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return {
-            "parameter": self.parameter,
-            "discriminant": self.discriminant,
-            "templates": self.templates.to_dict(),
-            "counts": list(self.counts),
-            "fit": self.fit.to_dict(),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TemplateResult:
-        """Make a result from what `to_dict` returned."""
+        background = values["background"]
         return cls(
-            values["parameter"],
-            values["discriminant"],
-            Templates.from_dict(values["templates"]),
-            tuple(values["counts"]),
-            FitResult.from_dict(values["fit"]),
+            np.array([-np.inf, *values["inner_edges"], np.inf]),
+            np.array(values["contents"]),
+            np.array(values["relative_errors"]),
+            None if background is None else BackgroundTemplate.from_dict(background),
+            tuple(TemplateSystematic.from_dict(one) for one in values["systematics"]),
         )
 
 
@@ -178,6 +163,52 @@ class TemplateModel(Addable):
             what = f"the expected content of bin {number} of {len(self.templates.contents)}"
             check_positive(EFTPolynomial(coefficients), self.parameter, what)
 
+    @property
+    def nuisances(self) -> tuple[Nuisance, ...]:
+        """The parameters that are fitted beside the coefficient, the free normalisation of the background first."""
+        background = self.templates.background
+        constrained = (*(background.systematics if background else ()), *self.templates.systematics)
+        return (
+            *((FREE_BACKGROUND,) if background is not None and background.is_free else ()),
+            *(one.nuisance for one in constrained),
+        )
+
+    def expected(self, theta: FloatArray) -> FloatArray:
+        """Return the expected content of each bin at normalisation 1, shape ``(n_points, n_bins)``.
+
+        Args:
+            theta: the coefficient and the parameters of `nuisances`, shape ``(n_points, 1 + n_nuisances)``.
+        """
+        contents, background = self.templates.expected(theta), self.templates.background
+        others = theta[:, 1:].T
+        total: FloatArray = np.zeros_like(contents)
+        if background is not None:
+            total = total + background.contents
+            if background.is_free:
+                total, others = total * others[0][:, None], others[1:]
+            for one in background.systematics:
+                total, others = total * one.total_factor(others[0])[:, None], others[1:]
+        shift = np.ones_like(contents)
+        for one, alpha in zip(self.templates.systematics, others, strict=True):
+            shift += one.shape_shift(alpha)
+            contents = contents * one.total_factor(alpha)[:, None]
+        every: FloatArray = contents * shift + total
+        return every
+
+    def _relative_errors(self) -> FloatArray:
+        """Return the Monte Carlo statistical error of all processes together at the reference, shape ``(n_bins,)``."""
+        background = self.templates.background
+        if background is None:
+            return self.templates.relative_errors
+        nominal = self._nominal()
+        errors = np.hypot(self.templates.relative_errors * nominal, background.errors)
+        relative: FloatArray = errors / (nominal + background.contents)
+        return relative
+
+    def _nominal(self) -> FloatArray:
+        """Return the contents of the signal at the reference, shape ``(n_bins,)``."""
+        return self.templates.expected(np.array([[self.parameter.reference]])).ravel()
+
     def counts(self, rows: IntArray) -> IntArray:
         """Return the number of events of a dataset in each bin, shape ``(n_bins,)``."""
         numbers: IntArray = np.bincount(self.bins[rows], minlength=len(self.templates.contents))
@@ -194,21 +225,29 @@ class TemplateModel(Addable):
         each value of the coefficient, relative to a model that fits every bin perfectly.
         """
         saturated = xlogy(counts, counts)
+        variances = self._relative_errors() ** 2
+        nuisances = self.nuisances
+        first_constrained = 2 if FREE_BACKGROUND in nuisances else 1
 
         def twice_nll(theta: FloatArray) -> FloatArray:
-            contents, factors = self._profiled(counts, self.templates.expected(theta))
-            variances = self.templates.relative_errors**2
+            contents, factors = self._profiled(counts, self.expected(theta), variances)
             pulls = np.divide((factors - 1) ** 2, variances, out=np.zeros_like(factors), where=variances > 0)
             deviance = 2 * (contents - counts + saturated - xlogy(counts, contents))
-            total: FloatArray = np.sum(deviance + pulls, axis=1)
+            constraints = np.sum(theta[:, first_constrained:] ** 2, axis=1)
+            total: FloatArray = np.sum(deviance + pulls, axis=1) + constraints
             return total
 
         parameter = self.parameter
         return ProfileLikelihood(
-            (parameter.name,), ((parameter.low, parameter.high),), (parameter.reference,), twice_nll
+            (parameter.name, *(one.name for one in nuisances)),
+            ((parameter.low, parameter.high), *((one.low, one.high) for one in nuisances)),
+            (parameter.reference, *(one.start for one in nuisances)),
+            twice_nll,
         )
 
-    def _profiled(self, counts: IntArray, nominal: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _profiled(
+        self, counts: IntArray, nominal: FloatArray, variances: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
         """Profile the normalisation mu and the Monte Carlo factors gamma for given bin contents.
 
         With m = mu * nominal and delta the relative error, d ln L / d gamma = 0 is the quadratic
@@ -218,11 +257,11 @@ class TemplateModel(Addable):
         Args:
             counts: observed, shape ``(n_bins,)``.
             nominal: expected, shape ``(n_points, n_bins)``.
+            variances: squares of the relative Monte Carlo errors, shape ``(n_bins,)``.
 
         Returns:
             Expected contents ``mu * gamma * nominal`` and factors gamma, both of shape ``(n_points, n_bins)``.
         """
-        variances = self.templates.relative_errors**2
 
         def best_factors(m: FloatArray) -> tuple[FloatArray, FloatArray]:
             half = 0.5 * (1 - m * variances)
@@ -254,18 +293,37 @@ class TemplateModel(Addable):
         Read it with ``pyhf.Workspace(workspace, validate=False)`` and build the model with
         ``.model(modifier_set=milanalysis.statistics.modifiers.EFT_MODIFIERS, validate=False)``.
         """
-        parameter = self.parameter
-        nominal = self.templates.expected(np.array([[parameter.reference]]))[0]
+        parameter, nominal, background = self.parameter, self._nominal(), self.templates.background
         polynomials = (self.templates.contents / nominal[:, None]).tolist()
-        normalisation = 1.0 if self.with_rate else float(counts.sum() / nominal.sum())
-        modifiers: list[dict[str, Any]] = [
-            {"name": parameter.name, "type": "eft_polynomial", "data": {"coefficients": polynomials}},
-            {"name": _NORMALISATION, "type": "normfactor", "data": None},
+        coefficient = {
+            "name": parameter.name,
+            "type": "eft_polynomial",
+            "data": {"coefficients": polynomials},
+        }
+        samples = [
+            self._sample(
+                _SIGNAL,
+                nominal,
+                self.templates.relative_errors * nominal,
+                [coefficient],
+                self.templates.systematics,
+            )
         ]
-        if self.templates.relative_errors.any():
-            errors = (self.templates.relative_errors * nominal).tolist()
-            modifiers.append({"name": _MC, "type": "staterror", "data": errors})
-        parameters = [
+        expected = nominal.sum()
+        if background is not None:
+            factor: list[dict[str, Any]] = [{"name": BACKGROUND, "type": "normfactor", "data": None}]
+            samples.append(
+                self._sample(
+                    BACKGROUND,
+                    background.contents,
+                    background.errors,
+                    factor if background.is_free else [],
+                    background.systematics,
+                )
+            )
+            expected += background.contents.sum()
+        normalisation = 1.0 if self.with_rate else float(counts.sum() / expected)
+        parameters: list[dict[str, Any]] = [
             {
                 "name": parameter.name,
                 "inits": [parameter.reference],
@@ -278,15 +336,34 @@ class TemplateModel(Addable):
                 "fixed": self.with_rate,
             },
         ]
-        sample = {"name": _SAMPLE, "data": nominal.tolist(), "modifiers": modifiers}
+        parameters += [
+            {"name": one.name, "inits": [one.start], "bounds": [[one.low, one.high]]}
+            for one in self.nuisances
+        ]
         return {
             "version": "1.0.0",
-            "channels": [{"name": _CHANNEL, "samples": [sample]}],
+            "channels": [{"name": _CHANNEL, "samples": samples}],
             "observations": [{"name": _CHANNEL, "data": [float(count) for count in counts]}],
             "measurements": [
                 {"name": parameter.name, "config": {"poi": parameter.name, "parameters": parameters}}
             ],
         }
+
+    def _sample(
+        self,
+        name: str,
+        contents: FloatArray,
+        errors: FloatArray,
+        own: list[dict[str, Any]],
+        systematics: tuple[TemplateSystematic, ...],
+    ) -> dict[str, Any]:
+        """Return one process as pyhf's specification has it."""
+        modifiers = [*own, {"name": _NORMALISATION, "type": "normfactor", "data": None}]
+        for one in systematics:
+            modifiers += one.modifiers(contents)
+        if self._relative_errors().any():
+            modifiers.append({"name": _MC, "type": "staterror", "data": errors.tolist()})
+        return {"name": name, "data": contents.tolist(), "modifiers": modifiers}
 
     def pyhf_model(self, counts: IntArray) -> pyhf.Model:
         """Return the pyhf model of the workspace; the counts only set where a fit starts."""

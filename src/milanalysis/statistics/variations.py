@@ -8,8 +8,10 @@ nuisance parameter of mean 0 and width 1 says where. `VariedObservable` carries 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -18,7 +20,7 @@ from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError
 from milanalysis.learning.scores import EventScores
 from milanalysis.parameters import FloatArray, IntArray
-from milanalysis.statistics.calibration import CalibrationSample
+from milanalysis.statistics.calibration import CalibrationSample, Measured
 from milanalysis.statistics.likelihood import Addable, ProfileLikelihood, ShapeModel
 from milanalysis.statistics.observable import (
     Observable,
@@ -87,12 +89,23 @@ class VariedObservable:
     Attributes:
         nominal: without shifts.
         names: of the nuisance parameters.
-        moments: for each of them, the moments of `Observable` as a function of its shift.
+        moments: for each of them, the moments of `Observable` at 17 shifts from -4 to 4, shape
+            ``(17, 3, n_coefficients)``.
     """
 
     nominal: Observable
     names: tuple[str, ...]
-    moments: tuple[CubicSpline, ...]
+    moments: tuple[FloatArray, ...]
+
+    @cached_property
+    def _splines(self) -> tuple[CubicSpline, ...]:
+        """The moments as functions of the shifts."""
+        return tuple(CubicSpline(_NODES, one) for one in self.moments)
+
+    @property
+    def constants(self) -> dict[str, Measured]:
+        """Those without shifts."""
+        return self.nominal.constants
 
     def mean_and_variance(self, theta: FloatArray, alphas: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return mean and variance of one event.
@@ -104,7 +117,7 @@ class VariedObservable:
         mean, variance = self.nominal.mean_and_variance(theta)
         total_mean, total_variance = mean.copy(), variance.copy()
         powers = theta ** np.arange(self.nominal.moments.shape[1])[:, None]
-        for spline, shifts in zip(self.moments, alphas.T, strict=True):
+        for spline, shifts in zip(self._splines, alphas.T, strict=True):
             weights, first, second = np.einsum("pmk,kp->mp", spline(shifts), powers)
             total_mean += first / weights - mean
             total_variance += second / weights - (first / weights) ** 2 - variance
@@ -114,6 +127,21 @@ class VariedObservable:
         """Return the method; see `milanalysis.statistics.calibration.Calibration.apply`."""
         slopes = log_ratio_slopes(model.scores, self.nominal.parameter, self.nominal.half_width)
         return VariedModel(self, slopes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-like form."""
+        return {
+            "kind": "varied_observable",
+            "nominal": self.nominal.to_dict(),
+            "names": list(self.names),
+            "moments": [one.tolist() for one in self.moments],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> VariedObservable:
+        """Make it from what `to_dict` returned."""
+        moments = tuple(np.array(one) for one in values["moments"])
+        return cls(Observable.from_dict(values["nominal"]), tuple(values["names"]), moments)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +204,6 @@ def learn_varied_observable(
         at_nodes = [
             observable_moments(slopes, sample.contents * one.factors(float(node))[:, None]) for node in _NODES
         ]
-        moments.append(CubicSpline(_NODES, np.array(at_nodes)))
+        moments.append(np.array(at_nodes))
     nominal = learn_observable(scores, sample, parameter, half_width)
     return VariedObservable(nominal, tuple(one.name for one in variations), tuple(moments))

@@ -1,0 +1,185 @@
+"""Classifiers of single events that are not neural networks, as likelihood ratios like any other.
+
+They do what networks do with bags of one event: tell apart events drawn in equal numbers at the points of a grid, so that
+differences of their logits are log ratios (section 4.1 of arXiv:2508.07114, where they are the baseline). As for all
+per-event methods the mean ratio on reference events is made one. Which one to use when:
+
+- boosted trees (`milanalysis.learning.boosting`). Nothing to tune on most tables and no inputs to transform, so
+  a fair measure of what plain features are worth. Constant between thresholds, so a weak dependence on many features at
+  once, which is what a small coefficient gives, costs them many trees, and a log ratio that is steep at the edge of a
+  grid is cut off. LightGBM is the faster of the two for many classes.
+- TabPFN (`milanalysis.learning.tabpfn`): no training at all, for tables of a few thousand events. With more it looks at a part of them only.
+
+None of them knows that the ratio is a smooth function of the parameter: where event weights are there, a network that
+learns polynomials is better (`milanalysis.learning.tasks`).
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from milanalysis.config import BaselineConfig, LightGBMConfig, TabPFNConfig, XGBoostConfig
+from milanalysis.errors import ConfigError, InputFileError
+from milanalysis.events.tables import EventTable, Split
+from milanalysis.learning.bags import BagSampler, probabilities_at
+from milanalysis.learning.boosting import LightGBMClassifier, XGBoostClassifier, boost_lightgbm, boost_xgboost
+from milanalysis.learning.classifiers import Classifier, LabelledEvents, Rounds
+from milanalysis.learning.tabpfn import TabPFNClassifier, require_tabpfn, show_tabpfn
+from milanalysis.learning.tasks import Task
+from milanalysis.learning.trackers import Epoch, Tracker, tracking
+from milanalysis.parameters import FloatArray
+from milanalysis.randomness import stream, stream_seed
+
+__all__ = ["TrainedClassifier", "read_classifier", "require_baseline", "suffix_of", "train_classifier"]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedClassifier:
+    """A trained classifier and how it came about.
+
+    Attributes:
+        classifier: with the rounds up to the best.
+        normalisation: constants of the task, from training and validation events at the reference.
+        history: all rounds.
+        best_epoch: the one with the lowest validation loss.
+        n_parameters: numbers that were learned: the leaves of all trees; 0 if nothing was.
+    """
+
+    classifier: Classifier
+    normalisation: FloatArray
+    history: tuple[Epoch, ...]
+    best_epoch: int
+    n_parameters: int
+
+    def write(self, path: Path) -> None:
+        """Write the classifier, complete or not at all."""
+        self.classifier.write(path)
+
+
+def train_classifier(
+    table: EventTable,
+    model: BaselineConfig,
+    task: Task,
+    *,
+    label: str,
+    member: int,
+    seed: int,
+    trackers: Sequence[Tracker] = (),
+    after_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> TrainedClassifier:
+    """Train one classifier.
+
+    Args:
+        table: events; those of the training split are learned from, those of the validation split say when to stop.
+        model: which classifier, and its settings.
+        task: a task on a grid.
+        label: name of the model; with ``member`` it names the random streams.
+        member: number of the classifier, from 0.
+        seed: root seed of the analysis.
+        trackers: are told about every round.
+        after_epoch: called after every round.
+
+    Raises:
+        ConfigError: if a package or a file is missing.
+        EventWeightError: if no events represent a point of the task.
+        FitError: if the loss is not finite.
+    """
+    require_baseline(model)
+
+    def drawn(split: Split, n_events: int) -> LabelledEvents:
+        rng = stream(seed, "train", label, member, split.name.lower())
+        bags = task.draw(BagSampler(table, table.rows(split)), n_events, 1, rng)
+        return LabelledEvents(table.features[bags.index[:, 0]], task.encode(bags, rng)[0].astype(np.int64))
+
+    training = drawn(Split.TRAIN, model.training_events)
+    validation = drawn(Split.VALIDATION, model.validation_events)
+    n_classes = max(2, task.n_outputs)
+    own_seed = stream_seed(seed, "train", label, member)
+    classifier: Classifier
+    with tracking(trackers, ()) as track:
+        rounds = Rounds(model, track, after_epoch)
+        if isinstance(model, XGBoostConfig):
+            classifier, n_parameters = boost_xgboost(model, training, validation, n_classes, own_seed, rounds)
+        elif isinstance(model, LightGBMConfig):
+            classifier, n_parameters = boost_lightgbm(
+                model, training, validation, n_classes, own_seed, rounds
+            )
+        else:
+            classifier, n_parameters = show_tabpfn(model, training, validation, own_seed, rounds)
+    known = table.rows(Split.TRAIN, Split.VALIDATION)
+    probabilities = probabilities_at(table, known, task.reference[None, :])
+    normalisation = task.normalise(classifier.events(table.features[known]), probabilities)
+    return TrainedClassifier(
+        classifier, normalisation, tuple(rounds.history), rounds.best_epoch, n_parameters
+    )
+
+
+def suffix_of(model: BaselineConfig) -> str:
+    """Return the suffix of the file of a classifier."""
+    return {"xgboost": ".ubj", "lightgbm": ".txt", "tabpfn": ".npz"}[model.kind]
+
+
+def read_classifier(model: BaselineConfig, path: Path) -> Classifier:
+    """Read a classifier that has been written.
+
+    Raises:
+        InputFileError: naming the file, if it is missing or not what it should be.
+        ConfigError: if a package, or the weights of TabPFN, are missing.
+    """
+    require_baseline(model)
+    if not path.is_file():
+        msg = f"{path} does not exist; `milanalysis train` writes the models"
+        raise InputFileError(msg)
+    try:
+        if isinstance(model, XGBoostConfig):
+            import xgboost
+
+            return XGBoostClassifier(xgboost.Booster({"nthread": 1}, model_file=path))
+        if isinstance(model, LightGBMConfig):
+            return LightGBMClassifier(_read_lightgbm(path))
+        with path.open("rb") as stream_, np.load(stream_, allow_pickle=False) as about:
+            return TabPFNClassifier(about["features"], about["classes"], model.weights, int(about["seed"]))
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+        if isinstance(error, ConfigError):
+            raise
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        msg = (
+            f"{path} does not hold a classifier of kind {model.kind} ({reason:.200}); delete it and run `milanalysis "
+            "train` to train it again"
+        )
+        raise InputFileError(msg) from error
+
+
+def _read_lightgbm(path: Path) -> Any:
+    """Read trees of LightGBM, whose errors are of no builtin kind."""
+    import lightgbm
+
+    try:
+        return lightgbm.Booster(model_str=path.read_text())
+    except lightgbm.basic.LightGBMError as error:
+        raise ValueError(str(error)) from error
+
+
+def require_baseline(model: BaselineConfig) -> None:
+    """Say at once, and not after an hour in another process, if a package or a file is missing.
+
+    Raises:
+        ConfigError: with what to do.
+    """
+    if isinstance(model, TabPFNConfig):
+        require_tabpfn(model.weights)
+        return
+    try:
+        __import__(model.kind)
+    except ImportError as error:
+        msg = (
+            f"models: kind: {model.kind} needs a package: pip install 'milanalysis[baselines]' ({error}); or use kind: "
+            "network"
+        )
+        raise ConfigError(msg) from error

@@ -1,0 +1,108 @@
+"""The measurement repeated on pseudo-experiments with background: what it costs to know it, to fit it, to ignore it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from milanalysis.config import CoverageConfig
+from milanalysis.events.tables import Split
+from milanalysis.learning.scores import concatenate_scores, load_scores
+from milanalysis.pipeline.layout import SCORED, Run
+from milanalysis.pipeline.methods import TEMPLATE, TEMPLATE_NUISANCES
+from milanalysis.pipeline.traditional import scored_background
+from milanalysis.provenance import read_json
+from milanalysis.randomness import stream
+from milanalysis.statistics.coverage import CoverageReport, report
+from milanalysis.statistics.interpolation import interpolation_from
+from milanalysis.statistics.likelihood import LikelihoodModel, ShapeModel
+from milanalysis.statistics.pseudoexperiments import draw, draw_poisson, mixture_weights, overlap
+from milanalysis.statistics.pseudoexperiments import run as run_experiments
+from milanalysis.statistics.template_result import TemplateResult
+from milanalysis.statistics.templates import TemplateModel
+
+__all__ = ["repeat_with_background"]
+
+
+def repeat_with_background(run: Run, settings: CoverageConfig) -> CoverageReport:
+    """Report coverage and width of intervals when a part of every dataset is background.
+
+    Every model with log ratios of events and the plain templates ignore it; the templates with nuisance parameters know its total, or know as much
+    as the configuration says.
+
+    Args:
+        run: an analysis with a background whose methods are fitted.
+        settings: true values, levels and numbers.
+    """
+    config = run.config
+    background = config.background
+    assert background is not None
+    simulated = run.load_table("simulation")
+    signal, other = simulated.take(simulated.rows(*SCORED)), scored_background(run)
+    models, titles = _models(run)
+    experiments, overlaps = [], []
+    for position, theta in enumerate(settings.theta):
+        weights = mixture_weights(
+            np.where(signal.split == Split.TEST, signal.weights_at(theta)[:, 0], 0.0),
+            np.where(other.split == Split.TEST, other.weight, 0.0),
+            background.fraction,
+        )
+        how = draw if settings.number == "fixed" else draw_poisson
+        rng = stream(config.seed, "coverage", "background", position)
+        rows = how(weights, settings.pseudo_experiments, settings.events, rng)
+        experiments.append(
+            run_experiments(models, rows, theta_true=theta, level=config.inference.level, workers=run.workers)
+        )
+        overlaps.append(overlap(weights, settings.events))
+    found = report(
+        experiments,
+        parameter=config.parameter.name,
+        titles=titles,
+        levels=settings.levels,
+        number=settings.number,
+        overlap=max(overlaps),
+    )
+    return replace(found, background=background.fraction)
+
+
+def _models(run: Run) -> tuple[dict[str, LikelihoodModel], dict[str, str]]:
+    """Return methods and titles; events are the scored ones of the simulation, then those of the background."""
+    config = run.config
+    assert config.background is not None
+    interpolation = interpolation_from(config.inference.interpolation)
+    scores = {
+        label: concatenate_scores(
+            [
+                run.load_scores("simulation", label),
+                load_scores(run.score_file(config.background.sample, label)),
+            ]
+        )
+        for label, model in config.models.items()
+        if model.is_additive
+    }
+    models: dict[str, LikelihoodModel] = {}
+    titles = {}
+    for label, one in scores.items():
+        if one.grid is not None and len(one.grid) < 3:
+            continue  # a binary model: a discriminant
+        models[label] = ShapeModel(one, config.parameter, None if one.grid is None else interpolation)
+        titles[label] = f"{config.models[label].title}, background ignored"
+    result = TemplateResult.from_dict(read_json(run.result("templates")))
+    full = result.with_nuisances
+    assert full is not None
+    assert full.background is not None
+    discriminant = config.templates.discriminant
+    bins = full.bin_numbers(scores[discriminant.model].per_event(discriminant.theta)[:, 0])
+    plain = TemplateModel(result.templates, bins, config.parameter)
+    known = replace(full, background=replace(full.background, normalisation="known"))
+    models[TEMPLATE] = plain
+    models[f"{TEMPLATE_NUISANCES}.known"] = replace(plain, templates=known)
+    models[TEMPLATE_NUISANCES] = replace(plain, templates=full)
+    how = (
+        "fitted" if config.background.uncertainty is None else f"known to {config.background.uncertainty:.0%}"
+    )
+    titles[TEMPLATE] = "pyhf template, background ignored"
+    titles[f"{TEMPLATE_NUISANCES}.known"] = "pyhf template, background known"
+    titles[TEMPLATE_NUISANCES] = f"pyhf template, background {how}"
+    return models, titles

@@ -1,0 +1,136 @@
+"""The traditional analysis of a run: the bins of its discriminant, and what is in them beside the signal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from milanalysis.errors import TooFewEventsError
+from milanalysis.events.tables import EventTable, Split
+from milanalysis.learning.scores import load_scores
+from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
+from milanalysis.pipeline.layout import SCORED, Run
+from milanalysis.statistics.binning import information_edges, weight_response
+from milanalysis.statistics.systematics import BackgroundTemplate, TemplateSystematic
+from milanalysis.statistics.templates import Templates, quantile_edges
+
+__all__ = ["background_yield", "choose_edges", "discriminant_of", "scored_background", "with_nuisances"]
+
+
+def discriminant_of(run: Run, simulated: EventTable) -> tuple[EventTable, FloatArray]:
+    """Return the validation events of the simulation and their discriminant, shape ``(n_events,)``."""
+    discriminant = run.config.templates.discriminant
+    scores = run.load_scores("simulation", discriminant.model)
+    scored = simulated.take(simulated.rows(*SCORED))
+    rows = scored.rows(Split.VALIDATION)
+    values: FloatArray = scores.take(rows).per_event(discriminant.theta)[:, 0]
+    return scored.take(rows), values
+
+
+def choose_edges(run: Run, validation: EventTable, values: FloatArray) -> FloatArray:
+    """Return the edges of the bins, shape ``(n_bins + 1,)``.
+
+    Args:
+        run: the analysis.
+        validation: simulated events.
+        values: their discriminant, shape ``(n_events,)``.
+    """
+    settings = run.config.templates
+    contents = validation.weights_at(0.0) * validation.event_polynomials()
+    weights, responses = weight_response(contents, run.config.parameter.reference)
+    if settings.binning == "information":
+        return information_edges(values, weights, responses, settings.bins)
+    return quantile_edges(values, weights, settings.bins)
+
+
+def background_yield(run: Run, nu: EFTPolynomial) -> float:
+    """Return the expected number of background events; 0 without a background in the configuration.
+
+    Args:
+        run: the analysis.
+        nu: expected number of signal events.
+    """
+    background = run.config.background
+    if background is None:
+        return 0.0
+    share = background.fraction / (1 - background.fraction)
+    return share * float(nu(run.config.parameter.reference))
+
+
+def scored_background(run: Run) -> EventTable:
+    """Return the background events that have scores, in the order of these.
+
+    Raises:
+        TooFewEventsError: if there are none.
+    """
+    assert run.config.background is not None
+    sample = run.config.background.sample
+    table = EventTable.read(run.table(sample))
+    scored = table.take(table.rows(*SCORED))
+    if not all(len(scored.rows(split)) for split in SCORED):
+        msg = (
+            f"sample {sample!r} has no validation or no test events among its {len(table)} selected ones, so there is no "
+            "background to learn from or to draw; generate more events, or enlarge the fractions of the split"
+        )
+        raise TooFewEventsError(msg)
+    return scored
+
+
+def with_nuisances(
+    run: Run, templates: Templates, nu: EFTPolynomial, validation: EventTable, values: FloatArray
+) -> Templates | None:
+    """Return the templates in expected events, with background and systematic uncertainties; None if there are none.
+
+    Args:
+        run: the analysis.
+        templates: of the signal alone.
+        nu: expected number of signal events.
+        validation: simulated events.
+        values: their discriminant, shape ``(n_events,)``.
+    """
+    config = run.config
+    if config.background is None and not validation.variations:
+        return None
+    n_bins = len(templates.contents)
+    bins = templates.bin_numbers(values)
+    weights = validation.weights_at(config.parameter.reference)[:, 0]
+
+    def contents(factors: FloatArray) -> FloatArray:
+        return _filled(bins, weights * factors, n_bins)
+
+    nominal = contents(np.ones(len(weights)))
+    systematics = tuple(
+        TemplateSystematic.of(name, nominal, *(contents(side / validation.weight) for side in varied.T))
+        for name, varied in validation.variations.items()
+    )
+    return replace(
+        templates,
+        contents=templates.contents * (float(nu(0.0)) / templates.contents[:, 0].sum()),
+        background=_background_template(run, templates, background_yield(run, nu)),
+        systematics=systematics,
+    )
+
+
+def _background_template(run: Run, templates: Templates, expected: float) -> BackgroundTemplate | None:
+    """Return the background in the bins of the discriminant; None without a background in the configuration."""
+    background, discriminant = run.config.background, run.config.templates.discriminant
+    if background is None:
+        return None
+    scored = scored_background(run)
+    rows = scored.rows(Split.VALIDATION)
+    scores = load_scores(run.score_file(background.sample, discriminant.model)).take(rows)
+    bins = templates.bin_numbers(scores.per_event(discriminant.theta)[:, 0])
+    weights = scored.weight[rows] * (expected / scored.weight[rows].sum())
+    n_bins = len(templates.contents)
+    return BackgroundTemplate(
+        _filled(bins, weights, n_bins),
+        np.sqrt(_filled(bins, weights**2, n_bins)),
+        "free" if background.uncertainty is None else background.uncertainty,
+    )
+
+
+def _filled(bins: IntArray, weights: FloatArray, n_bins: int) -> FloatArray:
+    """Return the sums of weights in bins, shape ``(n_bins,)``."""
+    contents: FloatArray = np.bincount(bins, weights, n_bins).astype(np.float64)
+    return contents

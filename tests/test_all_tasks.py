@@ -1,0 +1,96 @@
+"""Every task in one small analysis: each gets its row, on the same pseudo-experiments."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SMALL, milanalysis, write_config
+
+from milanalysis.config import load_config
+from milanalysis.errors import ConfigError
+from milanalysis.learning.runs import load_model
+
+GRID = {"low": -0.5, "high": 0.5, "n_points": 5}
+NETWORK = {"hidden": [6], "batch_norm": False, "dropout": 0.0, "l2": 0.0}
+TRAINING = {**SMALL["models"]["polynomial"]["training"], "max_epochs": 1}
+
+
+def model(task: dict, **changes: object) -> dict:
+    return {
+        "title": f"{task['kind']} {changes}",
+        "task": task,
+        "network": NETWORK,
+        "training": TRAINING,
+        **changes,
+    }
+
+
+DEEP_SET = {**NETWORK, "pooling": {"kind": "deep_set", "hidden": [4]}, "inputs": {"kind": "symmetric"}}
+LONGER = {
+    **TRAINING,
+    "steps_per_epoch": 150,
+    "schedule": {"kind": "cosine", "peak": 0.01},
+}  # a network that has learned nothing has no temperature
+MODELS = {
+    "polynomial": SMALL["models"]["polynomial"],
+    "binary": model({"kind": "binary", "theta": 0.5}),
+    "binary_grid": model({"kind": "binary_grid", "grid": {"values": [-0.5, 0, 0.5]}}, bag_size=5),
+    "parameterised": model({"kind": "parameterised", "grid": GRID, "loss": "square_root"}, bag_size=5),
+    "morphing": model(
+        {"kind": "polynomial_samples", "grid": GRID, "form": {"kind": "morphing", "factors": 2}}
+    ),
+    "logits": model({"kind": "polynomial_samples", "grid": GRID, "form": {"kind": "logits"}}, bag_size=5),
+    "deep_set": model({"kind": "multiclass", "grid": GRID}, bag_size=20, network=DEEP_SET, training=LONGER),
+    "probability": model({"kind": "multiclass", "grid": GRID}, bag_size=20, members=2, average="probability"),
+}
+CHANGES = {
+    "models": MODELS,
+    "calibration": {"deep_set": [{"kind": "temperature", "bags_per_point": 10}]},
+    "inference": {"interpolation": {"kind": "spline"}},
+}
+
+
+@pytest.mark.slow
+def test_every_task_gets_its_row_on_the_same_pseudo_experiments(tmp_path: Path):
+    config = write_config(tmp_path / "all.yaml", **CHANGES)
+    result = milanalysis("run", config, "-o", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    comparison = json.loads((tmp_path / "run" / "results" / "comparison.json").read_text())
+    named = {one["name"] for one in comparison["methods"]}
+    assert named >= {*MODELS, "deep_set.temperature", "template"} - {"binary"}
+    assert "binary" not in named
+    coverage = json.loads((tmp_path / "run" / "results" / "pseudo_experiments.json").read_text())
+    assert len({len(fits["estimate"]) for fits in coverage["methods"].values()}) == 1
+    assert len(list((tmp_path / "run" / "models" / "binary_grid").glob("*.keras"))) == 2
+    assert not (tmp_path / "run" / "scores" / "reference" / "deep_set.npz").exists()
+    ratio = load_model(tmp_path / "run" / "models" / "binary_grid")
+    np.testing.assert_array_equal(ratio.grid[:, 0], [-0.5, 0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"coverage": {**SMALL["coverage"], "events": 110}}, "whole bags of 20 events"),
+        ({"coverage": {**SMALL["coverage"], "number": "poisson"}}, "not poisson and 100"),
+        ({"calibration": {"deep_set": [{"kind": "rate"}]}}, "kind rate needs log ratios of events"),
+        ({"calibration": {"binary": [{"kind": "temperature"}]}}, "gives no interval"),
+        (
+            {"templates": {"discriminant": {"model": "deep_set", "theta": 0.5}}},
+            "filled event by event; use a per-event model",
+        ),
+        (
+            {"models": {**MODELS, "logits": {**MODELS["logits"], "average": "probability"}}},
+            "no probabilities of points",
+        ),
+        (
+            {"models": {**MODELS, "other": model({"kind": "binary_grid", "grid": {"values": [0.1, 0.2]}})}},
+            "has to be a grid point",
+        ),
+    ],
+)
+def test_what_a_model_cannot_do_is_refused_before_anything_is_generated(tmp_path: Path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(write_config(tmp_path / "all.yaml", **{**CHANGES, **changes}))

@@ -1,0 +1,128 @@
+"""A background, systematic uncertainties and CLs limits of a run, through the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import ROOT, SMALL, milanalysis, write_config
+
+from milanalysis.events.tables import EventTable
+from milanalysis.parameters import EFTPolynomial
+from milanalysis.provenance import read_json
+from milanalysis.statistics.coverage import CoverageReport
+from milanalysis.statistics.observation import Observation
+from milanalysis.statistics.template_result import TemplateResult
+
+pytestmark = pytest.mark.slow
+
+BACKGROUND = ROOT / "tests" / "data" / "vbf_hww_sm.lhef.root"
+NAMES = ["c_m1", "c_m05", "c_0", "c_02", "c_05", "c_1"]
+
+
+@pytest.fixture(scope="module")
+def nuisances(small_run, tmp_path_factory):
+    """The small run once more: simulation read from files with varied weights, and a background in the data."""
+    directory = tmp_path_factory.mktemp("nuisances")
+    events = directory / "reference.root"
+    shutil.copy(small_run[1] / "events" / "reference.root", events)
+    events.with_suffix(".json").write_text(json.dumps({"weight_names": NAMES}))
+    config = write_config(
+        directory / "small.yaml",
+        samples={
+            "reference": {
+                "kind": "files",
+                "role": "simulation",
+                "files": [str(events)],
+                "theta": 0.0,
+                "weight_points": [-1.0, -0.5, 0.0, 0.2, 0.5, 1.0],
+                "weight_variations": {"scale": {"up": "c_02", "down": 2}},
+            },
+            "observed": SMALL["samples"]["observed"],
+            # any events will do, and these need not be generated
+            "other": {"kind": "files", "role": "background", "files": [str(BACKGROUND)]},
+        },
+        background={"sample": "other", "fraction": 0.2, "uncertainty": 0.3},
+        templates={**SMALL["templates"], "bins": 3, "limits": 0.95},
+        exact={"visible": "never"},
+        inference={"interpolation": {"kind": "polynomial", "degree": 4}},
+        calibration={"polynomial": [{"kind": "observable", "systematics": True}]},
+    )
+    for stage in ("simulate", "process", "exact", "train", "infer", "calibrate", "coverage"):
+        result = milanalysis(stage, config, "-o", directory / "run")
+        assert result.exit_code == 0, result.output
+    return config, directory / "run", result
+
+
+def test_the_templates_have_the_background_and_the_varied_weights(nuisances):
+    run = nuisances[1]
+    result = TemplateResult.from_dict(read_json(run / "results" / "templates.json"))
+    full = result.with_nuisances
+    nu = EFTPolynomial.from_dict(read_json(run / "results" / "expected_events.json"))
+    signal = full.contents[:, 0].sum()
+    assert full.background.contents.sum() == pytest.approx(0.25 * signal, rel=1e-9)  # 20 % of all
+    assert float(nu(0.0)) == pytest.approx(1.25 * signal, rel=1e-9)
+    (scale,) = full.systematics
+    table = EventTable.read(run / "tables" / "reference" / "events.parquet")
+    validation = table.take(table.split == 1)
+    expected = validation.variations["scale"][:, 0].sum() / validation.weight.sum()
+    assert scale.total_up == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(scale.shape_down, 1, rtol=1e-6)  # the weight at the reference itself
+    assert result.fit_with_nuisances.parameters[0] == "cHW"
+    assert {"background", "scale"} < set(result.fit_with_nuisances.parameters)
+    workspace = json.dumps(read_json(run / "results" / "workspace.json"))
+    assert all(kind in workspace for kind in ("histosys", "normsys", "staterror", "eft_polynomial"))
+
+
+def test_shape_and_rate_are_given_apart_and_together_with_nuisances(nuisances):
+    observation = Observation.from_dict(read_json(nuisances[1] / "results" / "observed.json"))
+    assert "template_nuisances" in observation.methods
+    assert observation.methods["multiclass_bag"].interpolation == "polynomial of degree 4"
+    assert "polynomial of degree 4" in nuisances[2].output
+    assert "pyhf template, nuisances" in nuisances[2].output
+    calibration = read_json(nuisances[1] / "results" / "calibration.json")
+    assert calibration["calibrations"]["polynomial"]["observable_systematics"]["names"] == ["scale"]
+    assert "polynomial.observable_systematics" in calibration["observed"]["methods"]
+
+
+def test_coverage_is_reported_with_background_known_fitted_and_ignored(nuisances):
+    _, run, result = nuisances
+    found = CoverageReport.from_dict(read_json(run / "results" / "background.json"))
+    assert found.background == 0.2
+    assert sorted(found.titles) == [
+        "multiclass_bag", "polynomial", "template", "template_nuisances", "template_nuisances.known",
+    ]  # fmt: skip
+    assert found.titles["template_nuisances"] == "pyhf template, background known to 30%"
+    assert "of which 20% are background" in result.output
+    report = milanalysis("coverage-report", run, "--experiments", "3", "--theta", "0.1")
+    assert report.exit_code == 0, report.output
+    assert "of which 20% are background" in report.output
+    again = CoverageReport.from_dict(read_json(run / "results" / "background_report.json"))
+    assert (again.n_experiments, again.methods[0].theta_true) == (3, 0.1)
+
+
+def test_cls_limits_are_printed(nuisances):
+    limits = read_json(nuisances[1] / "results" / "limits.json")
+    assert limits["upper"]["level"] == 0.95
+    assert limits["lower"]["expected"][2] is None or limits["lower"]["expected"][2] < 0
+    assert "asymptotic CLs limits on cHW at 95 %" in nuisances[2].output
+
+
+def test_nuisances_that_are_not_there_are_refused(tmp_path):
+    def refused(**changes):
+        config = write_config(tmp_path / "small.yaml", **changes)
+        return milanalysis("run", config, "-o", tmp_path / "run").output
+
+    assert "'zz' is not one of the samples with role: background (there are none)" in refused(
+        background={"sample": "zz"}
+    )
+    assert "needs weight_variations of a simulated sample" in refused(
+        calibration={"polynomial": [{"kind": "observable", "systematics": True}]}
+    )
+    assert "parameter.reference has to be 0" in refused(
+        parameter={"reference": 0.1},
+        templates={**SMALL["templates"], "limits": 0.95},
+        models={"polynomial": SMALL["models"]["polynomial"]},
+    )
