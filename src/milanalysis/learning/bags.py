@@ -213,6 +213,7 @@ class BagSampler:
             raise TooFewEventsError(msg)
         self.table = table
         self.rows = rows
+        self._of_point: dict[tuple[float, ...], tuple[IntArray, FloatArray]] = {}
 
     def draw(self, points: npt.ArrayLike, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
         """Draw bags, an equal number at each point, in random order.
@@ -249,15 +250,30 @@ class BagSampler:
         Raises:
             EventWeightError, TooFewEventsError: see `draw`.
         """
-        probabilities = self.probabilities(point[None, :])
-        available = int(np.count_nonzero(probabilities))
-        if available < bag_size:
+        rows, probabilities = self._representing(point)
+        if len(rows) < bag_size:
             msg = (
-                f"bags of {bag_size} events cannot be drawn at the point {point.tolist()}: {available} events represent it in "
+                f"bags of {bag_size} events cannot be drawn at the point {point.tolist()}: {len(rows)} events represent it in "
                 "this split; use a smaller bag_size, or generate more events"
             )
             raise TooFewEventsError(msg)
-        return self.rows[_resample(probabilities, n_events, rng)]
+        return rows[_resample(probabilities, n_events, rng)]
+
+    def _representing(self, point: FloatArray) -> tuple[IntArray, FloatArray]:
+        """Return the rows that represent a point, and their probabilities.
+
+        With event weights these are most rows for every point, and computed anew. Without, every row is remembered for
+        its point.
+        """
+        key = tuple(point.tolist())
+        if key in self._of_point:
+            return self._of_point[key]
+        probabilities = self.probabilities(point[None, :])
+        drawn = probabilities > 0
+        found = self.rows[drawn], probabilities[drawn]
+        if self.table.event_weights is None:
+            self._of_point[key] = found
+        return found
 
 
 class ContaminatedSampler:

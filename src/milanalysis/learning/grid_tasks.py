@@ -179,8 +179,7 @@ class BinaryTask(GridTask):
 
 def drawn_at(bags: Bags, points: FloatArray) -> IntArray:
     """Return the number of the point each bag was drawn at, shape ``(n_bags,)``."""
-    kinds, which = np.unique(bags.theta, axis=0, return_inverse=True)
-    return grid_columns(points, kinds)[which.ravel()]
+    return grid_columns(points, bags.theta)
 
 
 def points_beside(grid: FloatArray, reference: FloatArray) -> FloatArray:
