@@ -21,6 +21,7 @@ from milanalysis.events.tables import EventTable, concatenate
 from milanalysis.parameters import Float32Array, FloatArray, IntArray, parameter_points
 
 __all__ = [
+    "ROWS_PER_BLOCK",
     "BagSampler",
     "Bags",
     "ContaminatedSampler",
@@ -31,6 +32,9 @@ __all__ = [
     "probabilities_at",
     "with_background",
 ]
+
+ROWS_PER_BLOCK = 2**20
+"""Events that are worked on at a time where all of a table may be too many for the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +132,7 @@ def probabilities_at(table: EventTable, rows: IntArray, theta: npt.ArrayLike) ->
     if table.event_weights is None:
         weights = np.where((table.theta[rows] == point).all(axis=1), table.weight[rows], 0.0)
     else:
-        weights = table.take(rows).weights_at(point)[:, 0]
+        weights = _weights_at(table, rows, point)
     total = weights.sum()
     if not total > 0 or weights.min() < 0:
         known = np.unique(table.theta[rows], axis=0).tolist()
@@ -139,6 +143,16 @@ def probabilities_at(table: EventTable, rows: IntArray, theta: npt.ArrayLike) ->
         )
         raise EventWeightError(msg)
     return np.asarray(weights / total)
+
+
+def _weights_at(table: EventTable, rows: IntArray, point: FloatArray) -> FloatArray:
+    """Return the weights of some events at a point, in bounded memory, shape ``(n_rows,)``."""
+    bare = replace(table, feature_names=(), features=table.features[:, :0])
+    weights = np.empty(len(rows))
+    for start in range(0, len(rows), ROWS_PER_BLOCK):
+        some = slice(start, start + ROWS_PER_BLOCK)
+        weights[some] = bare.take(rows[some]).weights_at(point)[:, 0]
+    return weights
 
 
 class Sampler(Protocol):
@@ -199,6 +213,7 @@ class BagSampler:
             raise TooFewEventsError(msg)
         self.table = table
         self.rows = rows
+        self._of_point: dict[tuple[float, ...], tuple[IntArray, FloatArray]] = {}
 
     def draw(self, points: npt.ArrayLike, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
         """Draw bags, an equal number at each point, in random order.
@@ -235,15 +250,30 @@ class BagSampler:
         Raises:
             EventWeightError, TooFewEventsError: see `draw`.
         """
-        probabilities = self.probabilities(point[None, :])
-        available = int(np.count_nonzero(probabilities))
-        if available < bag_size:
+        rows, probabilities = self._representing(point)
+        if len(rows) < bag_size:
             msg = (
-                f"bags of {bag_size} events cannot be drawn at the point {point.tolist()}: {available} events represent it in "
+                f"bags of {bag_size} events cannot be drawn at the point {point.tolist()}: {len(rows)} events represent it in "
                 "this split; use a smaller bag_size, or generate more events"
             )
             raise TooFewEventsError(msg)
-        return self.rows[_resample(probabilities, n_events, rng)]
+        return rows[_resample(probabilities, n_events, rng)]
+
+    def _representing(self, point: FloatArray) -> tuple[IntArray, FloatArray]:
+        """Return the rows that represent a point, and their probabilities.
+
+        With event weights these are most rows for every point, and computed anew. Without, every row is remembered for
+        its point.
+        """
+        key = tuple(point.tolist())
+        if key in self._of_point:
+            return self._of_point[key]
+        probabilities = self.probabilities(point[None, :])
+        drawn = probabilities > 0
+        found = self.rows[drawn], probabilities[drawn]
+        if self.table.event_weights is None:
+            self._of_point[key] = found
+        return found
 
 
 class ContaminatedSampler:

@@ -83,6 +83,10 @@ class GridTask:
         """
         return log_mean_ratio(self.log_ratios(outputs), probabilities)
 
+    def join(self, constants: FloatArray, shares: FloatArray) -> FloatArray:
+        """Return the constants of all events from those of several parts of them."""
+        return log_mean_ratio(constants, shares)
+
     def scores(self, outputs: FloatArray, normalisation: FloatArray, n_averaged: int) -> GridScores:
         """Return each event's share of the log ratio: what its outputs say, over the number of averaged events."""
         return GridScores(self.grid, self.log_ratios(outputs) / n_averaged - normalisation)
@@ -175,8 +179,7 @@ class BinaryTask(GridTask):
 
 def drawn_at(bags: Bags, points: FloatArray) -> IntArray:
     """Return the number of the point each bag was drawn at, shape ``(n_bags,)``."""
-    kinds, which = np.unique(bags.theta, axis=0, return_inverse=True)
-    return grid_columns(points, kinds)[which.ravel()]
+    return grid_columns(points, bags.theta)
 
 
 def points_beside(grid: FloatArray, reference: FloatArray) -> FloatArray:

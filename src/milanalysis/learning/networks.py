@@ -33,6 +33,7 @@ from milanalysis.config import (
 from milanalysis.errors import BagSizeMismatchError, ConfigError, InputFileError
 from milanalysis.learning.backend import keras, tf
 from milanalysis.learning.constants import WithConstants
+from milanalysis.learning.hidden_layers import EventDropout, EventNormalization
 from milanalysis.learning.network_inputs import Columns, SymmetricInputs, moments
 from milanalysis.learning.pooling import AttentionPool, SortedEvents, SumPool
 from milanalysis.parameters import Float32Array, FloatArray
@@ -165,11 +166,11 @@ def _hidden_layers(config: NetworkConfig, x: Any, hidden: Sequence[int], seed: i
             name=f"{prefix}hidden_{i}",
         )(x)
         if config.batch_norm:
-            x = keras.layers.BatchNormalization(name=f"{prefix}batch_norm_{i}")(x)
+            x = EventNormalization(name=f"{prefix}batch_norm_{i}")(x)
         x = keras.layers.Activation(config.activation, name=f"{prefix}activation_{i}")(x)
         if config.dropout:
             dropout_seed = stream_seed(seed, f"{prefix}dropout", i)
-            x = keras.layers.Dropout(config.dropout, seed=dropout_seed, name=f"{prefix}dropout_{i}")(x)
+            x = EventDropout(config.dropout, seed=dropout_seed, name=f"{prefix}dropout_{i}")(x)
     return x
 
 
