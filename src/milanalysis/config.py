@@ -24,7 +24,14 @@ from milanalysis.baselines_config import (
     XGBoostConfig,
 )
 from milanalysis.errors import ConfigError
-from milanalysis.experiment_config import CSVTrackingConfig, TrackingConfig, WandbTrackingConfig
+from milanalysis.experiment_config import (
+    CSVTrackingConfig,
+    RangeConfig,
+    RangeName,
+    TrackingConfig,
+    TuneConfig,
+    WandbTrackingConfig,
+)
 from milanalysis.inputs import (
     DaskExecutorConfig,
     DelphesFormatConfig,
@@ -157,6 +164,8 @@ __all__ = [
     "PolynomialSamplesTaskConfig",
     "PolynomialTaskConfig",
     "ProcessingConfig",
+    "RangeConfig",
+    "RangeName",
     "RateConfig",
     "ReferencePairingConfig",
     "SortedListPoolConfig",
@@ -172,6 +181,7 @@ __all__ = [
     "TrackingConfig",
     "TrainingConfig",
     "TruthConfig",
+    "TuneConfig",
     "WandbTrackingConfig",
     "XGBoostConfig",
     "load_config",
@@ -237,6 +247,7 @@ class AnalysisConfig:
     inference: InferenceConfig = InferenceConfig()
     calibration: dict[Name, tuple[CalibrationConfig, ...]] = field(default_factory=dict)
     tracking: TrackingConfig = CSVTrackingConfig()
+    tune: TuneConfig | None = None
     coverage: CoverageConfig = CoverageConfig()
     background: BackgroundProcessConfig | None = None
     exact: ExactConfig = ExactConfig()
@@ -253,6 +264,9 @@ class AnalysisConfig:
             msg = (
                 f"templates.discriminant.model: {model!r} is not one of the models ({', '.join(self.models)})"
             )
+            raise ValueError(msg)
+        if self.tune is not None and self.tune.model not in self.models:
+            msg = f"tune.model: {self.tune.model!r} is not one of the models ({', '.join(self.models)})"
             raise ValueError(msg)
         for label, calibrations in self.calibration.items():
             if label not in self.models:
