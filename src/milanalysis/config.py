@@ -77,6 +77,7 @@ from milanalysis.physics_config import (
 )
 from milanalysis.statistics_config import (
     BackgroundProcessConfig,
+    BagTemplateConfig,
     BartlettConfig,
     BiasConfig,
     CalibrationConfig,
@@ -115,6 +116,7 @@ __all__ = [
     "AttentionPoolConfig",
     "BackgroundConfig",
     "BackgroundProcessConfig",
+    "BagTemplateConfig",
     "BartlettConfig",
     "BaselineConfig",
     "BiasConfig",
@@ -188,7 +190,7 @@ __all__ = [
     "to_plain",
 ]
 
-_METHODS_OF_THE_PACKAGE = ("exact", "exact_visible", "template", "template_nuisances")
+_METHODS_OF_THE_PACKAGE = ("exact", "exact_visible", "template", "template_nuisances", "template_bags")
 """Names under which results hold the methods that are not models."""
 
 
