@@ -89,6 +89,15 @@ def test_every_task_gets_its_row_on_the_same_pseudo_experiments(tmp_path: Path):
             {"models": {**MODELS, "other": model({"kind": "binary_grid", "grid": {"values": [0.1, 0.2]}})}},
             "has to be a grid point",
         ),
+        (
+            {"models": {**MODELS, "binary": model({"kind": "binary", "theta": 0.0})}},
+            "nothing to tell from the reference but the reference",
+        ),
+        ({"inference": {}}, "parabola needs 3 grid points of models.binary_grid.task and there are 1 within"),
+        (
+            {"inference": {"interpolation": {"kind": "polynomial", "degree": 3}}},
+            "polynomial needs 4 grid points of models.binary_grid.task and there are 3 in all",
+        ),
     ],
 )
 def test_what_a_model_cannot_do_is_refused_before_anything_is_generated(tmp_path: Path, changes, message):

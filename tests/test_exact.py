@@ -14,9 +14,10 @@ from milanalysis.config import ModelConfig, PolynomialTaskConfig
 from milanalysis.errors import ModelMismatchError, ProcessMismatchError
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning.bags import partition
-from milanalysis.learning.labels import training_table, uses_exact_labels, with_exact_labels
+from milanalysis.learning.labels import uses_exact_labels, with_exact_labels
 from milanalysis.learning.ratios import ExactRatio, ExactVisibleRatio
 from milanalysis.learning.scores import PolynomialScores
+from milanalysis.learning.training_tables import TrainingFiles
 from milanalysis.parameters import parameter_points
 from milanalysis.pipeline import work
 from milanalysis.pipeline.layout import Run
@@ -165,12 +166,15 @@ def test_a_network_can_learn_from_exact_labels(small_run, tmp_path):
     assert after["multiclass_bag"] == before["multiclass_bag"]
 
 
-def test_exact_labels_take_the_place_of_event_weights(run: Run, stored: PolynomialScores, table: EventTable):
-    labelled = training_table([run.table("reference")], [run.exact_file("reference")])
+def test_exact_labels_take_the_place_of_event_weights(
+    run: Run, stored: PolynomialScores, table: EventTable, tmp_path: Path
+):
+    tables, labels = (run.table("reference"),), (run.exact_file("reference"),)
+    labelled = TrainingFiles(tables, labels).open(tmp_path)
     known = table.rows(Split.TRAIN, Split.VALIDATION)
     np.testing.assert_array_equal(labelled.event_polynomials(), stored.polynomials[0][known])
     np.testing.assert_array_equal(labelled.features, table.features[known])
-    plain = training_table([run.table("reference")], [])
+    plain = TrainingFiles(tables).open(tmp_path)
     np.testing.assert_array_equal(plain.event_polynomials(), table.event_polynomials()[known])
     assert labelled.digest != plain.digest
     with pytest.raises(ModelMismatchError, match="milanalysis exact"):

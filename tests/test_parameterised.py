@@ -15,6 +15,7 @@ from milanalysis.config import (
     ParameterisedTaskConfig,
     TrainingConfig,
 )
+from milanalysis.errors import EventWeightError
 from milanalysis.events.tables import EventTable, assign_split
 from milanalysis.learning.bags import BagSampler
 from milanalysis.learning.networks import EventNetwork
@@ -117,6 +118,14 @@ def test_a_mixture_that_does_not_add_up_is_refused():
             PaperPairingConfig(near=near, shares=shares)
     with pytest.raises(ValueError, match="have to ascend"):
         ListedGridConfig(values=(0.1, 0.0))
+
+
+def test_a_mixture_without_events_stops_the_training_before_it_begins(tmp_path: Path):
+    table = gaussian_table(200)
+    away = table.take(np.flatnonzero(table.theta[:, 0] != 0.1))
+    model = ModelConfig(title="", task=AS_IN_PAPER)
+    with pytest.raises(EventWeightError, match=r"no events represent the point \[0\.1\]"):
+        train(away, model, REFERENCE, label="toy", member=0, seed=3, directory=tmp_path)
 
 
 @pytest.mark.slow

@@ -22,7 +22,6 @@ from milanalysis.errors import FitError, InputFileError, ModelMismatchError
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning import runs
 from milanalysis.learning.bags import partition
-from milanalysis.learning.labels import training_table
 from milanalysis.learning.runs import (
     Manifest,
     TrainingJob,
@@ -219,6 +218,15 @@ def test_a_network_that_is_not_that_of_the_manifest_is_refused(models: Path, tmp
         load_model(mixed)
 
 
+def test_a_manifest_that_lacks_a_network_is_refused(models: Path, tmp_path: Path):
+    directory = copied(models / "polynomial", tmp_path / "polynomial")
+    manifest = json.loads((directory / "manifest.json").read_text())
+    del manifest["members"][0]
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ModelMismatchError, match="lists 1 networks and its model has 2"):
+        load_model(directory)
+
+
 def test_a_model_is_loaded_once_per_process_until_it_changes(models: Path, tmp_path: Path):
     directory = copied(models / "bags", tmp_path / "bags")
     first = cached_model(directory)
@@ -260,6 +268,6 @@ def test_the_background_of_a_model_is_read_and_is_part_of_what_it_was_trained_on
     for job in jobs:
         train_member(job)
         about[job.label] = read_json(job.file(".json"))
-    digests = {job.label: training_table(job.tables, job.labels, job.background).digest for job in jobs}
+    digests = {job.label: job.training_files.open(tmp_path).digest for job in jobs}
     assert digests == {label: entry["table_sha256"] for label, entry in about.items()}
     assert digests["clean"] != digests["contaminated"]

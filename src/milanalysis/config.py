@@ -70,6 +70,7 @@ from milanalysis.physics_config import (
 )
 from milanalysis.statistics_config import (
     BackgroundProcessConfig,
+    BagTemplateConfig,
     BartlettConfig,
     BiasConfig,
     CalibrationConfig,
@@ -108,6 +109,7 @@ __all__ = [
     "AttentionPoolConfig",
     "BackgroundConfig",
     "BackgroundProcessConfig",
+    "BagTemplateConfig",
     "BartlettConfig",
     "BaselineConfig",
     "BiasConfig",
@@ -178,7 +180,7 @@ __all__ = [
     "to_plain",
 ]
 
-_METHODS_OF_THE_PACKAGE = ("exact", "exact_visible", "template", "template_nuisances")
+_METHODS_OF_THE_PACKAGE = ("exact", "exact_visible", "template", "template_nuisances", "template_bags")
 """Names under which results hold the methods that are not models."""
 
 
@@ -334,6 +336,9 @@ class AnalysisConfig:
             raise ValueError(msg)
         for label, one in self.models.items():
             points = one.task.known_points(self.parameter.reference)
+            if points is not None and len(np.unique(points)) < 2:
+                msg = f"models.{label}.task: there is nothing to tell from the reference but the reference; change theta"
+                raise ValueError(msg)
             kinds = {entry.kind for entry in self.calibration.get(label, ())}
             if kinds and points is not None and len(points) < 3:
                 msg = (
@@ -354,6 +359,27 @@ class AnalysisConfig:
                     f"coverage: the ratio of model {label!r} is not a sum over events, so pseudo-experiments have to be whole "
                     f"bags of {one.bag_size} events; use number: fixed and a multiple of {one.bag_size} for events, not "
                     f"{self.coverage.number} and {self.coverage.events}"
+                )
+                raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _grids_can_be_interpolated(self) -> AnalysisConfig:
+        interpolation = self.inference.interpolation
+        for label, one in self.models.items():
+            points = one.task.known_points(self.parameter.reference)
+            if points is None or len(points) < 3 or isinstance(interpolation, SplineConfig):
+                continue
+            if isinstance(interpolation, ParabolaConfig):
+                distance = np.abs(points[:, 0] - points)  # (n_points, n_points)
+                found, needed = int((distance <= interpolation.half_width * (1 + 1e-9)).sum(axis=1).min()), 3
+                where = f"within half_width ({interpolation.half_width:g}) of one of them"
+            else:
+                found, needed, where = len(points), interpolation.degree + 1, "in all"
+            if found < needed:
+                msg = (
+                    f"inference.interpolation: {interpolation.kind} needs {needed} grid points of models.{label}.task and there "
+                    f"are {found} {where}; refine the grid, widen the window, or use kind: spline"
                 )
                 raise ValueError(msg)
         return self

@@ -13,7 +13,7 @@ import enum
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -160,9 +160,10 @@ class EventTable:
         state = hashlib.sha256(json.dumps(self.feature_names).encode())
         for one in fields(self)[1:-1]:
             values = getattr(self, one.name)
-            state.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
+            state.update(b"none" if values is None else np.ascontiguousarray(values).data)
         for name, values in self.variations.items():
-            state.update(name.encode() + np.ascontiguousarray(values).tobytes())
+            state.update(name.encode())
+            state.update(np.ascontiguousarray(values).data)
         return state.hexdigest()
 
     def to_arrow(self) -> pa.Table:
@@ -193,32 +194,53 @@ class EventTable:
             InputFileError: naming the file, if it is missing or is not a table of events.
         """
         with _readable(path), pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            names = tuple(json.loads((schema.metadata or {})[_FEATURES_KEY]))
-
-            def stack(columns: Sequence[str], dtype: type[ScalarT]) -> npt.NDArray[ScalarT]:
-                out = np.empty((file.metadata.num_rows, len(columns)), dtype=dtype)
-                for i, name in enumerate(columns):
-                    out[:, i] = file.read(columns=[name]).column(name).to_numpy()
-                return out
-
-            thetas = [name for name in schema.names if name.startswith("theta_")]
-            weights = [name for name in schema.names if name.startswith("w_") and name[2:].isdigit()]
-            uncertain = [
-                name.removeprefix("weight_").removesuffix("_up")
-                for name in schema.names
-                if name.startswith("weight_") and name.endswith("_up") and name not in names
-            ]
-            return cls(
-                names,
-                stack(names, np.float32),
-                stack(thetas, np.float64),
-                stack(["weight"], np.float64)[:, 0],
-                stack(["event_id"], np.int64)[:, 0],
-                stack(["split"], np.int8)[:, 0],
-                stack(weights, np.float64) if weights else None,
-                {name: stack([f"weight_{name}_{side}" for side in _SIDES], np.float64) for name in uncertain},
+            n_rows = file.metadata.num_rows
+            return cls._of_columns(
+                file.schema_arrow, n_rows, lambda name: file.read(columns=[name]).column(name)
             )
+
+    @classmethod
+    def read_blocks(cls, path: Path) -> Iterator[EventTable]:
+        """Read a table that `write` has written in blocks, at least one: no more than one is in memory.
+
+        Raises:
+            InputFileError: naming the file, if it is missing or is not a table of events.
+        """
+        with _readable(path), pq.ParquetFile(path) as file:
+            for number in range(file.num_row_groups):
+                group = file.read_row_group(number)
+                yield cls._of_columns(file.schema_arrow, group.num_rows, group.column)
+
+    @classmethod
+    def _of_columns(
+        cls, schema: pa.Schema, n_rows: int, column: Callable[[str], pa.ChunkedArray]
+    ) -> EventTable:
+        """Return a table from columns in arrow's form, which are asked for one by one."""
+        names = tuple(json.loads((schema.metadata or {})[_FEATURES_KEY]))
+
+        def stack(columns: Sequence[str], dtype: type[ScalarT]) -> npt.NDArray[ScalarT]:
+            out = np.empty((n_rows, len(columns)), dtype=dtype)
+            for i, name in enumerate(columns):
+                out[:, i] = column(name).to_numpy()
+            return out
+
+        thetas = [name for name in schema.names if name.startswith("theta_")]
+        weights = [name for name in schema.names if name.startswith("w_") and name[2:].isdigit()]
+        uncertain = [
+            name.removeprefix("weight_").removesuffix("_up")
+            for name in schema.names
+            if name.startswith("weight_") and name.endswith("_up") and name not in names
+        ]
+        return cls(
+            names,
+            stack(names, np.float32),
+            stack(thetas, np.float64),
+            stack(["weight"], np.float64)[:, 0],
+            stack(["event_id"], np.int64)[:, 0],
+            stack(["split"], np.int8)[:, 0],
+            stack(weights, np.float64) if weights else None,
+            {name: stack([f"weight_{name}_{side}" for side in _SIDES], np.float64) for name in uncertain},
+        )
 
 
 def read_arrow(path: Path) -> pa.Table:

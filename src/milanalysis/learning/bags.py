@@ -21,6 +21,7 @@ from milanalysis.events.tables import EventTable, concatenate
 from milanalysis.parameters import Float32Array, FloatArray, IntArray, parameter_points
 
 __all__ = [
+    "ROWS_PER_BLOCK",
     "BagSampler",
     "Bags",
     "ContaminatedSampler",
@@ -31,6 +32,9 @@ __all__ = [
     "probabilities_at",
     "with_background",
 ]
+
+ROWS_PER_BLOCK = 2**20
+"""Events that are worked on at a time where all of a table may be too many for the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +132,7 @@ def probabilities_at(table: EventTable, rows: IntArray, theta: npt.ArrayLike) ->
     if table.event_weights is None:
         weights = np.where((table.theta[rows] == point).all(axis=1), table.weight[rows], 0.0)
     else:
-        weights = _without_features(table, rows).weights_at(point)[:, 0]
+        weights = _weights_at(table, rows, point)
     total = weights.sum()
     if not total > 0 or weights.min() < 0:
         known = np.unique(table.theta[rows], axis=0).tolist()
@@ -141,10 +145,14 @@ def probabilities_at(table: EventTable, rows: IntArray, theta: npt.ArrayLike) ->
     return np.asarray(weights / total)
 
 
-def _without_features(table: EventTable, rows: IntArray) -> EventTable:
-    """Return some rows of a table without their features, which are most of it."""
-    light = replace(table, feature_names=(), features=np.empty((len(table), 0), dtype=np.float32))
-    return light.take(rows)
+def _weights_at(table: EventTable, rows: IntArray, point: FloatArray) -> FloatArray:
+    """Return the weights of some events at a point, in bounded memory, shape ``(n_rows,)``."""
+    bare = replace(table, feature_names=(), features=table.features[:, :0])
+    weights = np.empty(len(rows))
+    for start in range(0, len(rows), ROWS_PER_BLOCK):
+        some = slice(start, start + ROWS_PER_BLOCK)
+        weights[some] = bare.take(rows[some]).weights_at(point)[:, 0]
+    return weights
 
 
 class Sampler(Protocol):

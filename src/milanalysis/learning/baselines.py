@@ -31,7 +31,7 @@ from milanalysis.learning.bags import BagSampler, probabilities_at
 from milanalysis.learning.boosting import LightGBMClassifier, XGBoostClassifier, boost_lightgbm, boost_xgboost
 from milanalysis.learning.classifiers import Classifier, LabelledEvents, Rounds
 from milanalysis.learning.tabpfn import TabPFNClassifier, require_tabpfn, show_tabpfn
-from milanalysis.learning.tasks import Task
+from milanalysis.learning.tasks import Task, normalisation
 from milanalysis.learning.trackers import Epoch, Tracker, tracking
 from milanalysis.parameters import FloatArray
 from milanalysis.randomness import stream, stream_seed
@@ -114,10 +114,8 @@ def train_classifier(
             classifier, n_parameters = show_tabpfn(model, training, validation, own_seed, rounds)
     known = table.rows(Split.TRAIN, Split.VALIDATION)
     probabilities = probabilities_at(table, known, task.reference[None, :])
-    normalisation = task.normalise(classifier.events(table.features[known]), probabilities)
-    return TrainedClassifier(
-        classifier, normalisation, tuple(rounds.history), rounds.best_epoch, n_parameters
-    )
+    constants = normalisation(task, classifier.events, table.features, known, probabilities)
+    return TrainedClassifier(classifier, constants, tuple(rounds.history), rounds.best_epoch, n_parameters)
 
 
 def suffix_of(model: BaselineConfig) -> str:

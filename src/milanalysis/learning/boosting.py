@@ -80,7 +80,7 @@ def boost_xgboost(
     booster = xgboost.train(
         settings,
         data,
-        numboost_round=model.max_rounds,
+        num_boost_round=model.max_rounds,
         evals=[(data, "train"), (held_out, "validation")],
         verbose_eval=False,
         callbacks=[Record()],
@@ -153,7 +153,7 @@ def boost_lightgbm(
     trained = lightgbm.train(
         settings,
         data,
-        numboost_round=model.max_rounds,
+        num_boost_round=model.max_rounds,
         valid_sets=[data, held_out],
         valid_names=["train", "validation"],
         callbacks=[record],

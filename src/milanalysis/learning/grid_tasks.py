@@ -83,6 +83,10 @@ class GridTask:
         """
         return log_mean_ratio(self.log_ratios(outputs), probabilities)
 
+    def join(self, constants: FloatArray, shares: FloatArray) -> FloatArray:
+        """Return the constants of all events from those of several parts of them."""
+        return log_mean_ratio(constants, shares)
+
     def scores(self, outputs: FloatArray, normalisation: FloatArray, n_averaged: int) -> GridScores:
         """Return each event's share of the log ratio: what its outputs say, over the number of averaged events."""
         return GridScores(self.grid, self.log_ratios(outputs) / n_averaged - normalisation)

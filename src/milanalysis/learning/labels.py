@@ -15,20 +15,16 @@ quarks, and there the noise of event weights costs another 0.003.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from milanalysis.config import AnyModelConfig, PolynomialTaskConfig
 from milanalysis.errors import ModelMismatchError
-from milanalysis.events.tables import EventTable, Split, concatenate
-from milanalysis.learning.bags import with_background
-from milanalysis.learning.scores import PolynomialScores, concatenate_scores, load_scores
+from milanalysis.events.tables import EventTable
 from milanalysis.parameters import FloatArray
 
-__all__ = ["training_table", "uses_exact_labels", "with_exact_labels"]
+__all__ = ["uses_exact_labels", "with_exact_labels"]
 
 
 def uses_exact_labels(model: AnyModelConfig) -> bool:
@@ -55,30 +51,3 @@ def with_exact_labels(table: EventTable, polynomials: FloatArray) -> EventTable:
         )
         raise ModelMismatchError(msg)
     return replace(table, event_weights=np.ascontiguousarray(polynomials[:, 1:]))
-
-
-def training_table(
-    tables: Sequence[Path], labels: Sequence[Path], background: Sequence[Path] = ()
-) -> EventTable:
-    """Read the events that a network learns from: those of the training and of the validation split.
-
-    Args:
-        tables: parquet files of the simulated events; their rows are joined in this order.
-        labels: files of exact visible scores, one for each table, whose polynomials replace the event weights; empty
-            to learn from the event weights.
-        background: parquet files of background events, which belong to no parameter point.
-
-    Raises:
-        InputFileError: naming the file that is missing or cannot be read.
-        ModelMismatchError: if the labels do not belong to the tables.
-    """
-    table = concatenate([EventTable.read(path) for path in tables])
-    if labels:
-        scores = concatenate_scores([load_scores(path) for path in labels])
-        if not isinstance(scores, PolynomialScores):
-            msg = f"{labels[0]} does not hold polynomials; run `milanalysis exact` again"
-            raise ModelMismatchError(msg)
-        table = with_exact_labels(table, scores.polynomials[0])
-    if background:
-        table = with_background(table, [EventTable.read(path) for path in background])
-    return table.take(table.rows(Split.TRAIN, Split.VALIDATION))

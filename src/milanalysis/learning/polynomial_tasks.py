@@ -177,6 +177,10 @@ class PolynomialTask(EventTask):
         """Return the rate ``sigma(c)/sigma(0)``: the mean polynomial of reference events, shape ``(5,)``."""
         return normalised_mean(squares_polynomial(outputs), probabilities)
 
+    def join(self, constants: FloatArray, shares: FloatArray) -> FloatArray:
+        """Return the constants of all events from those of several parts of them."""
+        return normalised_mean(constants, shares)
+
     def scores(self, outputs: FloatArray, normalisation: FloatArray, n_averaged: int) -> PolynomialScores:
         """Return the polynomials of the events and the rate."""
         del n_averaged  # the polynomial is that of an event, however many of them were trained on together

@@ -8,6 +8,7 @@ what has a manifest is a model; what does not fit its manifest is refused.
 from __future__ import annotations
 
 import logging
+import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,10 +23,11 @@ from milanalysis.config import AnyModelConfig, CSVTrackingConfig, ModelConfig, T
 from milanalysis.errors import FitError, InputFileError, ModelMismatchError
 from milanalysis.learning.baselines import read_classifier, require_baseline, suffix_of, train_classifier
 from milanalysis.learning.ensembles import EnsembleRatio, average_of, member_ratios
-from milanalysis.learning.labels import training_table, uses_exact_labels
+from milanalysis.learning.labels import uses_exact_labels
 from milanalysis.learning.ratios import Evaluator, NetworkRatio, evaluator
 from milanalysis.learning.tasks import Task, make_task
 from milanalysis.learning.trackers import Epoch, make_trackers, require_tracking
+from milanalysis.learning.training_tables import TrainingFiles
 from milanalysis.learning.watching import Watched, watch
 from milanalysis.parameters import FloatArray
 from milanalysis.provenance import file_digest, package_versions, read_json, write_json
@@ -91,6 +93,16 @@ class TrainingJob:
     def files(self) -> tuple[Path, ...]:
         """All files of the trained member."""
         return self.model_file, self.file(".json"), self.file(".csv")
+
+    @property
+    def training_files(self) -> TrainingFiles:
+        """The files that hold the events it learns from."""
+        return TrainingFiles(self.tables, self.labels, self.background)
+
+    @property
+    def scratch(self) -> Path:
+        """Where the events are kept while models are trained, for all of them."""
+        return self.directory.parent / ".training"
 
     @property
     def events(self) -> int:
@@ -256,7 +268,7 @@ def train_member(job: TrainingJob, after_epoch: Callable[[Epoch], None] = lambda
     """
     from milanalysis.learning.training import train, training_digest
 
-    table = training_table(job.tables, job.labels, job.background)
+    table = job.training_files.open(job.scratch)
     reference, model = np.array(job.reference), job.model
     digest = training_digest(table, model, reference, label=job.label, member=job.member, seed=job.seed)
     if _is_done(job, digest):
@@ -328,6 +340,8 @@ def train_models(jobs: Sequence[TrainingJob], *, workers: int) -> None:
             require_baseline(job.model)
     for job in ordered:
         (job.directory / "manifest.json").unlink(missing_ok=True)
+    for files, scratch in dict.fromkeys((job.training_files, job.scratch) for job in jobs):
+        files.open(scratch)  # once, before several processes would do it at the same time
     executor = ProcessPoolExecutor(
         max_workers=max(1, min(workers, len(ordered))), initializer=_prepare_worker, env=_ONE_THREAD
     )
@@ -346,6 +360,8 @@ def train_models(jobs: Sequence[TrainingJob], *, workers: int) -> None:
         raise FitError(msg) from error
     finally:
         executor.shutdown(wait=True, kill_workers=not finished)
+    for directory in {job.scratch for job in jobs}:
+        shutil.rmtree(directory, ignore_errors=True)
     by_label: dict[str, list[TrainingJob]] = {}
     for job in sorted(jobs, key=lambda job: job.member):
         by_label.setdefault(job.label, []).append(job)
@@ -408,6 +424,12 @@ def load_model(directory: Path) -> EnsembleRatio:
     """
     manifest = Manifest.read(directory)
     model = manifest.model
+    if len(manifest.members) != model.n_networks:
+        msg = (
+            f"{directory / 'manifest.json'} lists {len(manifest.members)} networks and its model has {model.n_networks}; run "
+            "`milanalysis train` to complete it"
+        )
+        raise ModelMismatchError(msg)
     ratios = []
     for number, record in enumerate(manifest.members):
         path = directory / record.file

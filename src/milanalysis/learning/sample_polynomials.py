@@ -53,6 +53,9 @@ class Form(Protocol):
     def normalise(self, outputs: FloatArray, probabilities: FloatArray, grid: FloatArray) -> FloatArray:
         """Return constants that make the mean ratio of reference events one; see `Task.normalise`."""
 
+    def join(self, constants: FloatArray, shares: FloatArray) -> FloatArray:
+        """Return the constants of all events from those of several parts of them; see `Task.join`."""
+
     def scores(
         self, outputs: FloatArray, normalisation: FloatArray, grid: FloatArray
     ) -> PolynomialScores | GridScores:
@@ -111,6 +114,10 @@ class Morphing:
         del grid
         return normalised_mean(self.polynomials(outputs), probabilities)
 
+    def join(self, constants: FloatArray, shares: FloatArray) -> FloatArray:
+        """Return the mean polynomial of all events from those of several parts of them."""
+        return normalised_mean(constants, shares)
+
     def scores(self, outputs: FloatArray, normalisation: FloatArray, grid: FloatArray) -> PolynomialScores:
         """Return the polynomials of the events, and nu."""
         del grid
@@ -146,6 +153,10 @@ class Logits:
     def normalise(self, outputs: FloatArray, probabilities: FloatArray, grid: FloatArray) -> FloatArray:
         """Return ``ln nu``, the logarithm of the mean ratio of reference events, at the points of the grid."""
         return log_mean_ratio(self._log_ratios(outputs, grid), probabilities)
+
+    def join(self, constants: FloatArray, shares: FloatArray) -> FloatArray:
+        """Return the logarithm of the mean ratio of all events from those of several parts of them."""
+        return log_mean_ratio(constants, shares)
 
     def scores(self, outputs: FloatArray, normalisation: FloatArray, grid: FloatArray) -> GridScores:
         """Return the log ratios at the points of the grid, where their normalisation is known."""
@@ -225,6 +236,10 @@ class PolynomialSamplesTask(EventTask):
     def normalise(self, outputs: FloatArray, probabilities: FloatArray) -> FloatArray:
         """Return nu from the reference events; see `milanalysis.learning.tasks.Task.normalise`."""
         return self.form.normalise(outputs[:, : self.n_outputs], probabilities, self.points)
+
+    def join(self, constants: FloatArray, shares: FloatArray) -> FloatArray:
+        """Return the constants of all events from those of several parts of them, as the form has it."""
+        return self.form.join(constants, shares)
 
     def scores(
         self, outputs: FloatArray, normalisation: FloatArray, n_averaged: int

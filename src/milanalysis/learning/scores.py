@@ -6,9 +6,10 @@ cached, a pseudo-experiment is a gather and a sum, and no network is needed any 
 Which one to use when:
 
 - `PolynomialScores`: the ratio of each event is a known polynomial in one coefficient (exact event weights, or
-  the polynomial task). Defined at any value of the coefficient.
-- `GridScores`: the log ratio of each event is known at some points only (multiclass networks). Between the
+  the polynomial tasks). Defined at any value of the coefficient.
+- `GridScores`: the log ratio of each event is known at some points only (all other tasks). Between the
   points somebody has to interpolate, and that is a choice of the statistics, not of the scores.
+- `milanalysis.learning.bag_scores.BagScores`: not cached; for ratios of bags that are no sums over events.
 """
 
 from __future__ import annotations
