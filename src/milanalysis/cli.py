@@ -310,7 +310,7 @@ def _print_comparison(analysis: Run) -> None:
         limits_table,
         reading_remark,
     )
-    from milanalysis.reporting.tables import comparison_table, observation_table
+    from milanalysis.reporting.tables import comparison_table, information_remark, observation_table
     from milanalysis.statistics.coverage import CoverageReport
     from milanalysis.statistics.information import Comparison
 
@@ -322,7 +322,9 @@ def _print_comparison(analysis: Run) -> None:
     constants = read_json(analysis.result("calibration"))["constants"]
     if constants:
         console.print(calibration_table(constants))
-    console.print(comparison_table(Comparison.from_dict(read_json(analysis.result("comparison")))))
+    comparison = Comparison.from_dict(read_json(analysis.result("comparison")))
+    console.print(comparison_table(comparison))
+    console.print(information_remark(comparison), soft_wrap=True)
     remark = reading_remark(CoverageReport.from_dict(read_json(analysis.result("coverage"))))
     if remark:
         console.print(remark, soft_wrap=True)

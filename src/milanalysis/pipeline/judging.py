@@ -202,6 +202,7 @@ def coverage(run: Run) -> Sequence[Path]:
         exact_method=EXACT,
         visible=None if methods.visible_scores is None else truth(methods.visible_scores),
         visible_method=None if methods.visible_scores is None else EXACT_VISIBLE,
+        nu=EFTPolynomial.from_dict(read_json(run.result("expected_events"))),
     )
     rng = stream(run.config.seed, "coverage", "bootstrap")
     summaries = [

@@ -451,6 +451,7 @@ STAGES = (
             *_exact(run, "simulation"),
             run.result("observed"),
             run.result("templates"),
+            run.result("expected_events"),
             run.result("calibration"),
         ],
         work=work.coverage,
