@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
@@ -109,6 +108,7 @@ from milanalysis.task_config import (
     ReferencePairingConfig,
     TaskConfig,
 )
+from milanalysis.yaml_files import read_mapping
 
 __all__ = [
     "AnalysisConfig",
@@ -413,20 +413,6 @@ def _has(points: FloatArray, value: float) -> bool:
     return bool((np.abs(points[:, 0] - value) <= 1e-9).any())
 
 
-class _UniqueKeysLoader(yaml.SafeLoader):
-    """Refuses a key that is written twice; YAML's own rule for it is that the last one counts."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return a mapping as a dictionary."""
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
-                problem = f"the key {key.value!r} is there twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
-        return super().construct_mapping(node, deep=deep)
-
-
 def load_config(path: Path) -> AnalysisConfig:
     """Read and check an analysis from a YAML file.
 
@@ -439,24 +425,7 @@ def load_config(path: Path) -> AnalysisConfig:
     Raises:
         ConfigError: naming the file, the key, what was found and what was expected.
     """
-    try:
-        text = path.read_text()
-    except FileNotFoundError as error:
-        msg = f"{path}: no such file; give the path of an analysis in YAML, for example one of analysis_configs/"
-        raise ConfigError(msg) from error
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path} cannot be read as text ({error}); give the path of an analysis in YAML"
-        raise ConfigError(msg) from error
-    try:
-        values = yaml.load(text, Loader=_UniqueKeysLoader)
-    except yaml.YAMLError as error:
-        msg = f"{path} is not valid YAML: {error}"
-        raise ConfigError(msg) from error
-    if not isinstance(values, dict):
-        msg = (
-            f"{path} should hold the keys of an analysis (name, seed, samples, ...) and holds {values!r:.60}"
-        )
-        raise ConfigError(msg)
+    values = read_mapping(path)
     try:
         config: AnalysisConfig = TypeAdapter(AnalysisConfig).validate_python(values)
     except ValidationError as error:
