@@ -181,15 +181,17 @@ def scaling(run: Path) -> None:
     """Say how errors and information of the models of a run directory RUN grow with the size of bags.
 
     The variance of the error on the log ratio is measured on bags of test events of many sizes. Where a task has been trained at
-    three or more bag sizes, their information is fitted, and it is said whether an asymptote can be claimed.
+    three or more bag sizes, their information is fitted, and it is said whether an asymptote can be claimed. The second Bartlett
+    identity is tested event by event.
 
     Reads results/, scores/ and tables/; writes results/scaling.json.
     """
     from milanalysis.pipeline.scaling_of_run import scaling_of_run
-    from milanalysis.reporting.coverage_tables import scaling_table
+    from milanalysis.reporting.coverage_tables import bartlett_table, scaling_table
 
-    reports = scaling_of_run(run.resolve())
+    reports, tests = scaling_of_run(run.resolve())
     console = _console()
+    console.print(bartlett_table(tests))
     console.print(scaling_table(reports))
     for name, report in reports.items():
         console.print(f"{name}: {report.verdict}", soft_wrap=True)

@@ -232,7 +232,8 @@ class SplitConfig:
 class AnalysisConfig:
     """A whole analysis.
 
-    ``calibration`` lists calibrations for each model. Each adds a row to the comparison, beside that of the model as
+    ``luminosity_uncertainty`` is relative; with it the luminosity is a nuisance parameter wherever the number of events
+    counts. ``calibration`` lists calibrations for each model. Each adds a row to the comparison, beside that of the model as
     it is.
     """
 
@@ -242,6 +243,7 @@ class AnalysisConfig:
     samples: dict[Name, SampleConfig]
     models: Annotated[dict[Name, AnyModelConfig], Field(min_length=1)]
     templates: TemplateConfig
+    luminosity_uncertainty: Positive | None = None
     parameter: ParameterConfig = ParameterConfig()
     generator: GeneratorConfig = GeneratorConfig()
     processing: ProcessingConfig = ProcessingConfig()

@@ -391,7 +391,7 @@ STAGES = (
             "parameter": to_plain(config.parameter),
             "templates": to_plain(config.templates),
             "inference": to_plain(config.inference),
-            "luminosity_fb": config.luminosity_fb,
+            "luminosity": [config.luminosity_fb, config.luminosity_uncertainty],
             "background": _background(config),
         },
         inputs=lambda run: [

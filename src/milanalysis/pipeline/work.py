@@ -200,9 +200,9 @@ def infer(run: Run) -> Sequence[Path]:
         choose_edges,
         discriminant_of,
         of_bags,
+        rate_model,
         with_nuisances,
     )
-    from milanalysis.statistics.likelihood import RateModel
     from milanalysis.statistics.observation import observe
     from milanalysis.statistics.template_result import TemplateResult
     from milanalysis.statistics.templates import Templates
@@ -240,7 +240,7 @@ def infer(run: Run) -> Sequence[Path]:
     nuisances = methods.nuisances
     observation = observe(
         methods.with_titles(),
-        RateModel(nu, config.parameter).observe(rows),
+        rate_model(run, nu).observe(rows),
         rows,
         points=np.linspace(config.parameter.low, config.parameter.high, _PROFILE_POINTS),
         level=config.inference.level,
