@@ -11,6 +11,7 @@ from conftest import SMALL, milanalysis, write_config
 from milanalysis.provenance import read_json
 from milanalysis.statistics.coverage import CoverageReport
 from milanalysis.statistics.information import Comparison
+from milanalysis.statistics.scaling import ScalingReport
 
 pytestmark = pytest.mark.slow
 
@@ -110,6 +111,21 @@ def test_one_command_reports_the_coverage_of_a_run(judged):
     assert np.mean([one.theta_true for one in found.methods]) == pytest.approx(0.1)
     again = milanalysis("run", judged[0], "-o", run)
     assert "Nothing to do" in again.output
+
+
+def test_one_command_says_how_errors_scale_with_the_size_of_bags(judged, tmp_path):
+    _, run, _ = judged
+    result = milanalysis("scaling", run)
+    assert result.exit_code == 0, result.output
+    assert "sigma_eps^2 of polynomial per-event: sigma_eps^2 grows as N^(" in result.output
+    found = {
+        name: ScalingReport.from_dict(one)
+        for name, one in read_json(run / "results" / "scaling.json").items()
+    }
+    power = found["sigma_eps^2 of multiclass bag"]["C N^power"].constants["power"]
+    assert power.value == pytest.approx(1, abs=4 * power.error)  # it is additive
+    assert found["sigma_eps^2 of multiclass bag"].bag_sizes == (1, 3, 10)
+    assert "not a run directory" in milanalysis("scaling", tmp_path).output
 
 
 def test_what_cannot_be_reported_is_refused(judged, tmp_path):

@@ -20,6 +20,12 @@ def test_a_notebook_runs_from_top_to_bottom(path, small_run, monkeypatch):
     for cell in notebook.cells:
         if cell.cell_type == "code" and "plotting." in cell.source and "import" not in cell.source:
             assert any("image/png" in output.get("data", {}) for output in cell.outputs), cell.source
+    shown = [
+        output.get("data", {}).get("text/html", "")
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+    ]
+    assert any("Migrad" in text and "Minos" in text for text in shown)  # iminuit's own display of the fit
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)

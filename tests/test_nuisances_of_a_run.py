@@ -13,6 +13,7 @@ from milanalysis.events.tables import EventTable
 from milanalysis.parameters import EFTPolynomial
 from milanalysis.provenance import read_json
 from milanalysis.statistics.coverage import CoverageReport
+from milanalysis.statistics.information import Comparison
 from milanalysis.statistics.observation import Observation
 from milanalysis.statistics.template_result import TemplateResult
 
@@ -45,7 +46,12 @@ def nuisances(small_run, tmp_path_factory):
             "other": {"kind": "files", "role": "background", "files": [str(BACKGROUND)]},
         },
         background={"sample": "other", "fraction": 0.2, "uncertainty": 0.3},
-        templates={**SMALL["templates"], "bins": 3, "limits": 0.95},
+        templates={
+            **SMALL["templates"],
+            "bins": 3,
+            "limits": 0.95,
+            "of_bags": {"bag_size": 5, "bins": 3, "bags": 500, "degree": 4},
+        },
         exact={"visible": "never"},
         inference={"interpolation": {"kind": "polynomial", "degree": 4}},
         calibration={"polynomial": [{"kind": "observable", "systematics": True}]},
@@ -82,6 +88,10 @@ def test_shape_and_rate_are_given_apart_and_together_with_nuisances(nuisances):
     assert observation.methods["multiclass_bag"].interpolation == "polynomial of degree 4"
     assert "polynomial of degree 4" in nuisances[2].output
     assert "pyhf template, nuisances" in nuisances[2].output
+    assert "pyhf template, bags of 5" in nuisances[2].output
+    comparison = Comparison.from_dict(read_json(nuisances[1] / "results" / "comparison.json"))
+    assert comparison["template_bags"].coverage.n_total == SMALL["coverage"]["pseudo_experiments"]
+    assert set(comparison["polynomial"].bootstrap) >= {"rho2", "bias", "coverage"}
     calibration = read_json(nuisances[1] / "results" / "calibration.json")
     assert calibration["calibrations"]["polynomial"]["observable_systematics"]["names"] == ["scale"]
     assert "polynomial.observable_systematics" in calibration["observed"]["methods"]

@@ -175,6 +175,26 @@ def coverage_report(
         _print_report(report)
 
 
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def scaling(run: Path) -> None:
+    """Say how errors and information of the models of a run directory RUN grow with the size of bags.
+
+    The variance of the error on the log ratio is measured on bags of test events of many sizes. Where a task has been trained at
+    three or more bag sizes, their information is fitted, and it is said whether an asymptote can be claimed.
+
+    Reads results/, scores/ and tables/; writes results/scaling.json.
+    """
+    from milanalysis.pipeline.scaling_of_run import scaling_of_run
+    from milanalysis.reporting.coverage_tables import scaling_table
+
+    reports = scaling_of_run(run.resolve())
+    console = _console()
+    console.print(scaling_table(reports))
+    for name, report in reports.items():
+        console.print(f"{name}: {report.verdict}", soft_wrap=True)
+
+
 def _print_report(report: CoverageReport) -> None:
     """Print the coverage report, and the final intervals if there are any."""
     from milanalysis.reporting.coverage_tables import coverage_table, interval_table, reading_remark

@@ -70,6 +70,7 @@ from milanalysis.physics_config import (
 )
 from milanalysis.statistics_config import (
     BackgroundProcessConfig,
+    BagTemplateConfig,
     BartlettConfig,
     BiasConfig,
     CalibrationConfig,
@@ -108,6 +109,7 @@ __all__ = [
     "AttentionPoolConfig",
     "BackgroundConfig",
     "BackgroundProcessConfig",
+    "BagTemplateConfig",
     "BartlettConfig",
     "BaselineConfig",
     "BiasConfig",
@@ -178,7 +180,7 @@ __all__ = [
     "to_plain",
 ]
 
-_METHODS_OF_THE_PACKAGE = ("exact", "exact_visible", "template", "template_nuisances")
+_METHODS_OF_THE_PACKAGE = ("exact", "exact_visible", "template", "template_nuisances", "template_bags")
 """Names under which results hold the methods that are not models."""
 
 

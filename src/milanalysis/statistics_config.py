@@ -14,6 +14,7 @@ from milanalysis.physics_config import STRICT, Count, Fraction, Name, Positive
 
 __all__ = [
     "BackgroundProcessConfig",
+    "BagTemplateConfig",
     "BartlettConfig",
     "BiasConfig",
     "CalibrationConfig",
@@ -42,17 +43,31 @@ class DiscriminantConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class BagTemplateConfig:
+    """Bins in the log ratio of whole bags, at the point of the discriminant.
+
+    ``bags`` are drawn from validation events at each of several points, and their shares are described by polynomials.
+    """
+
+    bag_size: Annotated[int, Field(ge=2)] = 10
+    bins: Annotated[int, Field(ge=2)] = 8
+    bags: Annotated[int, Field(ge=100)] = 20_000
+    degree: Annotated[int, Field(ge=2)] = 6
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class TemplateConfig:
     """The traditional analysis: bins in a per-event discriminant.
 
     ``binning`` says whether they have equal expected content, or lose the least Fisher information. ``limits`` is the level
-    of asymptotic CLs limits from shape and rate; null leaves them out.
+    of asymptotic CLs limits from shape and rate; null leaves them out. With ``of_bags`` there is one more row, of bags.
     """
 
     discriminant: DiscriminantConfig
     bins: Annotated[int, Field(ge=2)] = 20
     binning: Literal["quantiles", "information"] = "quantiles"
     limits: Fraction | None = None
+    of_bags: BagTemplateConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

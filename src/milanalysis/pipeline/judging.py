@@ -59,6 +59,7 @@ from milanalysis.statistics.pseudoexperiments import (
     overlap,
 )
 from milanalysis.statistics.pseudoexperiments import run as run_experiments
+from milanalysis.statistics.resampling import bootstrap_errors
 from milanalysis.statistics.template_result import TemplateResult
 from milanalysis.statistics.variations import VariedObservable, WeightVariation, learn_varied_observable
 
@@ -187,9 +188,10 @@ def coverage(run: Run) -> Sequence[Path]:
     def truth(scores: PolynomialScores) -> ExactScore:
         return exact_score(scores, repeated.rows, theta_true=first.theta_true, weights=repeated.weights)
 
+    exact = truth(methods.exact_scores)
     comparison = compare(
         first,
-        truth(methods.exact_scores),
+        exact,
         {
             name: observation.methods[name].shape if name in observation.methods else unknown
             for name in methods.titles
@@ -201,6 +203,12 @@ def coverage(run: Run) -> Sequence[Path]:
         visible=None if methods.visible_scores is None else truth(methods.visible_scores),
         visible_method=None if methods.visible_scores is None else EXACT_VISIBLE,
     )
+    rng = stream(run.config.seed, "coverage", "bootstrap")
+    summaries = [
+        replace(one, bootstrap=bootstrap_errors(first.methods[one.name], exact, first.theta_true, rng))
+        for one in comparison.methods
+    ]
+    comparison = replace(comparison, methods=tuple(summaries))
     write_json(run.result("pseudo_experiments"), first.to_dict())
     write_json(run.result("comparison"), comparison.to_dict())
     write_json(run.result("coverage"), repeated.report.to_dict())
@@ -355,6 +363,7 @@ def _methods(
         templates=result.templates,
         # pseudo-experiments without background have nothing to say about one; see `contamination`
         with_nuisances=result.with_nuisances if run.config.background is None else None,
+        of_bags=result.of_bags,
         calibrations=calibrations,
     )
 

@@ -15,17 +15,18 @@ from milanalysis.learning.ratios import ExactRatio
 from milanalysis.learning.runs import cached_model
 from milanalysis.learning.scores import EventScores, PolynomialScores
 from milanalysis.pipeline.layout import Run
+from milanalysis.statistics.bag_templates import BagTemplateModel
 from milanalysis.statistics.calibration import Calibration
 from milanalysis.statistics.interpolation import interpolation_from
 from milanalysis.statistics.likelihood import LikelihoodModel, ShapeModel
 from milanalysis.statistics.templates import TemplateModel, Templates
 
-__all__ = ["EXACT", "EXACT_VISIBLE", "TEMPLATE", "TEMPLATE_NUISANCES", "Methods"]
+__all__ = ["EXACT", "EXACT_VISIBLE", "TEMPLATE", "TEMPLATE_BAGS", "TEMPLATE_NUISANCES", "Methods"]
 
 logger = logging.getLogger(__name__)
 
 EXACT, EXACT_VISIBLE, TEMPLATE = "exact", "exact_visible", "template"
-TEMPLATE_NUISANCES = "template_nuisances"
+TEMPLATE_NUISANCES, TEMPLATE_BAGS = "template_nuisances", "template_bags"
 
 _CALIBRATED = {
     "bartlett": "c (Bartlett)",
@@ -52,6 +53,7 @@ class Methods:
         exact_scores: exact log ratios of the events, neutrinos included; None if they have no event weights, as data.
         visible_scores: exact log ratios of what is visible; None if they are not known.
         nuisances: the traditional analysis with background and systematic uncertainties; None if there are none.
+        of_bags: the traditional analysis of whole bags; None if there is none.
         calibrated: calibrated forms of the shapes, by ``<name of the shape>.<name of the calibration>``.
     """
 
@@ -61,6 +63,7 @@ class Methods:
     exact_scores: PolynomialScores | None
     visible_scores: PolynomialScores | None
     nuisances: TemplateModel | None
+    of_bags: BagTemplateModel | None
     calibrated: Mapping[str, LikelihoodModel]
 
     @classmethod
@@ -74,6 +77,7 @@ class Methods:
         visible: PolynomialScores | None,
         templates: Templates,
         with_nuisances: Templates | None,
+        of_bags: Templates | None,
         calibrations: Mapping[str, Mapping[str, Calibration]],
     ) -> Methods:
         """Assemble the methods.
@@ -86,6 +90,7 @@ class Methods:
             visible: exact visible scores of these events; None if they are not known.
             templates: of the traditional analysis.
             with_nuisances: with background and systematic uncertainties; None if there are none.
+            of_bags: templates of bags; None if there are none.
             calibrations: of models, by label and name.
 
         Raises:
@@ -123,13 +128,22 @@ class Methods:
         if with_nuisances is not None:
             nuisances = replace(template, templates=with_nuisances)
             titles[TEMPLATE_NUISANCES] = "pyhf template, nuisances"
-        return cls(titles, shapes, template, exact, visible, nuisances, calibrated)
+        bags = None
+        if of_bags is not None and config.templates.of_bags is not None:
+            size = config.templates.of_bags.bag_size
+            bags = BagTemplateModel(
+                of_bags, scores[discriminant.model], discriminant.theta, size, config.parameter
+            )
+            titles[TEMPLATE_BAGS] = f"pyhf template, bags of {size}"
+        return cls(titles, shapes, template, exact, visible, nuisances, bags, calibrated)
 
     def models(self) -> dict[str, LikelihoodModel]:
         """Return the likelihood of each method, by name."""
         every: dict[str, LikelihoodModel] = {**self.shapes, **self.calibrated, TEMPLATE: self.template}
         if self.nuisances is not None:
             every[TEMPLATE_NUISANCES] = self.nuisances
+        if self.of_bags is not None:
+            every[TEMPLATE_BAGS] = self.of_bags
         return {name: every[name] for name in self.titles}
 
     def with_titles(self) -> dict[str, tuple[str, LikelihoodModel]]:

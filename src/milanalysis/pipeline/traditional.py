@@ -11,11 +11,21 @@ from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning.scores import load_scores
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.pipeline.layout import SCORED, Run
+from milanalysis.randomness import stream
+from milanalysis.statistics.bag_templates import learn_bag_templates
 from milanalysis.statistics.binning import information_edges, weight_response
+from milanalysis.statistics.calibration import CalibrationSample
 from milanalysis.statistics.systematics import BackgroundTemplate, TemplateSystematic
 from milanalysis.statistics.templates import Templates, quantile_edges
 
-__all__ = ["background_yield", "choose_edges", "discriminant_of", "scored_background", "with_nuisances"]
+__all__ = [
+    "background_yield",
+    "choose_edges",
+    "discriminant_of",
+    "of_bags",
+    "scored_background",
+    "with_nuisances",
+]
 
 
 def discriminant_of(run: Run, simulated: EventTable) -> tuple[EventTable, FloatArray]:
@@ -109,6 +119,33 @@ def with_nuisances(
         contents=templates.contents * (float(nu(0.0)) / templates.contents[:, 0].sum()),
         background=_background_template(run, templates, background_yield(run, nu)),
         systematics=systematics,
+    )
+
+
+def of_bags(run: Run, simulated: EventTable) -> Templates | None:
+    """Return the templates of whole bags, learned on validation events; None if the configuration wants none.
+
+    Args:
+        run: the analysis.
+        simulated: the simulated events.
+    """
+    settings, discriminant = run.config.templates.of_bags, run.config.templates.discriminant
+    if settings is None:
+        return None
+    scored = simulated.take(simulated.rows(*SCORED))
+    rows = scored.rows(Split.VALIDATION)
+    events = scored.take(rows)
+    contents = events.weights_at(0.0) * events.event_polynomials()
+    return learn_bag_templates(
+        run.load_scores("simulation", discriminant.model),
+        CalibrationSample(rows, contents, events.event_id),
+        run.config.parameter,
+        theta=discriminant.theta,
+        bag_size=settings.bag_size,
+        bins=settings.bins,
+        n_bags=settings.bags,
+        degree=settings.degree,
+        rng=stream(run.config.seed, "templates", "bags"),
     )
 
 

@@ -234,6 +234,7 @@ def infer(run: Run) -> Sequence[Path]:
         background_yield,
         choose_edges,
         discriminant_of,
+        of_bags,
         with_nuisances,
     )
     from milanalysis.statistics.likelihood import RateModel
@@ -258,6 +259,7 @@ def infer(run: Run) -> Sequence[Path]:
     signal = selected_yield(run)
     nu = signal.plus(background_yield(run, signal))
     full = with_nuisances(run, templates, signal, validation, values)
+    bags = of_bags(run, simulated)
     methods = Methods.of(
         run,
         simulated,
@@ -266,6 +268,7 @@ def infer(run: Run) -> Sequence[Path]:
         visible=run.load_exact("observed"),
         templates=templates,
         with_nuisances=full,
+        of_bags=bags,
         calibrations={},
     )
     rows = np.arange(len(observed))
@@ -290,6 +293,7 @@ def infer(run: Run) -> Sequence[Path]:
         methods.template.fit_with_pyhf(counts),
         full,
         None if nuisances is None else nuisances.fit_with_pyhf(counts),
+        bags,
     )
     write_json(run.result("observed"), observation.to_dict())
     write_json(run.result("templates"), template_result.to_dict())

@@ -9,8 +9,16 @@ from rich.table import Table
 
 from milanalysis.statistics.coverage import CoverageReport, Pulls
 from milanalysis.statistics.inference import Interval
+from milanalysis.statistics.scaling import ScalingReport
 
-__all__ = ["calibration_table", "coverage_table", "interval_table", "limits_table", "reading_remark"]
+__all__ = [
+    "calibration_table",
+    "coverage_table",
+    "interval_table",
+    "limits_table",
+    "reading_remark",
+    "scaling_table",
+]
 
 
 def coverage_table(report: CoverageReport) -> Table:
@@ -113,6 +121,25 @@ def limits_table(limits: Mapping[str, Mapping[str, Any]], parameter: str) -> Tab
         ]
         observed, low_2, low, median, high, high_2 = cells
         table.add_row(side, observed, median, rf"\[{low}, {high}]", rf"\[{low_2}, {high_2}]")
+    return table
+
+
+def scaling_table(reports: Mapping[str, ScalingReport]) -> Table:
+    """Return the forms that were fitted to error variances and information at several bag sizes."""
+    table = Table(
+        title="scaling with the size of bags",
+        caption="chi2 over degrees of freedom; AICc: lower is better, differences count.",
+    )
+    for heading in ("of", "form", "constants", "chi2", "AICc"):
+        table.add_column(heading, justify="left" if heading in {"of", "form"} else "right")
+    for name, report in reports.items():
+        table.add_section()
+        for number, one in enumerate(report.fits):
+            constants = ", ".join(
+                f"{key} = {value.value:.4g} ± {value.error:.2g}" for key, value in one.constants.items()
+            )
+            aicc = "-" if one.aicc is None else f"{one.aicc:.1f}"
+            table.add_row("" if number else name, one.form, constants, f"{one.chi2:.1f} / {one.n_dof}", aicc)
     return table
 
 

@@ -268,7 +268,8 @@ def _minimise(likelihood: ProfileLikelihood) -> _Search:
         return _failed(
             likelihood, scan, values, f"-2 ln L is not a number at {likelihood.parameters[0]} = {bad:g}"
         )
-    if np.ptp(values) == 0 and len(values) > 1:
+    # what is left of nothing is rounding
+    if np.ptp(values) <= _PRECISION * max(1.0, np.abs(values).max()) and len(values) > 1:
         return _failed(likelihood, scan, values, f"-2 ln L does not depend on {likelihood.parameters[0]}")
     found = []
     for position in _local_minima(scan, values):

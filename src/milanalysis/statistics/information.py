@@ -24,7 +24,7 @@ Definitions, for datasets of N events at the true value of the parameter, with t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -116,6 +116,7 @@ class MethodSummary:
         bias_error: its standard error, from the number of pseudo-experiments and from the finite number of
             events they are drawn from.
         coverage: of the intervals on the pseudo-experiments.
+        bootstrap: errors by name from resampling the pseudo-experiments, see `resampling.bootstrap_errors`.
     """
 
     name: str
@@ -144,6 +145,7 @@ class MethodSummary:
     rho2_visible_error: float | None = None
     efficiency: float | None = None
     efficiency_error: float | None = None
+    bootstrap: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-like form."""
@@ -154,7 +156,7 @@ class MethodSummary:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MethodSummary:
         """Make a summary from what `to_dict` returned; further keys are ignored."""
-        known = {field.name: values[field.name] for field in fields(cls)}
+        known = {one.name: values[one.name] for one in fields(cls)}
         known["interval"] = tuple(values["interval"])
         known["coverage"] = Coverage(**values["coverage"])
         return cls(**known)
@@ -194,13 +196,13 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-like form: the content of ``results/comparison.json``."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
         return {**values, "methods": [method.to_dict() for method in self.methods]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Comparison:
         """Make a comparison from what `to_dict` returned; further keys are ignored."""
-        known = {field.name: values[field.name] for field in fields(cls)}
+        known = {one.name: values[one.name] for one in fields(cls)}
         known["methods"] = tuple(MethodSummary.from_dict(method) for method in values["methods"])
         return cls(**known)
 

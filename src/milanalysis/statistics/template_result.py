@@ -25,6 +25,7 @@ class TemplateResult:
         with_nuisances: the contents with background and systematic uncertainties, in expected events; None if there are
             none.
         fit_with_nuisances: what pyhf found with these.
+        of_bags: the contents of bins of whole bags; None if there are none.
     """
 
     parameter: str
@@ -34,6 +35,7 @@ class TemplateResult:
     fit: FitResult
     with_nuisances: Templates | None = None
     fit_with_nuisances: FitResult | None = None
+    of_bags: Templates | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-like form."""
@@ -47,12 +49,13 @@ class TemplateResult:
             "fit_with_nuisances": None
             if self.fit_with_nuisances is None
             else self.fit_with_nuisances.to_dict(),
+            "of_bags": None if self.of_bags is None else self.of_bags.to_dict(),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TemplateResult:
         """Make a result from what `to_dict` returned."""
-        full, fit = values["with_nuisances"], values["fit_with_nuisances"]
+        full, fit, bags = values["with_nuisances"], values["fit_with_nuisances"], values["of_bags"]
         return cls(
             values["parameter"],
             values["discriminant"],
@@ -61,4 +64,5 @@ class TemplateResult:
             FitResult.from_dict(values["fit"]),
             None if full is None else Templates.from_dict(full),
             None if fit is None else FitResult.from_dict(fit),
+            None if bags is None else Templates.from_dict(bags),
         )

@@ -1,0 +1,132 @@
+"""How errors and information of the models of a run scale with the size of bags, and what may be concluded from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from milanalysis.config import load_config
+from milanalysis.errors import InputFileError
+from milanalysis.events.tables import Split
+from milanalysis.learning.ratios import ExactRatio
+from milanalysis.learning.scores import EventScores
+from milanalysis.parameters import FloatArray, IntArray
+from milanalysis.pipeline.layout import SCORED, Run
+from milanalysis.provenance import read_json, write_json
+from milanalysis.randomness import stream
+from milanalysis.statistics.information import Comparison
+from milanalysis.statistics.pseudoexperiments import draw
+from milanalysis.statistics.scaling import (
+    ErrorVariance,
+    ScalingReport,
+    bag_log_ratios,
+    error_variance,
+    fit_error_variance,
+    fit_information,
+)
+
+__all__ = ["scaling_of_run"]
+
+_SIZES = (1, 3, 10, 30, 100, 300, 1000)
+_LEAST_BAGS = 50  # a variance is then known to 20 %
+_DISTANCE = 0.2  # of the two points whose log ratio is looked at from the reference
+
+
+def scaling_of_run(directory: Path) -> dict[str, ScalingReport]:
+    """Measure the error variance of every model on bags of test events, and fit the information of several bag sizes.
+
+    The reports are written to ``results/scaling.json``.
+
+    Args:
+        directory: a run directory in which `coverage` has been run.
+
+    Returns:
+        Reports by what they are about: one of ``sigma_eps^2`` for each model with log ratios of events, and one of the
+        information for each task that has been trained at three or more bag sizes.
+
+    Raises:
+        InputFileError: if the analysis has not come that far, saying what is missing.
+    """
+    if not (directory / "config.yaml").is_file():
+        msg = f"{directory} is not a run directory: it has no config.yaml; give the directory `milanalysis run` has made"
+        raise InputFileError(msg)
+    run = Run(load_config(directory / "config.yaml"), directory)
+    if not run.result("comparison").is_file():
+        msg = f"{run.result('comparison')} does not exist; run `milanalysis run` on the configuration first"
+        raise InputFileError(msg)
+    found = {**_errors(run), **_information(run)}
+    write_json(run.result("scaling"), {name: one.to_dict() for name, one in found.items()})
+    return found
+
+
+def _errors(run: Run) -> dict[str, ScalingReport]:
+    """Return the scaling of the error variance of each model with log ratios of events."""
+    config = run.config
+    reference = config.parameter.reference
+    simulated = run.load_table("simulation")
+    scored = simulated.take(simulated.rows(*SCORED))
+    visible = run.load_exact("simulation")
+    exact: EventScores = (
+        ExactRatio.of(simulated, np.arange(len(simulated))).scores(scored)
+        if visible is None
+        else visible.take(simulated.rows(*SCORED))
+    )
+    weights = np.where(scored.split == Split.TEST, scored.weights_at(reference)[:, 0], 0.0)
+    rows = draw(weights, 1, int((weights > 0).sum()), stream(config.seed, "scaling"))[0]
+    sizes = [size for size in _SIZES if len(rows) // size >= _LEAST_BAGS]
+    if len(sizes) < 3:
+        msg = (
+            f"{len(rows)} test events make {_LEAST_BAGS} bags of no more than {len(sizes)} sizes, and a scaling needs three; "
+            "simulate more events"
+        )
+        raise InputFileError(msg)
+    found = {}
+    for label, model in config.models.items():
+        scores = run.load_scores("simulation", label) if model.is_additive else None
+        if scores is None or (scores.grid is not None and len(scores.grid) < 3):
+            continue
+        points = _two_points(scores.grid, reference)
+        found[f"sigma_eps^2 of {model.title}"] = fit_error_variance(
+            [_measured(scores, exact, rows, size, points) for size in sizes]
+        )
+    return found
+
+
+def _measured(
+    scores: EventScores, exact: EventScores, rows: IntArray, size: int, points: tuple[float, float]
+) -> ErrorVariance:
+    """Return the error variance at one bag size."""
+    estimated, true = (bag_log_ratios(one, rows, size, points) for one in (scores, exact))
+    return error_variance(size, estimated, true)
+
+
+def _two_points(grid: FloatArray | None, reference: float) -> tuple[float, float]:
+    """Return two points on both sides of the reference, of the grid if there is one."""
+    wanted = (reference + _DISTANCE, reference - _DISTANCE)
+    if grid is None:
+        return wanted
+    high, low = (float(grid[np.abs(grid[:, 0] - one).argmin(), 0]) for one in wanted)
+    return high, low
+
+
+def _information(run: Run) -> dict[str, ScalingReport]:
+    """Return the scaling of the information with the bag size of the training, for each task with three or more of them."""
+    comparison = Comparison.from_dict(read_json(run.result("comparison")))
+    by_task: dict[str, dict[int, tuple[float, float, float]]] = {}
+    for method in comparison.methods:
+        model = run.config.models.get(method.name)
+        if model is None or method.information is None or method.information_error is None:
+            continue
+        numbers = (method.information, method.information_error, method.information_exact)
+        by_task.setdefault(model.task.kind, {})[model.bag_size] = numbers
+    found = {}
+    for kind, by_size in by_task.items():
+        if len(by_size) < 3:
+            continue
+        sizes = sorted(by_size)
+        information, errors, true = np.array([by_size[size] for size in sizes]).T
+        found[f"information of {kind}"] = fit_information(
+            np.array(sizes), information, errors, information_true=float(true[0])
+        )
+    return found
