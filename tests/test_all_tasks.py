@@ -11,6 +11,8 @@ from conftest import SMALL, milanalysis, write_config
 
 from milanalysis.config import load_config
 from milanalysis.errors import ConfigError
+from milanalysis.events.tables import EventTable
+from milanalysis.learning.bags import partition
 from milanalysis.learning.runs import load_model
 
 GRID = {"low": -0.5, "high": 0.5, "n_points": 5}
@@ -29,6 +31,7 @@ def model(task: dict, **changes: object) -> dict:
 
 
 DEEP_SET = {**NETWORK, "pooling": {"kind": "deep_set", "hidden": [4]}, "inputs": {"kind": "symmetric"}}
+SUM = {**NETWORK, "pooling": {"kind": "sum"}}
 LONGER = {
     **TRAINING,
     "steps_per_epoch": 150,
@@ -37,14 +40,22 @@ LONGER = {
 MODELS = {
     "polynomial": SMALL["models"]["polynomial"],
     "binary": model({"kind": "binary", "theta": 0.5}),
-    "binary_grid": model({"kind": "binary_grid", "grid": {"values": [-0.5, 0, 0.5]}}, bag_size=5),
+    "binary_grid": model(
+        {"kind": "binary_grid", "grid": {"values": [-0.5, 0, 0.5]}}, bag_size=5, network=SUM
+    ),
     "parameterised": model({"kind": "parameterised", "grid": GRID, "loss": "square_root"}, bag_size=5),
     "morphing": model(
         {"kind": "polynomial_samples", "grid": GRID, "form": {"kind": "morphing", "factors": 2}}
     ),
     "logits": model({"kind": "polynomial_samples", "grid": GRID, "form": {"kind": "logits"}}, bag_size=5),
-    "deep_set": model({"kind": "multiclass", "grid": GRID}, bag_size=20, network=DEEP_SET, training=LONGER),
-    "probability": model({"kind": "multiclass", "grid": GRID}, bag_size=20, members=2, average="probability"),
+    "deep_set": model(
+        {"kind": "multiclass", "grid": GRID},
+        bag_size=20,
+        members=2,
+        average="probability",
+        network=DEEP_SET,
+        training=LONGER,
+    ),
 }
 CHANGES = {
     "models": MODELS,
@@ -66,8 +77,19 @@ def test_every_task_gets_its_row_on_the_same_pseudo_experiments(tmp_path: Path):
     assert len({len(fits["estimate"]) for fits in coverage["methods"].values()}) == 1
     assert len(list((tmp_path / "run" / "models" / "binary_grid").glob("*.keras"))) == 2
     assert not (tmp_path / "run" / "scores" / "reference" / "deep_set.npz").exists()
-    ratio = load_model(tmp_path / "run" / "models" / "binary_grid")
-    np.testing.assert_array_equal(ratio.grid[:, 0], [-0.5, 0, 0.5])
+    for label in (
+        "binary_grid",
+        "parameterised",
+        "logits",
+    ):  # a sum, a mean, and events that are summed by the task
+        ratio = load_model(tmp_path / "run" / "models" / label)
+        bags = partition(
+            EventTable.read(tmp_path / "run" / "tables" / "observed" / "events.parquet"), np.arange(100), 5
+        )[0]
+        # Outputs are float32 of order one, and those of events are multiplied by up to 5.
+        np.testing.assert_allclose(
+            ratio.summed().log_ratio(bags, ratio.grid), ratio.log_ratio(bags, ratio.grid), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize(

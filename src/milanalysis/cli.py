@@ -234,6 +234,30 @@ def truth(config: Path, output: Path | None) -> None:
 
 @main.command()
 @_CONFIG
+@_OUTPUT
+def tune(config: Path, output: Path | None) -> None:
+    """Search settings of a model: learning rate, layers, units and so on, in the ranges under `tune` in CONFIG.
+
+    Trains the model many times and compares it on the same validation events; bad trials are given up early. The same
+    command goes on with an interrupted search, or adds trials if CONFIG asks for more. Not a part of `run`.
+
+    Reads tables/*/events.parquet; writes tuning/, results/tuning.json, figures/tuning.png, and results/tuned.yaml with the
+    best settings, to be pasted into CONFIG.
+    """
+    from milanalysis.learning.tuning import Tuning
+    from milanalysis.pipeline.stages import TUNE, execute, open_run
+    from milanalysis.provenance import read_json
+    from milanalysis.reporting.tuning import tuning_table
+
+    analysis = open_run(config, output)
+    execute(analysis, [TUNE.name])
+    console = _console()
+    console.print(tuning_table(Tuning.from_dict(read_json(analysis.result("tuning")))))
+    console.print(f"the best settings are in {analysis.directory / 'results' / 'tuned.yaml'}", soft_wrap=True)
+
+
+@main.command()
+@_CONFIG
 @click.option(
     "-o",
     "--output",
