@@ -19,7 +19,7 @@ from milanalysis.learning.ratios import ExactRatio, ExactVisibleRatio
 from milanalysis.learning.scores import PolynomialScores
 from milanalysis.learning.training_tables import TrainingFiles
 from milanalysis.parameters import parameter_points
-from milanalysis.pipeline import work
+from milanalysis.pipeline import training, work
 from milanalysis.pipeline.layout import Run
 from milanalysis.pipeline.stages import open_run
 from milanalysis.provenance import read_json
@@ -135,7 +135,7 @@ def test_events_of_another_level_leave_the_row_out_and_say_why(small_run, tmp_pa
     learner = ModelConfig(title="polynomial", task=PolynomialTaskConfig(labels="exact"))
     models = {**run.config.models, "learner": learner}
     with pytest.raises(ProcessMismatchError, match="'learner' learns from exact labels"):
-        work.train(Run(replace(run.config, models=models), copy))
+        training.train(Run(replace(run.config, models=models), copy))
 
 
 def test_the_row_can_be_done_without(small_run, tmp_path):

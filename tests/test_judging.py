@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import SMALL, milanalysis, write_config
 
-from milanalysis.provenance import read_json
+from milanalysis.pipeline.scaling_of_run import information_of_run
+from milanalysis.provenance import read_json, write_json
 from milanalysis.statistics.coverage import CoverageReport
 from milanalysis.statistics.information import Comparison
 from milanalysis.statistics.scaling import ScalingReport
@@ -87,6 +90,8 @@ def test_the_report_has_all_true_values_levels_and_methods(judged):
     assert {one.theta_true for one in found.methods} == {0.0, -0.3, 0.3}
     assert all(len(one.coverage) == 2 for one in found.methods)
     assert found.number == "poisson"
+    exact = found.responses["exact"]
+    assert exact.value == pytest.approx(1, abs=4 * exact.error)
     assert 0 < found.overlap < 1
     assert 0.8 < found.read_curvature < 1.2  # ten experiments of a hundred events
     assert found.interpolation == "parabola within 0.4 of the lowest grid point"
@@ -118,14 +123,35 @@ def test_one_command_says_how_errors_scale_with_the_size_of_bags(judged, tmp_pat
     result = milanalysis("scaling", run)
     assert result.exit_code == 0, result.output
     assert "sigma_eps^2 of polynomial per-event: sigma_eps^2 grows as N^(" in result.output
-    found = {
-        name: ScalingReport.from_dict(one)
-        for name, one in read_json(run / "results" / "scaling.json").items()
-    }
+    values = read_json(run / "results" / "scaling.json")
+    found = {name: ScalingReport.from_dict(one) for name, one in values["scaling"].items()}
+    assert 0 <= values["bartlett"]["multiclass bag"]["captured"]["value"] <= 1
+    assert "second Bartlett identity" in result.output
     power = found["sigma_eps^2 of multiclass bag"]["C N^power"].constants["power"]
     assert power.value == pytest.approx(1, abs=4 * power.error)  # it is additive
     assert found["sigma_eps^2 of multiclass bag"].bag_sizes == (1, 3, 10)
     assert "not a run directory" in milanalysis("scaling", tmp_path).output
+
+
+def test_information_of_one_task_at_several_bag_sizes_is_fitted(judged, tmp_path):
+    comparison = Comparison.from_dict(read_json(judged[1] / "results" / "comparison.json"))
+    one = comparison["multiclass_bag"]
+    sizes = {"one": 1, "ten": 10, "fifty": 50}
+    summaries = [
+        replace(one, name=name, information=280.0, information_error=3.0, information_exact=300.0)
+        for name in sizes
+    ]
+    path = tmp_path / "comparison.json"
+    write_json(path, replace(comparison, methods=tuple(summaries)).to_dict())
+    models = {
+        name: SimpleNamespace(bag_size=size, task=SimpleNamespace(kind="multiclass"))
+        for name, size in sizes.items()
+    }
+    found = information_of_run(SimpleNamespace(config=SimpleNamespace(models=models), result=lambda _: path))
+    (report,) = found.values()
+    assert list(found) == ["information of multiclass"]
+    assert report.bag_sizes == (1, 10, 50)
+    assert report.verdict.startswith("No asymptote can be claimed")
 
 
 def test_what_cannot_be_reported_is_refused(judged, tmp_path):

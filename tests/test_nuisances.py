@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from milanalysis.config import ParameterConfig
-from milanalysis.errors import FitError
+from milanalysis.errors import EventWeightError, FitError
 from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import EFTPolynomial, parameter_points
 from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyScores
@@ -19,6 +19,7 @@ from milanalysis.statistics.nuisances import (
     ExtendedMixtureModel,
     GaussianConstraint,
     LogNormalConstraint,
+    LuminosityRateModel,
     MixtureModel,
     Nuisance,
 )
@@ -154,6 +155,21 @@ def test_yields_tie_the_number_of_events_to_their_shape(mixed):
     assert result.parameters == ("c", "B", "L")
     # 1000 events alone would know the luminosity to 0.03 if all else were known
     assert 1 / np.sqrt(1 / 0.02**2 + 1000) < result.errors[2] < 0.02
+
+
+def test_an_uncertain_luminosity_widens_what_the_number_of_events_says():
+    rows, nu = np.arange(1000), EFTPolynomial(np.array([1000.0, 400.0]))
+    likelihood = LuminosityRateModel(nu, PARAMETER, 0.05).observe(rows)
+    assert likelihood.parameters == ("c", "luminosity")
+    result = fit(likelihood)
+    # variance of the count, and of a luminosity whose logarithm is known to ln 1.05
+    sigma = np.sqrt(1 / 1000 + np.log(1.05) ** 2) / 0.4
+    assert result.estimates == pytest.approx((0.0, 1.0), abs=2e-3)
+    assert result.errors[0] == pytest.approx(sigma, rel=0.01)
+    narrow = fit(LuminosityRateModel(nu, PARAMETER, 1e-4).observe(rows))
+    assert narrow.errors[0] == pytest.approx(fit(RateModel(nu, PARAMETER).observe(rows)).errors[0], rel=0.01)
+    with pytest.raises(EventWeightError, match="expected number of events is -9 at c = -1"):
+        LuminosityRateModel(EFTPolynomial(np.array([1.0, 10.0])), PARAMETER, 0.05)
 
 
 def test_without_background_yields_are_shape_and_rate(mixed):

@@ -52,6 +52,7 @@ def nuisances(small_run, tmp_path_factory):
             "limits": 0.95,
             "of_bags": {"bag_size": 5, "bins": 3, "bags": 500, "degree": 4},
         },
+        luminosity_uncertainty=0.02,
         exact={"visible": "never"},
         inference={"interpolation": {"kind": "polynomial", "degree": 4}},
         calibration={"polynomial": [{"kind": "observable", "systematics": True}]},
@@ -70,14 +71,15 @@ def test_the_templates_have_the_background_and_the_varied_weights(nuisances):
     signal = full.contents[:, 0].sum()
     assert full.background.contents.sum() == pytest.approx(0.25 * signal, rel=1e-9)  # 20 % of all
     assert float(nu(0.0)) == pytest.approx(1.25 * signal, rel=1e-9)
-    (scale,) = full.systematics
+    scale, luminosity = full.systematics
+    assert (luminosity.name, luminosity.total_up) == ("luminosity", 1.02)
     table = EventTable.read(run / "tables" / "reference" / "events.parquet")
     validation = table.take(table.split == 1)
     expected = validation.variations["scale"][:, 0].sum() / validation.weight.sum()
     assert scale.total_up == pytest.approx(expected, rel=1e-6)
     np.testing.assert_allclose(scale.shape_down, 1, rtol=1e-6)  # the weight at the reference itself
     assert result.fit_with_nuisances.parameters[0] == "cHW"
-    assert {"background", "scale"} < set(result.fit_with_nuisances.parameters)
+    assert {"background", "scale", "luminosity"} < set(result.fit_with_nuisances.parameters)
     workspace = json.dumps(read_json(run / "results" / "workspace.json"))
     assert all(kind in workspace for kind in ("histosys", "normsys", "staterror", "eft_polynomial"))
 

@@ -9,8 +9,8 @@ from milanalysis.config import GeneratorConfig, ParameterConfig
 from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import EFTPolynomial, parameter_points
 from milanalysis.simulation.generator import Generator
+from milanalysis.statistics.exact import event_scores, exact_score, rate_information
 from milanalysis.statistics.identities import jackknife
-from milanalysis.statistics.information import event_scores, exact_score
 from milanalysis.statistics.interpolation import ParabolaWindow
 from milanalysis.statistics.likelihood import ShapeModel
 from milanalysis.statistics.pseudoexperiments import draw, run
@@ -39,9 +39,11 @@ def test_the_exact_row_has_the_information_of_shape_and_of_shape_with_rate(exact
     shape, both = jackknife(statistic, columns)
     rows = draw(weights, 20, N_EVENTS, np.random.default_rng(301))
     nu = EFTPolynomial(N_EVENTS * rate)
-    assert exact_score(scores, rows, theta_true=0.0, weights=weights).information == pytest.approx(
-        shape.value
-    )
+    truth = exact_score(scores, rows, theta_true=0.0, weights=weights)
+    assert truth.information == pytest.approx(shape.value)
+    assert truth.information_error == pytest.approx(shape.error, rel=0.4)  # fifty groups know it to 10 %
+    nu = EFTPolynomial(N_EVENTS * rate)
+    assert rate_information(nu, 0.0, N_EVENTS) == pytest.approx(both.value - shape.value)
     found = exact_score(scores, rows, theta_true=0.0, weights=weights, nu=nu).information
     assert found == pytest.approx(both.value)
     # another program found 292.6 +- 0.4 and 325.2 +- 0.5; half a million weighted events know it to 2

@@ -18,7 +18,7 @@ from milanalysis.events.tables import EventTable
 from milanalysis.provenance import read_json
 from milanalysis.reporting import plotting
 from milanalysis.reporting.gallery import FIGURES, draw
-from milanalysis.reporting.tables import comparison_table, observation_table
+from milanalysis.reporting.tables import comparison_table, information_remark, observation_table
 from milanalysis.statistics.inference import Interval, Status
 from milanalysis.statistics.information import Comparison, Coverage, MethodSummary
 from milanalysis.statistics.observation import MethodObservation, Observation
@@ -91,7 +91,19 @@ def comparison() -> Comparison:
         n_events=1000,
         n_observed=100,
         methods=(summary("good"), bad),
+        information_shape=100.0,
+        information_shape_error=1.5,
+        information_rate=11.0,
     )
+
+
+def test_the_remark_says_where_the_information_comes_from():
+    assert information_remark(comparison()) == (
+        "The exact Fisher information of 1000 events at cHW = 0 (parton level) is 100.0 ± 1.5 with their shape, 11.0 with "
+        "their number, 111.0 with both."
+    )
+    unknown = replace(comparison(), information_rate=None)
+    assert information_remark(unknown).endswith("is 100.0 ± 1.5 with their shape.")
 
 
 def test_profiles_show_every_method_in_the_range_that_matters():

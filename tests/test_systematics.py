@@ -82,6 +82,21 @@ def test_the_fit_with_nuisances_is_that_of_pyhf(normalisation):
         assert ours.errors[mine] == pytest.approx(theirs.errors[its], rel=0.01)
 
 
+def test_an_uncertainty_shared_by_both_processes_is_one_parameter():
+    luminosity = TemplateSystematic.of_total("luminosity", 1.03, 3)
+    background = BackgroundTemplate(BACKGROUND, 0.02 * BACKGROUND, 0.1, (luminosity,))
+    templates = Templates(EDGES, CONTENTS, np.full(3, 0.02), background, (TILT, luminosity))
+    one = TemplateModel(templates, np.zeros(1, dtype=np.int64), PARAMETER, with_rate=True)
+    ours, theirs = fit(one.observe_counts(COUNTS)), one.fit_with_pyhf(COUNTS)
+    assert ours.parameters == ("c", "background", "luminosity", "tilt")
+    total = one.expected(np.array([[0.1, 0.0, 2.0, 0.0]]))
+    np.testing.assert_allclose(total, 1.03**2 * one.expected(np.array([[0.1, 0.0, 0.0, 0.0]])), rtol=1e-12)
+    for name in ours.parameters:
+        mine, its = ours.parameters.index(name), theirs.parameters.index(name)
+        assert ours.estimates[mine] == pytest.approx(theirs.estimates[its], abs=0.01 * ours.errors[mine])
+        assert ours.errors[mine] == pytest.approx(theirs.errors[its], rel=0.01)
+
+
 def test_what_is_not_known_costs_width_in_the_right_order():
     def width(*arguments):
         found = measure(model(*arguments, with_rate=True).observe_counts(COUNTS), 0.6827)[1]

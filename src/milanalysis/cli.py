@@ -181,15 +181,17 @@ def scaling(run: Path) -> None:
     """Say how errors and information of the models of a run directory RUN grow with the size of bags.
 
     The variance of the error on the log ratio is measured on bags of test events of many sizes. Where a task has been trained at
-    three or more bag sizes, their information is fitted, and it is said whether an asymptote can be claimed.
+    three or more bag sizes, their information is fitted, and it is said whether an asymptote can be claimed. The second Bartlett
+    identity is tested event by event.
 
     Reads results/, scores/ and tables/; writes results/scaling.json.
     """
     from milanalysis.pipeline.scaling_of_run import scaling_of_run
-    from milanalysis.reporting.coverage_tables import scaling_table
+    from milanalysis.reporting.coverage_tables import bartlett_table, scaling_table
 
-    reports = scaling_of_run(run.resolve())
+    reports, tests = scaling_of_run(run.resolve())
     console = _console()
+    console.print(bartlett_table(tests))
     console.print(scaling_table(reports))
     for name, report in reports.items():
         console.print(f"{name}: {report.verdict}", soft_wrap=True)
@@ -228,6 +230,30 @@ def truth(config: Path, output: Path | None) -> None:
     execute(analysis, [TRUTH.name])
     information = ReferenceInformation.from_dict(read_json(analysis.result("truth")))
     _console().print(information_table(information))
+
+
+@main.command()
+@_CONFIG
+@_OUTPUT
+def tune(config: Path, output: Path | None) -> None:
+    """Search settings of a model: learning rate, layers, units and so on, in the ranges under `tune` in CONFIG.
+
+    Trains the model many times and compares it on the same validation events; bad trials are given up early. The same
+    command goes on with an interrupted search, or adds trials if CONFIG asks for more. Not a part of `run`.
+
+    Reads tables/*/events.parquet; writes tuning/, results/tuning.json, figures/tuning.png, and results/tuned.yaml with the
+    best settings, to be pasted into CONFIG.
+    """
+    from milanalysis.learning.tuning import Tuning
+    from milanalysis.pipeline.stages import TUNE, execute, open_run
+    from milanalysis.provenance import read_json
+    from milanalysis.reporting.tuning import tuning_table
+
+    analysis = open_run(config, output)
+    execute(analysis, [TUNE.name])
+    console = _console()
+    console.print(tuning_table(Tuning.from_dict(read_json(analysis.result("tuning")))))
+    console.print(f"the best settings are in {analysis.directory / 'results' / 'tuned.yaml'}", soft_wrap=True)
 
 
 @main.command()
@@ -286,7 +312,7 @@ def _print_comparison(analysis: Run) -> None:
         limits_table,
         reading_remark,
     )
-    from milanalysis.reporting.tables import comparison_table, observation_table
+    from milanalysis.reporting.tables import comparison_table, information_remark, observation_table
     from milanalysis.statistics.coverage import CoverageReport
     from milanalysis.statistics.information import Comparison
 
@@ -298,7 +324,9 @@ def _print_comparison(analysis: Run) -> None:
     constants = read_json(analysis.result("calibration"))["constants"]
     if constants:
         console.print(calibration_table(constants))
-    console.print(comparison_table(Comparison.from_dict(read_json(analysis.result("comparison")))))
+    comparison = Comparison.from_dict(read_json(analysis.result("comparison")))
+    console.print(comparison_table(comparison))
+    console.print(information_remark(comparison), soft_wrap=True)
     remark = reading_remark(CoverageReport.from_dict(read_json(analysis.result("coverage"))))
     if remark:
         console.print(remark, soft_wrap=True)

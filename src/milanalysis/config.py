@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
@@ -24,7 +23,14 @@ from milanalysis.baselines_config import (
     XGBoostConfig,
 )
 from milanalysis.errors import ConfigError
-from milanalysis.experiment_config import CSVTrackingConfig, TrackingConfig, WandbTrackingConfig
+from milanalysis.experiment_config import (
+    CSVTrackingConfig,
+    RangeConfig,
+    RangeName,
+    TrackingConfig,
+    TuneConfig,
+    WandbTrackingConfig,
+)
 from milanalysis.inputs import (
     DaskExecutorConfig,
     DelphesFormatConfig,
@@ -102,6 +108,7 @@ from milanalysis.task_config import (
     ReferencePairingConfig,
     TaskConfig,
 )
+from milanalysis.yaml_files import read_mapping
 
 __all__ = [
     "AnalysisConfig",
@@ -159,6 +166,8 @@ __all__ = [
     "PolynomialSamplesTaskConfig",
     "PolynomialTaskConfig",
     "ProcessingConfig",
+    "RangeConfig",
+    "RangeName",
     "RateConfig",
     "ReferencePairingConfig",
     "SortedListPoolConfig",
@@ -174,6 +183,7 @@ __all__ = [
     "TrackingConfig",
     "TrainingConfig",
     "TruthConfig",
+    "TuneConfig",
     "WandbTrackingConfig",
     "XGBoostConfig",
     "load_config",
@@ -222,7 +232,8 @@ class SplitConfig:
 class AnalysisConfig:
     """A whole analysis.
 
-    ``calibration`` lists calibrations for each model. Each adds a row to the comparison, beside that of the model as
+    ``luminosity_uncertainty`` is relative; with it the luminosity is a nuisance parameter wherever the number of events
+    counts. ``calibration`` lists calibrations for each model. Each adds a row to the comparison, beside that of the model as
     it is.
     """
 
@@ -232,6 +243,7 @@ class AnalysisConfig:
     samples: dict[Name, SampleConfig]
     models: Annotated[dict[Name, AnyModelConfig], Field(min_length=1)]
     templates: TemplateConfig
+    luminosity_uncertainty: Positive | None = None
     parameter: ParameterConfig = ParameterConfig()
     generator: GeneratorConfig = GeneratorConfig()
     processing: ProcessingConfig = ProcessingConfig()
@@ -239,6 +251,7 @@ class AnalysisConfig:
     inference: InferenceConfig = InferenceConfig()
     calibration: dict[Name, tuple[CalibrationConfig, ...]] = field(default_factory=dict)
     tracking: TrackingConfig = CSVTrackingConfig()
+    tune: TuneConfig | None = None
     coverage: CoverageConfig = CoverageConfig()
     background: BackgroundProcessConfig | None = None
     exact: ExactConfig = ExactConfig()
@@ -255,6 +268,9 @@ class AnalysisConfig:
             msg = (
                 f"templates.discriminant.model: {model!r} is not one of the models ({', '.join(self.models)})"
             )
+            raise ValueError(msg)
+        if self.tune is not None and self.tune.model not in self.models:
+            msg = f"tune.model: {self.tune.model!r} is not one of the models ({', '.join(self.models)})"
             raise ValueError(msg)
         for label, calibrations in self.calibration.items():
             if label not in self.models:
@@ -399,20 +415,6 @@ def _has(points: FloatArray, value: float) -> bool:
     return bool((np.abs(points[:, 0] - value) <= 1e-9).any())
 
 
-class _UniqueKeysLoader(yaml.SafeLoader):
-    """Refuses a key that is written twice; YAML's own rule for it is that the last one counts."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return a mapping as a dictionary."""
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
-                problem = f"the key {key.value!r} is there twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
-        return super().construct_mapping(node, deep=deep)
-
-
 def load_config(path: Path) -> AnalysisConfig:
     """Read and check an analysis from a YAML file.
 
@@ -425,24 +427,7 @@ def load_config(path: Path) -> AnalysisConfig:
     Raises:
         ConfigError: naming the file, the key, what was found and what was expected.
     """
-    try:
-        text = path.read_text()
-    except FileNotFoundError as error:
-        msg = f"{path}: no such file; give the path of an analysis in YAML, for example one of analysis_configs/"
-        raise ConfigError(msg) from error
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path} cannot be read as text ({error}); give the path of an analysis in YAML"
-        raise ConfigError(msg) from error
-    try:
-        values = yaml.load(text, Loader=_UniqueKeysLoader)
-    except yaml.YAMLError as error:
-        msg = f"{path} is not valid YAML: {error}"
-        raise ConfigError(msg) from error
-    if not isinstance(values, dict):
-        msg = (
-            f"{path} should hold the keys of an analysis (name, seed, samples, ...) and holds {values!r:.60}"
-        )
-        raise ConfigError(msg)
+    values = read_mapping(path)
     try:
         config: AnalysisConfig = TypeAdapter(AnalysisConfig).validate_python(values)
     except ValidationError as error:

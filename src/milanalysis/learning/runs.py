@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -20,10 +19,11 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from milanalysis.config import AnyModelConfig, CSVTrackingConfig, ModelConfig, TrackingConfig, to_plain
-from milanalysis.errors import FitError, InputFileError, ModelMismatchError
+from milanalysis.errors import InputFileError, ModelMismatchError
 from milanalysis.learning.baselines import read_classifier, require_baseline, suffix_of, train_classifier
 from milanalysis.learning.ensembles import EnsembleRatio, average_of, member_ratios
 from milanalysis.learning.labels import uses_exact_labels
+from milanalysis.learning.processes import prepare_worker, training_processes
 from milanalysis.learning.ratios import Evaluator, NetworkRatio, evaluator
 from milanalysis.learning.tasks import Task, make_task
 from milanalysis.learning.trackers import Epoch, make_trackers, require_tracking
@@ -41,14 +41,12 @@ __all__ = [
     "train_member",
     "train_models",
     "training_jobs",
+    "watched",
 ]
 
 logger = logging.getLogger(__name__)
 
 _METRICS_ONLY = CSVTrackingConfig()
-_ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), "1"
-)
 
 
 @dataclass(frozen=True)
@@ -331,8 +329,6 @@ def train_models(jobs: Sequence[TrainingJob], *, workers: int) -> None:
         FitError: if a training diverges, or its process is killed.
         ConfigError: if a package is missing, before anything is trained.
     """
-    from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
-
     ordered = sorted(jobs, key=lambda job: -job.events)
     for job in ordered:
         require_tracking(job.tracking)
@@ -342,24 +338,8 @@ def train_models(jobs: Sequence[TrainingJob], *, workers: int) -> None:
         (job.directory / "manifest.json").unlink(missing_ok=True)
     for files, scratch in dict.fromkeys((job.training_files, job.scratch) for job in jobs):
         files.open(scratch)  # once, before several processes would do it at the same time
-    executor = ProcessPoolExecutor(
-        max_workers=max(1, min(workers, len(ordered))), initializer=_prepare_worker, env=_ONE_THREAD
-    )
-    finished = False
-    try:
-        with warnings.catch_warnings():
-            # loky takes the memory of TensorFlow for a leak and starts a fresh process for the next member: fine.
-            warnings.filterwarnings("ignore", "A worker was restarted", UserWarning)
-            watch({executor.submit(train_member, job): _watched(job) for job in ordered})
-        finished = True
-    except TerminatedWorkerError as error:
-        msg = (
-            "a training process was killed, most likely because memory ran out; train with fewer workers, then "
-            "the same command takes up the work after the last epoch"
-        )
-        raise FitError(msg) from error
-    finally:
-        executor.shutdown(wait=True, kill_workers=not finished)
+    with training_processes(max(1, min(workers, len(ordered)))) as executor:
+        watch({executor.submit(train_member, job): watched(job) for job in ordered})
     for directory in {job.scratch for job in jobs}:
         shutil.rmtree(directory, ignore_errors=True)
     by_label: dict[str, list[TrainingJob]] = {}
@@ -369,17 +349,10 @@ def train_models(jobs: Sequence[TrainingJob], *, workers: int) -> None:
         write_manifest(members)
 
 
-def _watched(job: TrainingJob) -> Watched:
+def watched(job: TrainingJob) -> Watched:
     """Return what is to be seen of a job while it runs."""
     name, model = f"{job.label} {job.member}", job.model
     return Watched(name, job.file(".csv"), model.max_epochs, model.events_per_epoch)
-
-
-def _prepare_worker() -> None:
-    """Set up a process that trains."""
-    from milanalysis.learning.backend import use_one_thread
-
-    use_one_thread()
 
 
 def write_manifest(members: Sequence[TrainingJob]) -> None:
@@ -484,7 +457,7 @@ def cached_model(directory: Path, *, one_thread: bool = False) -> EnsembleRatio:
         The model as it is on disk now: one that was trained again is loaded again.
     """
     if one_thread:
-        _prepare_worker()
+        prepare_worker()
     manifest = directory / "manifest.json"
     return _load_cached(directory, file_digest(manifest) if manifest.exists() else "")
 

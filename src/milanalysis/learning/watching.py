@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from milanalysis.learning.trackers import Epoch, read_metrics
 from milanalysis.progress import progress_board
@@ -45,7 +46,7 @@ def describe(epoch: Epoch) -> str:
     )
 
 
-def watch(trainings: Mapping[Future[None], Watched]) -> None:
+def watch(trainings: Mapping[Future[Any], Watched]) -> None:
     """Show how trainings go, a line for each that runs and one for all, until all are done or one has failed.
 
     The line of all counts events, so its time left holds whatever the models are.

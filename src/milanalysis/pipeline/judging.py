@@ -29,6 +29,7 @@ from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray, paramete
 from milanalysis.pipeline.contamination import repeat_with_background
 from milanalysis.pipeline.layout import SCORED, Run
 from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
+from milanalysis.pipeline.traditional import rate_model
 from milanalysis.progress import progress_bar
 from milanalysis.provenance import read_json, write_json
 from milanalysis.randomness import stream
@@ -48,7 +49,7 @@ from milanalysis.statistics.coverage import CoverageReport, construct, report
 from milanalysis.statistics.inference import Interval, Status
 from milanalysis.statistics.information import ExactScore, compare, exact_score
 from milanalysis.statistics.interpolation import interpolation_from
-from milanalysis.statistics.likelihood import RateModel, ShapeModel
+from milanalysis.statistics.likelihood import ShapeModel
 from milanalysis.statistics.observable import Observable, learn_observable
 from milanalysis.statistics.observation import Observation, observe
 from milanalysis.statistics.pseudoexperiments import (
@@ -202,6 +203,7 @@ def coverage(run: Run) -> Sequence[Path]:
         exact_method=EXACT,
         visible=None if methods.visible_scores is None else truth(methods.visible_scores),
         visible_method=None if methods.visible_scores is None else EXACT_VISIBLE,
+        nu=EFTPolynomial.from_dict(read_json(run.result("expected_events"))),
     )
     rng = stream(run.config.seed, "coverage", "bootstrap")
     summaries = [
@@ -334,7 +336,7 @@ def _observe(run: Run, calibrations: Mapping[str, Mapping[str, Calibration]]) ->
     rows = np.arange(len(observed))
     return observe(
         {name: one for name, one in methods.with_titles().items() if name in methods.calibrated},
-        RateModel(nu, run.config.parameter).observe(rows),
+        rate_model(run, nu).observe(rows),
         rows,
         points=np.array(already.points),
         level=run.config.inference.level,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.pipeline.layout import SCORED, Run
 from milanalysis.provenance import read_json, write_json
 from milanalysis.randomness import stream
+from milanalysis.statistics.exact import event_scores
+from milanalysis.statistics.identities import BartlettTest, bartlett_test
 from milanalysis.statistics.information import Comparison
 from milanalysis.statistics.pseudoexperiments import draw
 from milanalysis.statistics.scaling import (
@@ -26,24 +29,26 @@ from milanalysis.statistics.scaling import (
     fit_information,
 )
 
-__all__ = ["scaling_of_run"]
+__all__ = ["information_of_run", "scaling_of_run"]
 
 _SIZES = (1, 3, 10, 30, 100, 300, 1000)
 _LEAST_BAGS = 50  # a variance is then known to 20 %
 _DISTANCE = 0.2  # of the two points whose log ratio is looked at from the reference
 
 
-def scaling_of_run(directory: Path) -> dict[str, ScalingReport]:
+def scaling_of_run(directory: Path) -> tuple[dict[str, ScalingReport], dict[str, BartlettTest]]:
     """Measure the error variance of every model on bags of test events, and fit the information of several bag sizes.
 
-    The reports are written to ``results/scaling.json``.
+    Beside that, the second Bartlett identity of every model is tested event by event. All is written to
+    ``results/scaling.json``.
 
     Args:
         directory: a run directory in which `coverage` has been run.
 
     Returns:
         Reports by what they are about: one of ``sigma_eps^2`` for each model with log ratios of events, and one of the
-        information for each task that has been trained at three or more bag sizes.
+        information for each task that has been trained at three or more bag sizes; and the tests of the identity by title
+        of the model.
 
     Raises:
         InputFileError: if the analysis has not come that far, saying what is missing.
@@ -55,13 +60,18 @@ def scaling_of_run(directory: Path) -> dict[str, ScalingReport]:
     if not run.result("comparison").is_file():
         msg = f"{run.result('comparison')} does not exist; run `milanalysis run` on the configuration first"
         raise InputFileError(msg)
-    found = {**_errors(run), **_information(run)}
-    write_json(run.result("scaling"), {name: one.to_dict() for name, one in found.items()})
-    return found
+    errors, tests = _errors(run)
+    found = {**errors, **information_of_run(run)}
+    values = {
+        "scaling": {name: one.to_dict() for name, one in found.items()},
+        "bartlett": {name: asdict(one) for name, one in tests.items()},
+    }
+    write_json(run.result("scaling"), values)
+    return found, tests
 
 
-def _errors(run: Run) -> dict[str, ScalingReport]:
-    """Return the scaling of the error variance of each model with log ratios of events."""
+def _errors(run: Run) -> tuple[dict[str, ScalingReport], dict[str, BartlettTest]]:
+    """Return the scaling of the error variance of each model with log ratios of events, and the test of the identity."""
     config = run.config
     reference = config.parameter.reference
     simulated = run.load_table("simulation")
@@ -81,7 +91,7 @@ def _errors(run: Run) -> dict[str, ScalingReport]:
             "simulate more events"
         )
         raise InputFileError(msg)
-    found = {}
+    found, tests = {}, {}
     for label, model in config.models.items():
         scores = run.load_scores("simulation", label) if model.is_additive else None
         if scores is None or (scores.grid is not None and len(scores.grid) < 3):
@@ -90,7 +100,13 @@ def _errors(run: Run) -> dict[str, ScalingReport]:
         found[f"sigma_eps^2 of {model.title}"] = fit_error_variance(
             [_measured(scores, exact, rows, size, points) for size in sizes]
         )
-    return found
+        tests[model.title] = bartlett_test(
+            scores.take(rows),
+            config.parameter,
+            np.ones(len(rows)),
+            exact_score=event_scores(exact.take(rows), reference),
+        )
+    return found, tests
 
 
 def _measured(
@@ -110,7 +126,7 @@ def _two_points(grid: FloatArray | None, reference: float) -> tuple[float, float
     return high, low
 
 
-def _information(run: Run) -> dict[str, ScalingReport]:
+def information_of_run(run: Run) -> dict[str, ScalingReport]:
     """Return the scaling of the information with the bag size of the training, for each task with three or more of them."""
     comparison = Comparison.from_dict(read_json(run.result("comparison")))
     by_task: dict[str, dict[int, tuple[float, float, float]]] = {}

@@ -8,12 +8,9 @@ exactly those stages that depend on it.
 
 from __future__ import annotations
 
-import fcntl
-import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -29,10 +26,11 @@ from milanalysis.config import (
     load_config,
     to_plain,
 )
-from milanalysis.errors import InputFileError, RunDirectoryError, StageOrderError
+from milanalysis.errors import InputFileError, StageOrderError
 from milanalysis.learning.labels import uses_exact_labels
-from milanalysis.pipeline import work
+from milanalysis.pipeline import training, work
 from milanalysis.pipeline.layout import Run
+from milanalysis.pipeline.locking import alone_in
 from milanalysis.progress import console
 from milanalysis.provenance import (
     atomic_path,
@@ -43,7 +41,7 @@ from milanalysis.provenance import (
     write_json,
 )
 
-__all__ = ["STAGES", "TRUTH", "Stage", "execute", "open_run"]
+__all__ = ["STAGES", "TRUTH", "TUNE", "Stage", "execute", "open_run"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def execute(run: Run, names: Sequence[str]) -> None:
     current: dict[str, bool] = {}
     n_run = 0
     with ExitStack() as alone:
-        for stage in (*STAGES, TRUTH):
+        for stage in (*STAGES, TRUTH, TUNE):
             missing = [name for name in stage.needs if not current[name]]
             current[stage.name] = not missing and _is_current(run, stage)
             if stage.name not in names:
@@ -117,7 +115,7 @@ def execute(run: Run, names: Sequence[str]) -> None:
                 )
                 raise StageOrderError(msg)
             if n_run == 0:
-                alone.enter_context(_alone_in(run.directory))
+                alone.enter_context(alone_in(run.directory))
             _run_stage(run, stage)
             current[stage.name] = True
             n_run += 1
@@ -126,26 +124,6 @@ def execute(run: Run, names: Sequence[str]) -> None:
         console().print(f"Nothing to do: all is up to date in {run.directory} ({seconds:.1f} s).")
     else:
         console().print(f"Finished in {seconds:.0f} s; results are in {run.directory}.")
-
-
-@contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    """Keep other runs out of a run directory; the lock ends with the process, however that ends.
-
-    Raises:
-        RunDirectoryError: if another run works there, or nothing can be written there.
-    """
-    _require_writable(directory)
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        msg = f"another run works in {directory}; wait for its end, or name another directory with --output"
-        raise RunDirectoryError(msg) from error
-    else:
-        yield
-    finally:
-        os.close(descriptor)  # which gives up the lock
 
 
 def _require_given_files(run: Run) -> None:
@@ -166,20 +144,6 @@ def _require_given_files(run: Run) -> None:
                     "paths start at the directory of the YAML file"
                 )
                 raise InputFileError(msg)
-
-
-def _require_writable(directory: Path) -> None:
-    """Make the run directory, or say why nothing can be written there."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        msg = (
-            f"{directory} cannot be written to ({error.strerror}); choose another run directory with --output, or make "
-            "room for this one"
-        )
-        raise RunDirectoryError(msg) from error
 
 
 def _run_stage(run: Run, stage: Stage) -> None:
@@ -210,7 +174,7 @@ def _place(run: Run, path: Path) -> str:
 
 def _write_manifest(run: Run) -> None:
     """Write down where everything in the run directory comes from."""
-    stamps = {stage.name: run.stamp(stage.name) for stage in (*STAGES, TRUTH)}
+    stamps = {stage.name: run.stamp(stage.name) for stage in (*STAGES, TRUTH, TUNE)}
     manifest = {
         "config": to_plain(run.config),
         "config_digest": digest_of(to_plain(run.config)),
@@ -335,6 +299,31 @@ def _exact(run: Run, role: str) -> list[Path]:
     return [run.result("exact"), *(path for path in files if path.exists())]
 
 
+def _training_inputs(run: Run) -> list[Path]:
+    """Return the files that networks learn from."""
+    return [
+        *_tables(run, "simulation"),
+        *(_tables(run, "background") if any(one.background for one in run.config.models.values()) else []),
+        *(_exact(run, "simulation") if _learns_exact(run) else []),
+    ]
+
+
+TUNE = Stage(
+    name="tune",
+    needs=("process", "exact"),
+    settings=lambda config: {
+        "seed": config.seed,
+        "parameter": to_plain(config.parameter),
+        "model": None if config.tune is None else to_plain(config.models[config.tune.model]),
+        "tune": None if config.tune is None else to_plain(config.tune),
+    },
+    inputs=_training_inputs,
+    work=training.tune,
+    summary="trains a model with many settings; writes tuning/<label>-*/, results/tuning.json, results/tuned.yaml",
+)
+"""The search of settings, which no other stage needs."""
+
+
 STAGES = (
     Stage(
         name="simulate",
@@ -390,16 +379,8 @@ STAGES = (
             "parameter": to_plain(config.parameter),
             "models": {label: to_plain(model) for label, model in config.models.items()},
         },
-        inputs=lambda run: [
-            *_tables(run, "simulation"),
-            *(
-                _tables(run, "background")
-                if any(one.background for one in run.config.models.values())
-                else []
-            ),
-            *(_exact(run, "simulation") if _learns_exact(run) else []),
-        ],
-        work=work.train,
+        inputs=_training_inputs,
+        work=training.train,
         summary="reads tables/; writes models/<label>/",
     ),
     Stage(
@@ -410,7 +391,7 @@ STAGES = (
             "parameter": to_plain(config.parameter),
             "templates": to_plain(config.templates),
             "inference": to_plain(config.inference),
-            "luminosity_fb": config.luminosity_fb,
+            "luminosity": [config.luminosity_fb, config.luminosity_uncertainty],
             "background": _background(config),
         },
         inputs=lambda run: [
@@ -470,6 +451,7 @@ STAGES = (
             *_exact(run, "simulation"),
             run.result("observed"),
             run.result("templates"),
+            run.result("expected_events"),
             run.result("calibration"),
         ],
         work=work.coverage,

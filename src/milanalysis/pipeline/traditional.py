@@ -15,6 +15,8 @@ from milanalysis.randomness import stream
 from milanalysis.statistics.bag_templates import learn_bag_templates
 from milanalysis.statistics.binning import information_edges, weight_response
 from milanalysis.statistics.calibration import CalibrationSample
+from milanalysis.statistics.likelihood import RateModel
+from milanalysis.statistics.nuisances import LUMINOSITY, LuminosityRateModel
 from milanalysis.statistics.systematics import BackgroundTemplate, TemplateSystematic
 from milanalysis.statistics.templates import Templates, quantile_edges
 
@@ -68,6 +70,19 @@ def background_yield(run: Run, nu: EFTPolynomial) -> float:
     return share * float(nu(run.config.parameter.reference))
 
 
+def rate_model(run: Run, nu: EFTPolynomial) -> RateModel | LuminosityRateModel:
+    """Return the likelihood of the number of events, with the luminosity as uncertain as the configuration says.
+
+    Args:
+        run: the analysis.
+        nu: expected number of all events.
+    """
+    uncertainty = run.config.luminosity_uncertainty
+    if uncertainty is None:
+        return RateModel(nu, run.config.parameter)
+    return LuminosityRateModel(nu, run.config.parameter, uncertainty)
+
+
 def scored_background(run: Run) -> EventTable:
     """Return the background events that have scores, in the order of these.
 
@@ -100,7 +115,7 @@ def with_nuisances(
         values: their discriminant, shape ``(n_events,)``.
     """
     config = run.config
-    if config.background is None and not validation.variations:
+    if config.background is None and not validation.variations and config.luminosity_uncertainty is None:
         return None
     n_bins = len(templates.contents)
     bins = templates.bin_numbers(values)
@@ -114,11 +129,14 @@ def with_nuisances(
         TemplateSystematic.of(name, nominal, *(contents(side / validation.weight) for side in varied.T))
         for name, varied in validation.variations.items()
     )
+    luminosity: tuple[TemplateSystematic, ...] = ()
+    if config.luminosity_uncertainty is not None:
+        luminosity = (TemplateSystematic.of_total(LUMINOSITY, 1 + config.luminosity_uncertainty, n_bins),)
     return replace(
         templates,
         contents=templates.contents * (float(nu(0.0)) / templates.contents[:, 0].sum()),
-        background=_background_template(run, templates, background_yield(run, nu)),
-        systematics=systematics,
+        background=_background_template(run, templates, background_yield(run, nu), luminosity),
+        systematics=(*systematics, *luminosity),
     )
 
 
@@ -149,7 +167,9 @@ def of_bags(run: Run, simulated: EventTable) -> Templates | None:
     )
 
 
-def _background_template(run: Run, templates: Templates, expected: float) -> BackgroundTemplate | None:
+def _background_template(
+    run: Run, templates: Templates, expected: float, shared: tuple[TemplateSystematic, ...]
+) -> BackgroundTemplate | None:
     """Return the background in the bins of the discriminant; None without a background in the configuration."""
     background, discriminant = run.config.background, run.config.templates.discriminant
     if background is None:
@@ -164,6 +184,7 @@ def _background_template(run: Run, templates: Templates, expected: float) -> Bac
         _filled(bins, weights, n_bins),
         np.sqrt(_filled(bins, weights**2, n_bins)),
         "free" if background.uncertainty is None else background.uncertainty,
+        shared,
     )
 
 

@@ -28,7 +28,7 @@ from milanalysis.pipeline.reading import (
     selected_yield,
 )
 from milanalysis.progress import progress_bar
-from milanalysis.provenance import read_json, write_json
+from milanalysis.provenance import write_json
 from milanalysis.randomness import stream
 from milanalysis.simulation.generator import EventSource
 
@@ -43,7 +43,6 @@ __all__ = [
     "plot",
     "process",
     "simulate",
-    "train",
     "truth",
 ]
 
@@ -192,40 +191,6 @@ def _visible_polynomials(run: Run) -> dict[str, FloatArray]:
     return polynomials
 
 
-def train(run: Run) -> Sequence[Path]:
-    """Train all members of all models; members that are there already, and epochs already done, are kept.
-
-    Raises:
-        ProcessMismatchError: if a model learns from exact labels and these are not known, saying why.
-    """
-    from milanalysis.learning.labels import uses_exact_labels
-    from milanalysis.learning.runs import train_models, training_jobs
-
-    config = run.config
-    run.require_events("simulation")
-    about = read_json(run.result("exact"))
-    learners = [label for label, model in config.models.items() if uses_exact_labels(model)]
-    if learners and not about["available"]:
-        msg = (
-            f"model {learners[0]!r} learns from exact labels, and they are not known: {about['reason']}. Use "
-            "`labels: weights`"
-        )
-        raise ProcessMismatchError(msg)
-    jobs = training_jobs(
-        config.models,
-        tables=[run.table(name) for name in config.samples_with_role("simulation")],
-        reference=config.reference_point(),
-        seed=config.seed,
-        directory=run.directory / "models",
-        exact_labels=[run.exact_file(name) for name in config.samples_with_role("simulation")],
-        backgrounds={name: run.table(name) for name in config.samples_with_role("background")},
-        tracking=config.tracking,
-    )
-    train_models(jobs, workers=run.workers)
-    written = [run.model(label) / "manifest.json" for label in config.models]
-    return [*written, *(path for job in jobs for path in job.files)]
-
-
 def infer(run: Run) -> Sequence[Path]:
     """Evaluate the models inside the bag processor, and fit every method to the observed events."""
     from milanalysis.learning.runs import Manifest
@@ -235,9 +200,9 @@ def infer(run: Run) -> Sequence[Path]:
         choose_edges,
         discriminant_of,
         of_bags,
+        rate_model,
         with_nuisances,
     )
-    from milanalysis.statistics.likelihood import RateModel
     from milanalysis.statistics.observation import observe
     from milanalysis.statistics.template_result import TemplateResult
     from milanalysis.statistics.templates import Templates
@@ -275,7 +240,7 @@ def infer(run: Run) -> Sequence[Path]:
     nuisances = methods.nuisances
     observation = observe(
         methods.with_titles(),
-        RateModel(nu, config.parameter).observe(rows),
+        rate_model(run, nu).observe(rows),
         rows,
         points=np.linspace(config.parameter.low, config.parameter.high, _PROFILE_POINTS),
         level=config.inference.level,

@@ -7,11 +7,14 @@ from typing import Any
 
 from rich.table import Table
 
+from milanalysis.statistics.calibration import Measured
 from milanalysis.statistics.coverage import CoverageReport, Pulls
+from milanalysis.statistics.identities import BartlettTest
 from milanalysis.statistics.inference import Interval
 from milanalysis.statistics.scaling import ScalingReport
 
 __all__ = [
+    "bartlett_table",
     "calibration_table",
     "coverage_table",
     "interval_table",
@@ -63,11 +66,12 @@ def interval_table(report: CoverageReport) -> Table:
         title=f"{report.parameter}: intervals constructed from pseudo-experiments",
         caption=(
             "An end that is not defined lies beyond the true values of the pseudo-experiments. critical: up to which rise "
-            "of -2 ln L values are allowed, lowest and highest over the true values."
+            "of -2 ln L values are allowed, lowest and highest over the true values. response: change of the mean estimate with "
+            "the true value."
         ),
     )
     table.add_column("method")
-    for heading in ("level", "Feldman-Cousins", "Neyman, central", "critical"):
+    for heading in ("level", "Feldman-Cousins", "Neyman, central", "critical", "response"):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in report.intervals:
         critical = (
@@ -79,6 +83,7 @@ def interval_table(report: CoverageReport) -> Table:
             one.reason or _ends(one.feldman_cousins),
             _ends(one.neyman),
             critical,
+            _measured(report.responses.get(one.method)),
         )
     return table
 
@@ -143,6 +148,23 @@ def scaling_table(reports: Mapping[str, ScalingReport]) -> Table:
     return table
 
 
+def bartlett_table(tests: Mapping[str, BartlettTest]) -> Table:
+    """Return the second Bartlett identity of each model, event by event, in units of the exact information of one event."""
+    table = Table(
+        title="second Bartlett identity of single events at the reference",
+        caption=(
+            "T', T'': slope and second derivative of the log ratio, from a parabola around the reference. The ratio is 1 for a "
+            "likelihood ratio, above 1 for a log ratio that is too flat. captured: squared correlation of T' with the exact score."
+        ),
+    )
+    for heading in ("model", "E[-T'']", "Var(T')", "ratio", "pull", "captured"):
+        table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True)
+    for name, one in tests.items():
+        numbers = (_measured(value) for value in (one.curvature, one.variance, one.ratio))
+        table.add_row(name, *numbers, f"{one.pull:+.1f}", _measured(one.captured))
+    return table
+
+
 def reading_remark(report: CoverageReport) -> str:
     """Return how grids are read, and what that does to the exact likelihood, in words; empty if no method knows a grid."""
     share = report.read_curvature
@@ -159,6 +181,10 @@ def _pulls(pulls: Pulls | None) -> tuple[str, str]:
     if pulls is None:
         return "-", "-"
     return f"{pulls.mean:+.3f} ± {pulls.mean_error:.3f}", f"{pulls.width:.3f} ± {pulls.width_error:.3f}"
+
+
+def _measured(one: Measured | None) -> str:
+    return "-" if one is None else f"{one.value:.3f} ± {one.error:.3f}"
 
 
 def _ends(interval: Interval | None) -> str:

@@ -9,7 +9,7 @@ from milanalysis.statistics.inference import Interval
 from milanalysis.statistics.information import Comparison, MethodSummary
 from milanalysis.statistics.observation import Observation
 
-__all__ = ["comparison_table", "information_table", "observation_table"]
+__all__ = ["comparison_table", "information_remark", "information_table", "observation_table"]
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -72,6 +72,17 @@ def observation_table(observation: Observation) -> Table:
         table.add_row(method.title, _interval(method.shape), _interval(method.combined))
     table.add_row("rate alone", "", _interval(observation.rate))
     return table
+
+
+def information_remark(comparison: Comparison) -> str:
+    """Return where the information comes from, in words."""
+    n, name = comparison.n_events, comparison.parameter
+    shape, rate = comparison.information_shape, comparison.information_rate
+    from_number = "" if rate is None else f", {rate:.1f} with their number, {shape + rate:.1f} with both"
+    return (
+        f"The exact Fisher information of {n:.0f} events at {name} = {comparison.theta_true:g} (parton level) is "
+        f"{shape:.1f} ± {comparison.information_shape_error:.1f} with their shape{from_number}."
+    )
 
 
 def information_table(information: ReferenceInformation) -> Table:

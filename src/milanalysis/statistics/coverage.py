@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from milanalysis.errors import FitError
 from milanalysis.statistics.belts import FeldmanCousinsBelt, NeymanBelt
+from milanalysis.statistics.calibration import Measured
 from milanalysis.statistics.inference import Interval, Status, rise_of_level
 from milanalysis.statistics.information import Coverage, clopper_pearson
 from milanalysis.statistics.observation import Observation
@@ -24,6 +25,7 @@ __all__ = [
     "coverage_at",
     "pulls_of",
     "report",
+    "response",
 ]
 
 _PULL_EDGES = np.linspace(-5, 5, 41)
@@ -145,6 +147,8 @@ class CoverageReport:
         methods: one entry for each method and true value.
         intervals: on the observed data, for each method that knows them and each level; empty if there is a single true
             value.
+        responses: ``d E[estimate] / d theta`` of each method over all true values, with its error; empty if there is a
+            single true value.
         background: expected share of background in the pseudo-experiments.
         interpolation: how methods that know a grid are made continuous, in words.
         read_curvature: curvature that is read so from the exact likelihood on the grid, over its own; None if no method
@@ -160,6 +164,7 @@ class CoverageReport:
     overlap: float
     methods: tuple[MethodCoverage, ...]
     intervals: tuple[FinalInterval, ...] = ()
+    responses: dict[str, Measured] = field(default_factory=dict)
     background: float = 0.0
     interpolation: str = ""
     read_curvature: float | None = None
@@ -177,6 +182,7 @@ class CoverageReport:
                 "levels": tuple(values["levels"]),
                 "methods": tuple(MethodCoverage.from_dict(one) for one in values["methods"]),
                 "intervals": tuple(FinalInterval.from_dict(one) for one in values["intervals"]),
+                "responses": {name: Measured(**one) for name, one in values["responses"].items()},
             }
         )
 
@@ -255,7 +261,45 @@ def report(
         number,
         overlap,
         methods,
+        responses=_responses(experiments, overlap),
     )
+
+
+def response(experiments: Sequence[PseudoExperiments], method: str, overlap: float = 0.0) -> Measured | None:
+    """Return how much the mean estimate of a method changes with the true value, from samples at several of them.
+
+    Unlike the slope of `milanalysis.statistics.information` it needs no exact score.
+
+    Args:
+        experiments: one for each true value; at least two different ones.
+        method: its name.
+        overlap: as `pseudoexperiments.overlap` returns it; the fluctuation of the finite population is part of the error,
+            as if it were independent at different true values.
+
+    Returns:
+        Slope and error of a straight line by least squares; None if there is no estimate at two true values.
+    """
+    points = []
+    for one in experiments:
+        estimate = one.methods[method].estimate
+        estimate = estimate[np.isfinite(estimate)]
+        if len(estimate) > 1:
+            points.append(
+                (one.theta_true, estimate.mean(), np.var(estimate, ddof=1) * (1 / len(estimate) + overlap))
+            )
+    theta, mean, variance = np.array(points).reshape(-1, 3).T
+    if len(np.unique(theta)) < 2:
+        return None
+    weight = 1 / np.maximum(variance, 1e-300)
+    away = theta - np.average(theta, weights=weight)
+    spread = float(np.sum(weight * away**2))
+    return Measured(float(np.sum(weight * away * mean) / spread), float(1 / np.sqrt(spread)))
+
+
+def _responses(experiments: Sequence[PseudoExperiments], overlap: float) -> dict[str, Measured]:
+    """Return the responses of all methods that have one."""
+    found = {name: response(experiments, name, overlap) for name in experiments[0].methods}
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def _mean_width(fits: MethodFits) -> float | None:

@@ -23,17 +23,17 @@ Definitions, for datasets of N events at the true value of the parameter, with t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 from scipy.stats import beta
 
-from milanalysis.learning.scores import EventScores, PolynomialScores
-from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
+from milanalysis.parameters import EFTPolynomial, FloatArray
+from milanalysis.statistics.exact import ExactScore, event_scores, exact_score, rate_information
 from milanalysis.statistics.inference import Interval
-from milanalysis.statistics.pseudoexperiments import MethodFits, PseudoExperiments, overlap
+from milanalysis.statistics.pseudoexperiments import MethodFits, PseudoExperiments
 
 __all__ = [
     "Comparison",
@@ -46,10 +46,9 @@ __all__ = [
     "coverage_of",
     "event_scores",
     "exact_score",
+    "rate_information",
     "summarise",
 ]
-
-_STEP = 1e-3  # of the numerical derivative, in units of the parameter
 
 
 @dataclass(frozen=True)
@@ -173,6 +172,9 @@ class Comparison:
         n_events: mean number of events in each.
         n_observed: number of observed events.
         methods: one summary for each method.
+        information_shape: exact Fisher information of the shape of as many events as one of them has.
+        information_shape_error: its standard error, from the finite number of events.
+        information_rate: that of their number; None if its dependence on the parameter is not known.
     """
 
     parameter: str
@@ -181,6 +183,9 @@ class Comparison:
     n_events: float
     n_observed: int
     methods: tuple[MethodSummary, ...]
+    information_shape: float
+    information_shape_error: float
+    information_rate: float | None
 
     def __getitem__(self, name: str) -> MethodSummary:
         """Return the summary of one method.
@@ -205,93 +210,6 @@ class Comparison:
         known = {one.name: values[one.name] for one in fields(cls)}
         known["methods"] = tuple(MethodSummary.from_dict(method) for method in values["methods"])
         return cls(**known)
-
-
-@dataclass(frozen=True, eq=False)
-class ExactScore:
-    """The exact score of each pseudo-experiment, and the information it stands for.
-
-    Attributes:
-        values: ``d ln L / d theta`` of each dataset at the true value, shape ``(n_experiments,)``.
-        information: Fisher information of a dataset.
-        overlap: mean number of events in a dataset over the effective number of events in the population they
-            were drawn from, ``(sum w)^2 / sum w^2``. The population is itself a sample, and its own fluctuation is
-            common to all datasets: it adds ``overlap * Var(estimate)`` to the variance of a bias.
-    """
-
-    values: FloatArray
-    information: float
-    overlap: float = 0.0
-
-
-def event_scores(scores: EventScores, theta: float) -> FloatArray:
-    """Return ``d ln p(x|theta) / d theta`` of each event at one value of the parameter.
-
-    For polynomial ratios the derivative is the exact one, otherwise the central difference of fourth order.
-
-    Args:
-        scores: log ratios of the events, defined at any point.
-        theta: value of the parameter.
-
-    Returns:
-        Shape ``(n_events,)``.
-
-    Raises:
-        ValueError: if the log ratios are known on a grid only.
-    """
-    if scores.grid is not None:
-        msg = "an exact score needs log ratios defined at any point, and these are known on a grid only"
-        raise ValueError(msg)
-    if isinstance(scores, PolynomialScores):
-        n_coefficients = scores.polynomials.shape[2]
-        powers = theta ** np.arange(n_coefficients)
-        derivative = np.concatenate([[0.0], np.arange(1, n_coefficients) * powers[:-1]])
-        of_events = (scores.polynomials @ derivative) / (scores.polynomials @ powers)
-        of_rates = (scores.rates @ derivative) / (scores.rates @ powers)
-        exact: FloatArray = np.mean(of_events - of_rates[:, None], axis=0)
-        return exact
-    steps = np.array([-2.0, -1.0, 1.0, 2.0]) * _STEP
-    weights = np.array([1.0, -8.0, 8.0, -1.0]) / (12 * _STEP)
-    numerical: FloatArray = scores.per_event((theta + steps)[:, None]) @ weights
-    return numerical
-
-
-def exact_score(
-    scores: EventScores,
-    rows: IntArray | Sequence[IntArray],
-    *,
-    theta_true: float,
-    weights: FloatArray,
-    nu: EFTPolynomial | None = None,
-) -> ExactScore:
-    """Return the exact score of each dataset and the information of a dataset.
-
-    Args:
-        scores: exact log ratios of the events that the datasets were drawn from.
-        rows: the datasets, as `milanalysis.statistics.pseudoexperiments.run` takes them.
-        theta_true: value of the parameter that the datasets represent.
-        weights: with which the events were drawn, shape ``(n_population,)``.
-        nu: expected number of events, if the number is part of the measurement; then the score and the
-            information contain the rate term of Eq. (1) of arXiv:2508.07114, and datasets should have been
-            drawn with a Poisson number of events.
-
-    Returns:
-        Scores and ``information = N Var(s)``, with N the mean number of events and the variance over the
-        population; with a rate term ``nu'^2 / nu`` is added.
-    """
-    score = event_scores(scores, theta_true)
-    probability = weights / weights.sum()
-    mean = float(probability @ score)
-    variance = float(probability @ (score - mean) ** 2)
-    values = np.array([score[dataset].sum() for dataset in rows])
-    counts = np.array([len(dataset) for dataset in rows], dtype=np.float64)
-    n_events = float(counts.mean())
-    if nu is None:
-        return ExactScore(values, n_events * variance, overlap(weights, n_events))
-    expected = float(nu(theta_true))
-    change = float(np.polynomial.Polynomial(nu.coefficients).deriv()(theta_true))
-    values = values + counts * change / expected - change
-    return ExactScore(values, expected * variance + change**2 / expected, overlap(weights, n_events))
 
 
 def coverage_of(fits: MethodFits, theta_true: float) -> Coverage:
@@ -418,6 +336,7 @@ def compare(
     exact_method: str | None = None,
     visible: ExactScore | None = None,
     visible_method: str | None = None,
+    nu: EFTPolynomial | None = None,
 ) -> Comparison:
     """Summarise all methods side by side.
 
@@ -431,7 +350,9 @@ def compare(
         exact_method: which of the methods is the exact likelihood, if any.
         visible: exact scores of what is visible, if they are known.
         visible_method: which of the methods is the exact likelihood of what is visible, if any.
+        nu: expected number of events, up to a factor.
     """
+    n_events = float(experiments.n_events.mean())
     best = exact_method if visible_method is None else visible_method
     best_fits = None if best is None else experiments.methods[best]
     exact_fits = None if exact_method is None else experiments.methods[exact_method]
@@ -453,9 +374,12 @@ def compare(
         parameter=parameter,
         theta_true=experiments.theta_true,
         n_experiments=len(experiments),
-        n_events=float(experiments.n_events.mean()),
+        n_events=n_events,
         n_observed=n_observed,
         methods=methods,
+        information_shape=exact.information,
+        information_shape_error=exact.information_error,
+        information_rate=None if nu is None else rate_information(nu, experiments.theta_true, n_events),
     )
 
 

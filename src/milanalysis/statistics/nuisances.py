@@ -5,6 +5,7 @@ profiled by the fit. What is known from elsewhere enters as a term of its own: `
 
 - `MixtureModel`: the shape of events of which a fraction is background.
 - `ExtendedMixtureModel`: shape and number together, with expected yields; luminosity and background may be uncertain.
+- `LuminosityRateModel`: the number of events alone, with an uncertain luminosity.
 - `ConstraintModel`: an independent measurement of one parameter, Gaussian or log-normal.
 """
 
@@ -20,17 +21,22 @@ from milanalysis.config import ParameterConfig
 from milanalysis.learning.scores import EventScores
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.statistics.interpolation import Interpolation
-from milanalysis.statistics.likelihood import Addable, ProfileLikelihood, check_positive
+from milanalysis.statistics.likelihood import Addable, ProfileLikelihood, check_positive, rate_log_ratio
 
 __all__ = [
+    "LUMINOSITY",
     "Constraint",
     "ConstraintModel",
     "ExtendedMixtureModel",
     "GaussianConstraint",
     "LogNormalConstraint",
+    "LuminosityRateModel",
     "MixtureModel",
     "Nuisance",
 ]
+
+LUMINOSITY = "luminosity"
+"""Name of the parameter of the luminosity."""
 
 
 class Constraint(Protocol):
@@ -114,6 +120,41 @@ class ConstraintModel(Addable):
             (one.start,),
             lambda theta: self.constraint.twice_nll(theta[:, 0]),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class LuminosityRateModel(Addable):
+    """How many events there are, with a luminosity that is known up to a factor.
+
+    Attributes:
+        nu: expected number of events at the nominal luminosity.
+        parameter: name, reference and range of the parameter of interest.
+        uncertainty: relative, of the luminosity; its logarithm is normal.
+
+    Raises:
+        EventWeightError: if the expectation is not positive somewhere in the range of the parameter.
+    """
+
+    nu: EFTPolynomial
+    parameter: ParameterConfig
+    uncertainty: float
+
+    def __post_init__(self) -> None:
+        check_positive(self.nu, self.parameter, "the expected number of events")
+
+    def observe(self, rows: IntArray) -> ProfileLikelihood:
+        """Return the likelihood of a dataset; its second parameter is the luminosity relative to the nominal one."""
+        n_observed, nu_reference = len(rows), float(self.nu(self.parameter.reference))
+        constraint = LogNormalConstraint(1.0, 1 + self.uncertainty)
+
+        def twice_nll(theta: FloatArray) -> FloatArray:
+            expected = theta[:, 1] * self.nu(theta[:, 0])
+            rate: FloatArray = -2 * rate_log_ratio(n_observed, expected, nu_reference)
+            return rate + constraint.twice_nll(theta[:, 1])
+
+        width = (1 + self.uncertainty) ** 5
+        luminosity = Nuisance(LUMINOSITY, 1 / width, width, 1.0)
+        return _likelihood(self.parameter, (luminosity,), None, twice_nll)
 
 
 @dataclass(frozen=True, eq=False)

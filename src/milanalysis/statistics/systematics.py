@@ -8,7 +8,7 @@ default, so that the likelihood here and that of the workspace are the same func
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from milanalysis.errors import EventWeightError
 from milanalysis.parameters import FloatArray
 from milanalysis.statistics.nuisances import Nuisance
 
-__all__ = ["BACKGROUND", "FREE_BACKGROUND", "RANGE", "BackgroundTemplate", "TemplateSystematic"]
+__all__ = ["BACKGROUND", "FREE_BACKGROUND", "RANGE", "BackgroundTemplate", "TemplateSystematic", "shifted"]
 
 RANGE = 5.0
 """Standard deviations within which nuisance parameters of templates are fitted, pyhf's default."""
@@ -192,11 +192,13 @@ class BackgroundTemplate:
         contents: expected number of events in each bin, shape ``(n_bins,)``.
         errors: their Monte Carlo statistical errors, shape ``(n_bins,)``.
         normalisation: what is known about the total: "known", "free", or the relative uncertainty.
+        shared: uncertainties that it has in common with the signal, by the same names.
     """
 
     contents: FloatArray
     errors: FloatArray
     normalisation: float | Literal["known", "free"] = "free"
+    shared: tuple[TemplateSystematic, ...] = ()
 
     @property
     def is_free(self) -> bool:
@@ -205,10 +207,20 @@ class BackgroundTemplate:
 
     @property
     def systematics(self) -> tuple[TemplateSystematic, ...]:
-        """The constrained nuisance parameter of the total, if it is neither known nor free."""
+        """All uncertainties: of the total, if it is neither known nor free, and those that are shared."""
         if isinstance(self.normalisation, str):
-            return ()
-        return (TemplateSystematic.of_total(BACKGROUND, 1 + self.normalisation, len(self.contents)),)
+            return self.shared
+        own = TemplateSystematic.of_total(BACKGROUND, 1 + self.normalisation, len(self.contents))
+        return (own, *self.shared)
+
+    def expected(self, values: Mapping[str, FloatArray]) -> FloatArray:
+        """Return the contents with shifts, shape ``(n_points, n_bins)``.
+
+        Args:
+            values: of the parameters by name, shape ``(n_points,)`` each.
+        """
+        factor = values[BACKGROUND] if self.is_free else np.ones(1)
+        return shifted(self.contents * factor[:, None], self.systematics, values)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-like form."""
@@ -216,9 +228,28 @@ class BackgroundTemplate:
             "contents": self.contents.tolist(),
             "errors": self.errors.tolist(),
             "normalisation": self.normalisation,
+            "shared": [one.to_dict() for one in self.shared],
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BackgroundTemplate:
         """Make it from what `to_dict` returned."""
-        return cls(np.array(values["contents"]), np.array(values["errors"]), values["normalisation"])
+        shared = tuple(TemplateSystematic.from_dict(one) for one in values["shared"])
+        return cls(np.array(values["contents"]), np.array(values["errors"]), values["normalisation"], shared)
+
+
+def shifted(
+    contents: FloatArray, systematics: Sequence[TemplateSystematic], values: Mapping[str, FloatArray]
+) -> FloatArray:
+    """Return bin contents with the shifts of several uncertainties, as HistFactory combines them.
+
+    Args:
+        contents: without shifts, shape ``(n_points or 1, n_bins)``.
+        systematics: the uncertainties.
+        values: of the parameters by name, shape ``(n_points,)`` each.
+    """
+    shift: FloatArray = np.ones((1, contents.shape[1]))
+    for one in systematics:
+        shift = shift + one.shape_shift(values[one.name])
+        contents = contents * one.total_factor(values[one.name])[:, None]
+    return contents * shift

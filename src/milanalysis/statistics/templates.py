@@ -35,6 +35,7 @@ from milanalysis.statistics.systematics import (
     FREE_BACKGROUND,
     BackgroundTemplate,
     TemplateSystematic,
+    shifted,
 )
 
 __all__ = [
@@ -167,11 +168,10 @@ class TemplateModel(Addable):
     def nuisances(self) -> tuple[Nuisance, ...]:
         """The parameters that are fitted beside the coefficient, the free normalisation of the background first."""
         background = self.templates.background
-        constrained = (*(background.systematics if background else ()), *self.templates.systematics)
-        return (
-            *((FREE_BACKGROUND,) if background is not None and background.is_free else ()),
-            *(one.nuisance for one in constrained),
-        )
+        free = (FREE_BACKGROUND,) if background is not None and background.is_free else ()
+        every = (*(background.systematics if background else ()), *self.templates.systematics)
+        by_name = {one.name: one.nuisance for one in every}  # the signal's where both have one
+        return (*free, *by_name.values())
 
     def expected(self, theta: FloatArray) -> FloatArray:
         """Return the expected content of each bin at normalisation 1, shape ``(n_points, n_bins)``.
@@ -179,21 +179,10 @@ class TemplateModel(Addable):
         Args:
             theta: the coefficient and the parameters of `nuisances`, shape ``(n_points, 1 + n_nuisances)``.
         """
-        contents, background = self.templates.expected(theta), self.templates.background
-        others = theta[:, 1:].T
-        total: FloatArray = np.zeros_like(contents)
-        if background is not None:
-            total = total + background.contents
-            if background.is_free:
-                total, others = total * others[0][:, None], others[1:]
-            for one in background.systematics:
-                total, others = total * one.total_factor(others[0])[:, None], others[1:]
-        shift = np.ones_like(contents)
-        for one, alpha in zip(self.templates.systematics, others, strict=True):
-            shift += one.shape_shift(alpha)
-            contents = contents * one.total_factor(alpha)[:, None]
-        every: FloatArray = contents * shift + total
-        return every
+        values = {one.name: column for one, column in zip(self.nuisances, theta[:, 1:].T, strict=True)}
+        total = shifted(self.templates.expected(theta), self.templates.systematics, values)
+        background = self.templates.background
+        return total if background is None else total + background.expected(values)
 
     def _relative_errors(self) -> FloatArray:
         """Return the Monte Carlo statistical error of all processes together at the reference, shape ``(n_bins,)``."""
