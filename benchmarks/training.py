@@ -1,6 +1,6 @@
 """Speed of training: events per CPU-second, against the pipeline of arXiv:2508.07114 written the usual way.
 
-    python benchmarks/training.py [--bag-sizes 1 50 250] [--events 20000] [--epochs 4] [--repeat 2] [--batch 80000]
+    python benchmarks/training.py [--bag-sizes 1 50 250] [--events 20000] [--epochs 4] [--repeat 2] [--batch 10500]
 
 The same events (21 samples of the strong toy, 12 features), the same network (three layers of 64 with batch normalisation,
 21 outputs), the same number of events in a batch. The pipelines:
@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--events", type=int, default=20_000, help="of each of the 21 samples")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--repeat", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=80_000, help="events")
+    parser.add_argument("--batch", type=int, default=10_500, help="events")
     parser.add_argument("--here", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.here:

@@ -21,7 +21,7 @@ _RESOLUTION = 2**16
 class EventNormalization(keras.layers.BatchNormalization):
     """Batch normalisation over all axes but the last.
 
-    Sums over the batch are products with a row of ones, and the gradient is written out: with the normalised
+    What goes over the batch is compiled into a few loops, and the gradient is written out: with the normalised
     ``n = (x - mean) r``, ``r = 1 / sqrt(variance + epsilon)`` and ``y = gamma n + beta``,
 
         dL/dx = gamma r (dL/dy - <dL/dy> - n <n dL/dy>),
@@ -37,36 +37,43 @@ class EventNormalization(keras.layers.BatchNormalization):
         if not training:
             return super().call(inputs, training=training, mask=mask)
         flat = tf.reshape(inputs, (-1, inputs.shape[-1]))
-        outputs, mean, variance = self._normalise(flat, self.gamma.value, self.beta.value)
+        outputs, mean, variance = _normalise(
+            flat, self.gamma.value, self.beta.value, tf.constant(self.epsilon, tf.float32)
+        )
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + tf.stop_gradient(value) * (1.0 - self.momentum))
         return tf.reshape(outputs, tf.shape(inputs))
 
-    def _normalise(self, x: Any, gamma: Any, beta: Any) -> Any:
-        """Return the normalised events, their means and their variances."""
-        ones = tf.ones((1, tf.shape(x)[0]))
-        n_events = tf.cast(tf.shape(x)[0], tf.float32)
 
-        @tf.custom_gradient
-        def normalise(x: Any, gamma: Any, beta: Any) -> Any:
-            mean = (ones @ x)[0] / n_events
-            variance = tf.maximum((ones @ tf.square(x))[0] / n_events - mean * mean, 0.0)
-            r = tf.math.rsqrt(variance + self.epsilon)
-            scale = gamma * r
+@tf.custom_gradient
+def _normalise(x: Any, gamma: Any, beta: Any, epsilon: Any) -> Any:
+    """Return the normalised events, shape ``(n_events, n_units)``, their means and their variances."""
+    outputs, mean, variance, r = _forward(x, gamma, beta, epsilon)
 
-            def gradient(upstream: Any, *_: Any) -> Any:
-                d_beta = (ones @ upstream)[0]
-                d_gamma = r * ((ones @ (x * upstream))[0] - mean * d_beta)
-                slope = scale * r * d_gamma / n_events
-                return (
-                    upstream * scale - (x * slope + (scale * d_beta / n_events - mean * slope)),
-                    d_gamma,
-                    d_beta,
-                )
+    def gradient(upstream: Any, *_: Any) -> Any:
+        return (*_backward(x, upstream, gamma, mean, r), None)
 
-            return (x * scale + (beta - mean * scale), mean, variance), gradient
+    return (outputs, mean, variance), gradient
 
-        return normalise(x, gamma, beta)
+
+@tf.function(jit_compile=True)
+def _forward(x: Any, gamma: Any, beta: Any, epsilon: Any) -> Any:
+    """Return the normalised events, their means, their variances, and ``r``."""
+    n_events = tf.cast(tf.shape(x)[0], tf.float32)
+    mean = tf.reduce_sum(x, axis=0) / n_events
+    variance = tf.maximum(tf.reduce_sum(x * x, axis=0) / n_events - mean * mean, 0.0)
+    r = tf.math.rsqrt(variance + epsilon)
+    return x * (gamma * r) + (beta - mean * gamma * r), mean, variance, r
+
+
+@tf.function(jit_compile=True)
+def _backward(x: Any, upstream: Any, gamma: Any, mean: Any, r: Any) -> Any:
+    """Return the gradients with respect to the events, gamma and beta."""
+    n_events = tf.cast(tf.shape(x)[0], tf.float32)
+    d_beta = tf.reduce_sum(upstream, axis=0)
+    d_gamma = r * (tf.reduce_sum(x * upstream, axis=0) - mean * d_beta)
+    scale, slope = gamma * r, gamma * r * r * d_gamma / n_events
+    return upstream * scale - x * slope + (mean * slope - scale * d_beta / n_events), d_gamma, d_beta
 
 
 @keras.saving.register_keras_serializable(package="milanalysis")
