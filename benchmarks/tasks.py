@@ -9,7 +9,7 @@ Columns: captured information rho^2 (squared correlation of estimate and exact s
 estimate with the true value), calibration c (inverse variance over mean curvature) over that of the exact ratio, the mean squared distance of ``-2 ln L`` from the
 parabola, and the excess of the cross-entropy of the points, event by event, over that of the exact ratio (in nats).
 
-Run: python benchmarks/tasks.py [--events 20000] [--epochs 20] [--batch 4000] [--toys strong weak] [--tasks morphing ...]
+Run: python benchmarks/tasks.py [--events 20000] [--epochs 20] [--batch 4000] [--hidden 64 64] [--toys strong weak] [--tasks morphing ...]
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ def learned(
         title="",
         task=task,
         bag_size=bag_size,
-        network=NetworkConfig(hidden=(64, 64), activation="silu", batch_norm=False, dropout=0, l2=0),
+        network=NetworkConfig(
+            hidden=tuple(options.hidden), activation="silu", batch_norm=False, dropout=0, l2=0
+        ),
         training=TrainingConfig(
             batch_events=options.batch,
             steps_per_epoch=100,
@@ -177,6 +179,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=20_000, help="events at each of 21 points")
     parser.add_argument("--epochs", type=int, default=20, help="of 100 steps")
     parser.add_argument("--batch", type=int, default=4000, help="events of a step")
+    parser.add_argument("--hidden", type=int, nargs="+", default=[64, 64], help="units of the hidden layers")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--toys", nargs="+", default=list(TOYS), choices=list(TOYS))
     options = parser.parse_args()

@@ -56,7 +56,6 @@ MODELS = {
         network=DEEP_SET,
         training=LONGER,
     ),
-    "probability": model({"kind": "multiclass", "grid": GRID}, bag_size=20, members=2, average="probability"),
 }
 CHANGES = {
     "models": MODELS,
