@@ -6,10 +6,11 @@ task sees as many events at the reference instead, with their event weights. Eve
 through the log ratios within 0.4 of the highest, as in arXiv:2508.07114, on the same datasets.
 
 Columns: captured information rho^2 (squared correlation of estimate and exact score), response (change of the mean
-estimate with the true value), calibration c (inverse variance over mean curvature) over that of the exact ratio, the mean squared distance of ``-2 ln L`` from the
-parabola, and the excess of the cross-entropy of the points, event by event, over that of the exact ratio (in nats).
+estimate with the true value), calibration c (inverse variance over mean curvature) over that of the exact ratio, the mean
+squared distance of ``-2 ln L`` from the parabola, and the excess of the cross-entropy of the points, event by event, over
+that of the exact ratio (in nats).
 
-Run: python benchmarks/tasks.py [--events 20000] [--epochs 20] [--batch 4000] [--hidden 64 64] [--toys strong weak] [--tasks morphing ...]
+Run: python benchmarks/tasks.py; --help names the options.
 """
 
 from __future__ import annotations

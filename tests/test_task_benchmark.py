@@ -11,7 +11,7 @@ import pytest
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "tasks.py"
 
 
-def measured(signal: str, tasks: list[str], **options: int) -> dict[str, dict[str, float]]:
+def measured(signal: str, tasks: list[str], **options: object) -> dict[str, dict[str, float]]:
     """Run the benchmark and return its rows by task."""
     spec = importlib.util.spec_from_file_location("benchmark_of_tasks", BENCHMARK)
     assert spec is not None
@@ -19,7 +19,8 @@ def measured(signal: str, tasks: list[str], **options: int) -> dict[str, dict[st
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
     toy, n_events = benchmark.TOYS[signal]
-    rows = benchmark.rows_of(toy, n_events, argparse.Namespace(tasks=tasks, **options))
+    settings = {"events": 20_000, "epochs": 20, "batch": 4000, "hidden": [64, 64], **options}
+    rows = benchmark.rows_of(toy, n_events, argparse.Namespace(tasks=tasks, **settings))
     return {row["task"]: row for row in rows}
 
 
@@ -36,12 +37,12 @@ def test_the_structured_form_reaches_the_exact_ratio_from_samples():
 @pytest.mark.long
 def test_free_outputs_of_single_events_add_up_to_no_parabola_where_the_signal_is_weak_and_the_form_does():
     tasks = ["multiclass", "logits of degree 2"]
-    rows = measured("weak", tasks, events=20_000, epochs=20, batch=4000)
+    rows = measured("weak", tasks)
     assert rows["multiclass, not normalised"]["parabola_mse"] > 100
     assert rows["logits of degree 2"]["parabola_mse"] < 1
 
 
 @pytest.mark.long
 def test_the_log_ratios_of_large_bags_are_too_small():
-    row = measured("strong", ["multiclass, bags of 250"], events=20_000, epochs=20, batch=4000)
+    row = measured("strong", ["multiclass, bags of 250"])
     assert row["multiclass, bags of 250"]["c_over_exact"] > 1.5
