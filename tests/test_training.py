@@ -20,6 +20,7 @@ from milanalysis.config import (
 )
 from milanalysis.errors import DataLeakError, EventWeightError, FitError, InputFileError, TooFewEventsError
 from milanalysis.events.tables import EventTable, Split, assign_split
+from milanalysis.learning import training
 from milanalysis.learning.bags import with_background
 from milanalysis.learning.networks import EventNetwork
 from milanalysis.learning.tasks import make_task
@@ -161,6 +162,24 @@ def test_features_that_are_not_finite_stop_the_training_before_it_begins(tmp_pat
     table.features[7, 0] = np.nan
     with pytest.raises(FitError, match="features x are not finite"):
         trained(tmp_path, table=table)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_bags_are_new_in_every_epoch_unless_they_shall_not_be(
+    dynamic: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen = []
+    run_epoch = training._run_epoch
+
+    def watch(step, task, bags, *others):
+        seen.append({frozenset(bag) for bag in bags.index.tolist()})
+        return run_epoch(step, task, bags, *others)
+
+    monkeypatch.setattr(training, "_run_epoch", watch)
+    trained(tmp_path, with_training(PAPER, max_epochs=2, dynamic_bags=dynamic))
+    first, second = seen
+    assert (first == second) == (not dynamic)
 
 
 def test_a_constant_feature_stops_the_training_before_it_begins(tmp_path: Path):

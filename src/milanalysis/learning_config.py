@@ -195,12 +195,16 @@ class TrainingConfig:
 
     A batch holds ``floor(batch_events / bag_size)`` bags, and at least one: with the default of 80,000 events that is the
     paper's rule (appendix B.2.2), which keeps the number of steps in an epoch the same for all bag sizes.
+
+    With ``dynamic_bags`` (the paper's) events are put into new bags in every epoch. Without, the bags of the first epoch
+    are shown again, in another order; networks that are no sums over events then learn them by heart.
     """
 
     batch_events: Count = 80_000
     steps_per_epoch: Count = 150
     max_epochs: Count = 200
     validation_events: Count = 200_000
+    dynamic_bags: bool = True
     schedule: Annotated[PlateauScheduleConfig | CosineScheduleConfig, Field(discriminator="kind")] = (
         PlateauScheduleConfig()
     )

@@ -184,7 +184,8 @@ def train(
         ) is not None:
             number, started = len(state.history), time.perf_counter()
             rng = stream(seed, "train", label, member, number)
-            loss = _run_epoch(step, task, sampler, model, rates, rng)
+            bags = _training_bags(task, sampler, model, rng, stream(seed, "train", label, member, "bags"))
+            loss = _run_epoch(step, task, bags, rates, rng)
             trained = time.perf_counter() - started
             epoch = Epoch(
                 epoch=number,
@@ -289,22 +290,26 @@ def _normalisation(task: Task, network: Any, table: EventTable, model: ModelConf
     return normalisation(task, events, table.features, known, probabilities)
 
 
+def _training_bags(
+    task: Task, sampler: Sampler, model: ModelConfig, rng: np.random.Generator, fixed: np.random.Generator
+) -> Bags:
+    """Return the bags of an epoch: new ones, or those of every epoch in a new order."""
+    n_bags = model.training.steps_per_epoch * bags_per_batch(model)
+    if model.training.dynamic_bags:
+        return task.draw(sampler, n_bags, model.bag_size, rng)
+    return task.draw(sampler, n_bags, model.bag_size, fixed).take(rng.permutation(n_bags))
+
+
 def _run_epoch(
-    step: Callable[..., Any],
-    task: Task,
-    sampler: Sampler,
-    model: ModelConfig,
-    rates: FloatArray,
-    rng: np.random.Generator,
+    step: Callable[..., Any], task: Task, bags: Bags, rates: FloatArray, rng: np.random.Generator
 ) -> float:
-    """Train for one epoch on new bags and return the mean loss of its steps.
+    """Train for one epoch on its bags and return the mean loss of its steps.
 
     Batches are gathered as a whole, and several small ones are handed to TensorFlow at a time: a call costs as
     much as a step of a thousand events.
     """
-    n_bags = bags_per_batch(model)
-    bags = task.draw(sampler, len(rates) * n_bags, model.bag_size, rng)
-    per_call = max(1, _EVENTS_PER_CALL // (n_bags * model.bag_size))
+    n_bags = len(bags) // len(rates)
+    per_call = max(1, _EVENTS_PER_CALL // (n_bags * bags.bag_size))
     total = 0.0
     for first in range(0, len(rates), per_call):
         some = rates[first : first + per_call]
