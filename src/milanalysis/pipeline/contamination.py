@@ -17,7 +17,7 @@ from milanalysis.randomness import stream
 from milanalysis.statistics.coverage import CoverageReport, report
 from milanalysis.statistics.interpolation import interpolation_from
 from milanalysis.statistics.likelihood import LikelihoodModel, ShapeModel
-from milanalysis.statistics.pseudoexperiments import draw, draw_poisson, mixture_weights, overlap
+from milanalysis.statistics.pseudoexperiments import draw, draw_poisson, overlap
 from milanalysis.statistics.pseudoexperiments import run as run_experiments
 from milanalysis.statistics.template_result import TemplateResult
 from milanalysis.statistics.templates import TemplateModel
@@ -41,13 +41,16 @@ def repeat_with_background(run: Run, settings: CoverageConfig) -> CoverageReport
     simulated = run.load_table("simulation")
     signal, other = simulated.take(simulated.rows(*SCORED)), scored_background(run)
     models, titles = _models(run)
+    is_test = signal.split == Split.TEST
+    at_reference = signal.weights_at(config.parameter.reference)[is_test].sum()
+    share = background.fraction / (1 - background.fraction)
+    of_background = np.where(other.split == Split.TEST, other.weight, 0.0)
+    of_background *= share * at_reference / of_background.sum()
     experiments, overlaps = [], []
     for position, theta in enumerate(settings.theta):
-        weights = mixture_weights(
-            np.where(signal.split == Split.TEST, signal.weights_at(theta)[:, 0], 0.0),
-            np.where(other.split == Split.TEST, other.weight, 0.0),
-            background.fraction,
-        )
+        # the background stays what it is; its share changes as the signal does
+        of_signal = np.where(is_test, signal.weights_at(theta)[:, 0], 0.0)
+        weights = np.concatenate([of_signal, of_background])
         how = draw if settings.number == "fixed" else draw_poisson
         rng = stream(config.seed, "coverage", "background", position)
         rows = how(weights, settings.pseudo_experiments, settings.events, rng)
