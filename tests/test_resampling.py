@@ -59,6 +59,13 @@ def test_the_error_of_a_bias_knows_that_the_test_sample_is_finite():
     assert np.std(biases) > 2 * alone
 
 
+def test_errors_of_very_few_fits_are_numbers():
+    fits, exact = repeated(50, 3, 10, 7)
+    errors = bootstrap_errors(fits, exact, 0.0, np.random.default_rng(8))
+    assert set(errors) == {"slope", "rho2", "calibration_ratio", "coverage", "bias"}
+    assert np.isfinite(list(errors.values())).all()
+
+
 def test_without_estimates_there_are_no_errors():
     nothing = np.full(5, np.nan)
     failed = MethodFits(nothing, nothing, nothing, nothing, (Status.FAILED,) * 5, nothing)

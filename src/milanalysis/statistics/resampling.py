@@ -39,9 +39,8 @@ def bootstrap_errors(
     if n < 3 or not (np.ptp(estimate) > 0 and np.ptp(score) > 0):
         return {}
     chosen = rng.integers(0, n, (_RESAMPLES, n))
-    # Of few experiments a resample may hold one alone, which has no variance.
-    varied = (np.ptp(estimate[chosen], axis=1) > 0) & (np.ptp(score[chosen], axis=1) > 0)
-    chosen = chosen[varied]
+    # of very few fits, a resample may hold one alone, many times: nothing varies in it
+    chosen = chosen[(np.ptp(estimate[chosen], axis=1) > 0) & (np.ptp(score[chosen], axis=1) > 0)]
     estimates, scores = _centred(estimate[chosen]), _centred(score[chosen])
     variance, spread = (np.sum(one**2, axis=1) / (n - 1) for one in (estimates, scores))
     covariance = np.sum(estimates * scores, axis=1) / (n - 1)
