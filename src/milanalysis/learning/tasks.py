@@ -31,6 +31,7 @@ events | with 0.01 and datasets of 10,000:
     parameterised, pairs of the paper  0.926 | 0.342
 
 So what counts most is what an event is made to say: with its weight it speaks about all points, with its label about one.
+With the strong signal, 2.1 million labelled events for training and a third hidden layer the morphing form captures 0.991.
 
 Three things that hold for all tasks:
 
