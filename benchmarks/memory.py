@@ -5,7 +5,10 @@
 Writes a table of normally distributed features (36, float32, as in the reference study) at 21 values of the coefficient, with
 or without event weights, one row group after the other, then trains one member of a model on it in a process of its own and
 prints the largest memory that the process had: resident in all, and without the pages of mapped files, which the operating
-system drops when it needs room.
+system drops when it needs room. Measured with one epoch of 150 batches of 80,000 events, on two cores that others used, too:
+
+    --task multiclass                  21 labelled samples, single events   5.22 GB resident, 1.98 GB without pages of files
+    --task polynomial --bag-size 50    one sample with event weights        5.23 GB resident, 1.48 GB without pages of files
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ _PACKAGES = (
     "hist",
     "iminuit",
     "keras",
+    "lightgbm",
     "numba",
     "numpy",
     "pyarrow",
@@ -38,6 +39,8 @@ _PACKAGES = (
     "tensorflow",
     "uproot",
     "vector",
+    "xgboost",
+    "xgboost-cpu",
 )
 
 

@@ -4,14 +4,18 @@ They do what networks do with bags of one event: tell apart events drawn in equa
 differences of their logits are log ratios (section 4.1 of arXiv:2508.07114, where they are the baseline). As for all
 per-event methods the mean ratio on reference events is made one. Which one to use when:
 
-- boosted trees (`milanalysis.learning.boosting`). Nothing to tune on most tables and no inputs to transform, so
-  a fair measure of what plain features are worth. Constant between thresholds, so a weak dependence on many features at
-  once, which is what a small coefficient gives, costs them many trees, and a log ratio that is steep at the edge of a
-  grid is cut off. LightGBM is the faster of the two for many classes.
-- TabPFN (`milanalysis.learning.tabpfn`): no training at all, for tables of a few thousand events. With more it looks at a part of them only.
+- boosted trees (`milanalysis.learning.boosting`): no inputs to transform and little to tune, so a fair measure of what plain
+  features are worth. They are constant between thresholds, and what a small coefficient gives is a weak dependence on many
+  features at once, which costs them many trees. LightGBM (leaf by leaf) is a little better than XGBoost (level by level);
+  both need 1.8 s on one core for a round of 21 classes and 200,000 events with twelve features.
+- TabPFN (`milanalysis.learning.tabpfn`): no training at all, for tables of a few thousand events. Of larger ones it sees a
+  part only.
 
-None of them knows that the ratio is a smooth function of the parameter: where event weights are there, a network that
-learns polynomials is better (`milanalysis.learning.tasks`).
+None of them knows that the ratio is a smooth function of the parameter, and none learns from event weights themselves, only
+from events drawn by them. On 100,000 events of `milanalysis.simulation.toys.QuadraticEFT` with information 0.3, squared
+correlation with the exact log ratio across the grid: XGBoost 0.89, LightGBM 0.90 (three points; with 21 points and 20 rounds
+0.68 and 0.73), a network that learns polynomials from the event weights of the same events 0.995, in the same time
+(`milanalysis.learning.tasks`).
 """
 
 from __future__ import annotations

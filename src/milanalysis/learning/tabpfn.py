@@ -39,7 +39,7 @@ class TabPFNClassifier:
 
         self._context = {"features": features, "classes": classes, "weights": str(weights), "seed": seed}
         self._model = tabpfn.TabPFNClassifier(
-            model_path=str(weights), random_state=seed, device="cpu", n_jobs=1, ignore_pretraining_limits=True
+            model_path=str(weights), random_state=seed, device="cpu", ignore_pretraining_limits=True
         )
         self._model.fit(features, classes)
 

@@ -149,6 +149,7 @@ class WandbTracker:
             "resume": "allow",
             "config": dict(settings),
             "dir": str(directory),
+            "settings": {"silent": True},  # several trainings would talk into the live display
         }
         self._directory = directory
         self._run: Any = None
