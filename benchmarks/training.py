@@ -180,12 +180,15 @@ def measure_pair(pipeline: str, bag_size: int, options: argparse.Namespace, path
             command,
             env={**os.environ, **ONE_THREAD},
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
         )
         for _ in range(2)
     ]
-    found = [json.loads(process.communicate()[0].splitlines()[-1]) for process in pair]
+    outputs = [process.communicate() for process in pair]
+    if any(process.returncode for process in pair):
+        sys.exit(f"{pipeline}, bags of {bag_size}, failed:\n{outputs[0][1]}")
+    found = [json.loads(text.splitlines()[-1]) for text, _ in outputs]
     return {
         "events_per_cpu_second": float(np.mean([one["events_per_cpu_second"] for one in found])),
         "events_per_second": float(np.sum([one["events_per_second"] for one in found])),
