@@ -11,7 +11,7 @@ estimate with the true value), calibration c (inverse variance over mean curvatu
 squared distance of ``-2 ln L`` from the parabola, and the excess of the cross-entropy of the points, event by event, over
 that of the exact ratio (in nats).
 
-Run: python benchmarks/tasks.py; --help names the options.
+Run: python benchmarks/tasks.py; --help names the options. Writes benchmarks/results/tasks.json.
 """
 
 from __future__ import annotations
@@ -49,12 +49,14 @@ from milanalysis.learning.scores import EventScores
 from milanalysis.learning.tasks import make_task
 from milanalysis.learning.training import train
 from milanalysis.parameters import FloatArray
+from milanalysis.provenance import package_versions, write_json
 from milanalysis.simulation.toys import QuadraticEFT, ToyScores
 
 GRID = GridConfig(n_points=21)
 POINTS = GRID.points()
 TOYS = {"strong": (QuadraticEFT(0.3), 1000), "weak": (QuadraticEFT(0.01), 10_000)}
 N_DATASETS, N_UNSEEN = 300, 300_000
+RESULTS = Path(__file__).parent / "results" / "tasks.json"
 TASKS = {
     "polynomial from weights": (PolynomialTaskConfig(theta_range=1.0), 1),
     "morphing": (PolynomialSamplesTaskConfig(grid=GRID, form=MorphingFormConfig()), 1),
@@ -188,11 +190,16 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, nargs="+", default=[64, 64], help="units of the hidden layers")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--toys", nargs="+", default=list(TOYS), choices=list(TOYS))
+    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
+    rows = []
     for signal in options.toys:
         toy, n_events = TOYS[signal]
         for row in rows_of(toy, n_events, options):
-            print(json.dumps({"signal": signal, **row}), flush=True)
+            rows.append({"signal": signal, **row})
+            print(json.dumps(rows[-1]), flush=True)
+    settings = {name: getattr(options, name) for name in ("events", "epochs", "batch", "hidden")}
+    write_json(options.output, {"settings": settings, "rows": rows, "versions": package_versions()})
 
 
 if __name__ == "__main__":
