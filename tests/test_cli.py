@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,15 @@ def test_a_processor_that_python_cannot_read_is_refused_before_anything_is_gener
     config = write_config(tmp_path / "bad.yaml", processing={**SMALL["processing"], which: str(broken)})
     run = tmp_path / "run"
     refuses(milanalysis("run", config, "-o", run), "broken.py", "SyntaxError")
+    assert not (run / "events").exists()
+
+
+def test_a_baseline_without_its_package_is_refused_before_anything_is_generated(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    trees = {"kind": "xgboost", "title": "trees"}
+    config = write_config(tmp_path / "bad.yaml", models={**SMALL["models"], "trees": trees})
+    run = tmp_path / "run"
+    refuses(milanalysis("run", config, "-o", run), "milanalysis[baselines]")
     assert not (run / "events").exists()
 
 

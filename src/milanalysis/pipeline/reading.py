@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from milanalysis.config import FileSampleConfig
+from milanalysis.config import FileSampleConfig, ModelConfig
 from milanalysis.events.tables import EventTable
 from milanalysis.parameters import EFTPolynomial, FloatArray
 from milanalysis.pipeline.layout import Run
@@ -23,14 +23,19 @@ __all__ = [
 
 
 def check_given(run: Run) -> None:
-    """Find out before any long work whether the files and processors that an analysis is given can be used.
+    """Find out before any long work whether the files, processors and packages that an analysis needs can be used.
 
     Raises:
+        ConfigError: if the package of a baseline is not installed.
         InputFileError, EventWeightError: as `milanalysis.events.filesets.open_sample`.
         ProcessorError: if a processor file does not define a processor.
     """
     from milanalysis.events.processing import load_processor
+    from milanalysis.learning.baselines import require_baseline
 
+    for model in run.config.models.values():
+        if not isinstance(model, ModelConfig):
+            require_baseline(model)
     for path in (run.config.processing.features, run.config.processing.bag_likelihood):
         load_processor(path)
     if run.config.processing.on_bad_file == "fail":
