@@ -118,6 +118,17 @@ class InferenceConfig:
     ] = ParabolaConfig()
 
 
+class _NamedByKind:
+    """What calibrations say that a model has once of each kind."""
+
+    kind: str
+
+    @property
+    def name(self) -> str:
+        """Name that tells this entry from others of the same model."""
+        return self.kind
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BartlettConfig:
     """The log ratio times c = (1/Var) / mean curvature (Eq. 34), from pseudo-experiments on validation events.
@@ -151,41 +162,26 @@ class CoverageSearchConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class BiasConfig:
+class BiasConfig(_NamedByKind):
     """The mean estimate moved to the true value (Eq. 35)."""
 
     kind: Literal["bias"] = "bias"
     pseudo_experiments: Repetitions = 500
 
-    @property
-    def name(self) -> str:
-        """Name that tells this entry from others of the same model."""
-        return self.kind
-
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class TemperatureConfig:
+class TemperatureConfig(_NamedByKind):
     """The log ratio divided by the temperature at which it tells bags of different points apart best (not in the paper)."""
 
     kind: Literal["temperature"] = "temperature"
     bags_per_point: Repetitions = 100
 
-    @property
-    def name(self) -> str:
-        """Name that tells this entry from others of the same model."""
-        return self.kind
-
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class RateConfig:
+class RateConfig(_NamedByKind):
     """Ratios divided by their mean over events of the reference, which has to be 1 (not in the paper)."""
 
     kind: Literal["rate"] = "rate"
-
-    @property
-    def name(self) -> str:
-        """Name that tells this entry from others of the same model."""
-        return self.kind
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ __all__ = ["BinaryTask", "GridTask", "MulticlassTask", "drawn_at", "points_besid
 
 
 @dataclass(frozen=True, eq=False)
-class GridTask:
+class GridTask(ABC):
     """What tasks have in common that know the log ratio at the points of a grid.
 
     A task of this kind says how it is trained and, as `log_ratios`, what its outputs mean.
@@ -65,6 +66,7 @@ class GridTask:
         """Draw bags of all points in equal shares."""
         return sampler.draw(self.training_points, n_bags, bag_size, rng)
 
+    @abstractmethod
     def log_ratios(self, outputs: FloatArray) -> FloatArray:
         """Return what the outputs say about each point of the grid; exactly zero at the reference.
 
@@ -74,7 +76,6 @@ class GridTask:
         Returns:
             Shape ``(n, n_points)``.
         """
-        raise NotImplementedError
 
     def normalise(self, outputs: FloatArray, probabilities: FloatArray) -> FloatArray:
         """Return what to subtract from the log ratios, shape ``(n_points,)``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ _SMALLEST_RATIO = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class EventTask:
+class EventTask(ABC):
     """What tasks have in common that learn a function of the parameter for each event.
 
     The log ratio of a bag is the sum over its events by construction, so a bag of one event is nothing special, and
@@ -51,19 +52,19 @@ class EventTask:
         return False
 
     @property
+    @abstractmethod
     def training_points(self) -> FloatArray:
         """Points the training bags are drawn at, shape ``(n_points, 1)``."""
-        raise NotImplementedError
 
     def draw(self, sampler: Sampler, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
         """Draw bags of all training points in equal shares."""
         return sampler.draw(self.training_points, n_bags, bag_size, rng)
 
+    @abstractmethod
     def scores(
         self, outputs: FloatArray, normalisation: FloatArray, n_averaged: int
     ) -> PolynomialScores | GridScores:
         """Return the log ratios of events; nothing has been averaged."""
-        raise NotImplementedError
 
     def bag_log_ratio(self, outputs: FloatArray, normalisation: FloatArray, theta: FloatArray) -> FloatArray:
         """Return the log ratios of bags of any size, shape ``(n_bags, n_points)``."""
