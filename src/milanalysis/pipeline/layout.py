@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from milanalysis.config import AnalysisConfig, FileSampleConfig, IterativeExecutorConfig
+from milanalysis.config import (
+    AnalysisConfig,
+    FileSampleConfig,
+    GenerateSampleConfig,
+    IterativeExecutorConfig,
+)
 from milanalysis.errors import TooFewEventsError
 from milanalysis.events.tables import EventTable, Split, concatenate
 from milanalysis.learning.scores import GridScores, PolynomialScores, concatenate_scores, load_scores
 from milanalysis.provenance import read_json
 
-__all__ = ["SCORED", "Run"]
+__all__ = ["SCORED", "Run", "truth_is_known"]
 
 SCORED = (Split.VALIDATION, Split.TEST)
 """The splits of the simulation whose events have scores."""
@@ -108,3 +113,15 @@ class Run:
     def stamp(self, stage: str) -> Path:
         """Return the stamp of a stage."""
         return self.directory / "stages" / f"{stage}.json"
+
+
+def truth_is_known(config: AnalysisConfig) -> bool:
+    """Say whether the reference information of `milanalysis.simulation.truth` is about the simulation of an analysis.
+
+    It is if all of it is generated here, and the comparison is made at the reference. Whether the selection removes events is
+    seen later, from the cutflow.
+    """
+    samples = [config.samples[name] for name in config.samples_with_role("simulation")]
+    generated = all(isinstance(sample, GenerateSampleConfig) for sample in samples)
+    at_reference = config.coverage.theta[0] == config.parameter.reference
+    return config.truth.in_run == "automatic" and generated and at_reference

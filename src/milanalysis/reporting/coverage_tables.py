@@ -88,7 +88,9 @@ def interval_table(report: CoverageReport) -> Table:
     return table
 
 
-def calibration_table(constants: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> Table:
+def calibration_table(
+    constants: Mapping[str, Mapping[str, Mapping[str, Sequence[float | None]]]],
+) -> Table:
     """Return all calibration constants with their errors.
 
     Args:
@@ -101,7 +103,9 @@ def calibration_table(constants: Mapping[str, Mapping[str, Mapping[str, Sequence
     for label, calibrations in constants.items():
         for name, some in calibrations.items():
             for constant, (value, error) in some.items():
-                text = f"{value:.4g}" if error == 0 else f"{value:.4g} ± {error:.2g}"
+                text = "-" if value is None else f"{value:.4g}"
+                if error != 0:
+                    text += " ± ?" if error is None else f" ± {error:.2g}"  # null: not defined
                 table.add_row(label, name, constant, text)
     return table
 
