@@ -70,7 +70,6 @@ def compare_methods(
         information=_information(run, exact, visible, float(experiments.n_events.mean()), n_test),
         rng=partial(stream, config.seed, "coverage", "bootstrap"),
         exact_method=EXACT if visible is None else EXACT_VISIBLE,
-        best_exact=visible,
         captured=_captured(run, methods, scored),
         nu=EFTPolynomial.from_dict(read_json(run.result("expected_events"))),
     )

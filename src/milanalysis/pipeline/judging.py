@@ -227,7 +227,9 @@ def repeat(run: Run, settings: CoverageConfig) -> Repetition:
         run: an analysis whose methods are fitted and calibrated.
         settings: true values, levels and numbers, which need not be those of its configuration.
     """
-    simulated = run.load_table("simulation")
+    # networks look at features only where their ratios are those of bags
+    of_bags = any(not model.is_additive for model in run.config.models.values())
+    simulated = run.load_table("simulation", with_features=of_bags)
     scored = simulated.take(simulated.rows(*SCORED))
     calibrations = _load_calibrations(run)
     if calibrations:

@@ -42,15 +42,22 @@ class Run:
         """Return the table of features of a sample."""
         return self.directory / "tables" / sample / "events.parquet"
 
-    def load_table(self, role: str) -> EventTable:
+    def load_table(self, role: str, *, with_features: bool = True) -> EventTable:
         """Read the tables of all samples with a role, in their order.
+
+        Args:
+            role: of the samples.
+            with_features: whether the features are read.
 
         Raises:
             TooFewEventsError: if they have no events.
         """
         self.require_events(role)
         return concatenate(
-            [EventTable.read(self.table(name)) for name in self.config.samples_with_role(role)]
+            [
+                EventTable.read(self.table(name), with_features=with_features)
+                for name in self.config.samples_with_role(role)
+            ]
         )
 
     def require_events(self, role: str) -> None:

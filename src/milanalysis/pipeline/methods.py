@@ -18,13 +18,12 @@ from milanalysis.parameters import FloatArray
 from milanalysis.pipeline.layout import Run
 from milanalysis.statistics.bag_templates import BagTemplateModel
 from milanalysis.statistics.calibration import Calibration
-from milanalysis.statistics.interpolation import interpolation_from
+from milanalysis.statistics.interpolation import EXACT_GRID, interpolation_from
 from milanalysis.statistics.likelihood import LikelihoodModel, ShapeModel
 from milanalysis.statistics.templates import TemplateModel, Templates
 
 __all__ = [
     "EXACT",
-    "EXACT_GRID",
     "EXACT_VISIBLE",
     "TEMPLATE",
     "TEMPLATE_BAGS",
@@ -36,8 +35,6 @@ logger = logging.getLogger(__name__)
 
 EXACT, EXACT_VISIBLE, TEMPLATE = "exact", "exact_visible", "template"
 TEMPLATE_NUISANCES, TEMPLATE_BAGS = "template_nuisances", "template_bags"
-EXACT_GRID = "exact_grid"
-"""The exact likelihood as methods on a grid are read, the most they can reach; numbered if there are several grids."""
 
 _CALIBRATED = {
     "bartlett": "c (Bartlett)",

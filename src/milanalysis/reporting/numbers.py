@@ -7,15 +7,19 @@ import math
 __all__ = ["in_brackets", "plus_minus"]
 
 
-def in_brackets(value: float | None, error: float | None, *, sign: bool = False) -> str:
+def in_brackets(
+    value: float | None, error: float | None, *, sign: bool = False, most_decimals: int = 4
+) -> str:
     """Return a number with its error in brackets, in units of the last digit: ``0.990(12)``.
 
-    The error has two digits below 3.55 of its leading power of ten, and one above, as in the Review of Particle Physics.
+    The error has two digits below 3.55 of its leading power of ten, and one above, as in the Review of Particle Physics, but
+    no more decimals than a column has room for; an error that is smaller is left out.
 
     Args:
         value: None where it is not known.
         error: standard error; None where it is not known, and 0 for what is exact.
         sign: whether to write a plus sign.
+        most_decimals: largest number of decimals.
 
     Example:
         >>> in_brackets(0.99034, 0.0123), in_brackets(0.0041, 0.0062, sign=True), in_brackets(291.83, 14.4)
@@ -26,9 +30,10 @@ def in_brackets(value: float | None, error: float | None, *, sign: bool = False)
     plus = "+" if sign else ""
     if error is None or not math.isfinite(error) or error < 1e-9:
         return f"{value:{plus}.3f}"
-    decimals = _decimals(error)
+    decimals = min(_decimals(error), most_decimals)
     if decimals > 0:
-        return f"{value:{plus}.{decimals}f}({round(error * 10**decimals)})"
+        digits = round(error * 10**decimals)
+        return f"{value:{plus}.{decimals}f}" + (f"({digits})" if digits else "")
     return f"{round(value, decimals) + 0.0:{plus}.0f}({round(error, decimals):.0f})"
 
 

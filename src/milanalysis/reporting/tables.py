@@ -66,7 +66,8 @@ def _single_events(comparison: Comparison) -> Table:
             *(None if one is None else one.best_scale for one in every),
         ]
         table.add_row(
-            method.title, *("-" if one is None else in_brackets(one.value, one.error) for one in values)
+            method.title,
+            *("-" if one is None else in_brackets(one.value, one.error, most_decimals=3) for one in values),
         )
     return table
 
@@ -103,11 +104,11 @@ def _table(title: str, caption: str, headings: Sequence[str]) -> Table:
         title=escape(title),
         caption=escape(caption),
         box=SIMPLE_HEAD,
-        padding=(0, 1),
-        collapse_padding=True,
-        pad_edge=False,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+        title_justify="left",
+        caption_justify="left",
     )
-    table.caption_justify = table.title_justify = "left"
     table.add_column("method", min_width=12)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)

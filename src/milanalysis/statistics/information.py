@@ -10,7 +10,8 @@ Definitions, for datasets of N events at the true value of the parameter, with t
 - ``variance_ratio``: variance of the estimate of the exact likelihood over that of the method on the same
   pseudo-experiments, both corrected for their slopes: ``(slope^2 / Var(estimate)) / (slope_exact^2 / Var(estimate_exact))``.
   With the slopes from the covariance identity it is the ratio of two squared correlations with S, in which the information
-  and most of the fluctuations of the pseudo-experiments cancel. Slopes from pseudo-experiments at two true values would be
+  and most of the fluctuations of the pseudo-experiments cancel. S is the score of all momenta, for which the identity holds
+  whatever a method knows. Slopes from pseudo-experiments at two true values would be
   independent of S, but their error (``sqrt(2 Var / n) / distance``, squared) does not cancel.
 - ``calibration_ratio = (1 / Var(estimate)) / mean(curvature)``, Eq. (34) of arXiv:2508.07114.
 - ``rho2 = corr(estimate, S)^2`` and ``information = rho2 * information_exact = slope^2 / Var(estimate)``, the effective
@@ -288,7 +289,6 @@ def summarise(
     rng: np.random.Generator,
     group: IntArray | None = None,
     best_fits: MethodFits | None = None,
-    best_exact: ExactScore | None = None,
     captured: Sequence[Captured] = (),
 ) -> MethodSummary:
     """Summarise one method.
@@ -307,7 +307,6 @@ def summarise(
         group: which population each pseudo-experiment was drawn from, shape ``(n_experiments,)``; None if each has events of
             its own.
         best_fits: what the exact likelihood says about them, if it is among the methods.
-        best_exact: the exact scores of that likelihood, if they are others.
         captured: what its log ratios capture.
     """
     numbers = measured_numbers(
@@ -316,7 +315,6 @@ def summarise(
         theta_true=theta_true,
         group=group,
         best_fits=best_fits,
-        best_exact=best_exact,
         rng=rng,
     )
     values: dict[str, Any] = {}
@@ -353,7 +351,6 @@ def compare(
     information: FisherInformation,
     rng: Callable[[], np.random.Generator],
     exact_method: str | None = None,
-    best_exact: ExactScore | None = None,
     captured: Mapping[str, Sequence[Captured]] | None = None,
     nu: EFTPolynomial | None = None,
 ) -> Comparison:
@@ -369,7 +366,6 @@ def compare(
         information: exact Fisher information of as many events as a pseudo-experiment has.
         rng: returns the same stream at each call, so that all methods are resampled alike.
         exact_method: which of the methods is the exact likelihood that the others are compared with, if any.
-        best_exact: its exact scores, if they are not those of all momenta.
         captured: what the log ratios of the methods capture, by name.
         nu: expected number of events, up to a factor.
     """
@@ -386,7 +382,6 @@ def compare(
             rng=rng(),
             group=None,
             best_fits=best_fits,
-            best_exact=best_exact,
             captured=(captured or {}).get(name, ()),
         )
         for name, found in observed.items()

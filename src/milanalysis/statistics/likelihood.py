@@ -10,7 +10,7 @@ Everything here is on the ``-2 ln L`` scale, where one standard deviation is a r
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -29,6 +29,7 @@ __all__ = [
     "Parameters",
     "ProfileLikelihood",
     "RateModel",
+    "Restrictable",
     "ShapeModel",
     "SumModel",
     "check_positive",
@@ -154,6 +155,17 @@ class LikelihoodModel(Protocol):
 
 
 @runtime_checkable
+class Restrictable(Protocol):
+    """A method that can be restricted to some of the events it knows."""
+
+    def observe(self, rows: IntArray) -> ProfileLikelihood:
+        """Return the likelihood of a dataset; see `LikelihoodModel.observe`."""
+
+    def take(self, rows: IntArray) -> LikelihoodModel:
+        """Return the method for some events only, whose row numbers are then their positions in ``rows``."""
+
+
+@runtime_checkable
 class EventRatios(Protocol):
     """A method that has a log ratio for each single event."""
 
@@ -214,6 +226,10 @@ class ShapeModel(Addable):
         grid = self.scores.grid[:, 0]
         for lowest in grid:  # it has to work wherever the minimum will be
             self.interpolation.curve(grid, np.abs(grid - lowest))
+
+    def take(self, rows: IntArray) -> ShapeModel:
+        """Return the method for some events only; see `Restrictable.take`."""
+        return replace(self, scores=self.scores.take(rows))
 
     def event_log_ratios(self, theta: float, reference: float) -> FloatArray | None:
         """Return the log ratio of each event between two points; see `EventRatios.event_log_ratios`.

@@ -28,7 +28,7 @@ class _Repeated:
     Attributes:
         fits: of the method.
         best: of the exact likelihood.
-        score: exact score of each pseudo-experiment, shape ``(n_experiments,)``; ``best_score`` that of the level of ``best``.
+        score: exact score of each pseudo-experiment, shape ``(n_experiments,)``.
         information: Fisher information that ``score`` stands for.
         theta_true: value of the parameter.
         group: number of the group of each pseudo-experiment, shape ``(n_experiments,)``.
@@ -38,7 +38,6 @@ class _Repeated:
     fits: MethodFits
     best: MethodFits | None
     score: FloatArray
-    best_score: FloatArray
     information: float
     theta_true: float
     group: IntArray
@@ -61,7 +60,7 @@ class _Repeated:
             found = {
                 "bias": mean - self.theta_true,
                 "variance_information": 1 / variance,
-                "slope": covariance / spread * self.information,
+                "slope": np.where(variance > 0, covariance / spread, np.nan) * self.information,
                 "rho2": rho2,
                 "information": rho2 * self.information,
                 "mean_curvature": self._mean(counts, curvature),
@@ -72,7 +71,7 @@ class _Repeated:
             if self.best is not None:
                 both = np.isfinite(estimate) & np.isfinite(self.best.estimate)
                 mine, its = (
-                    self._moments(counts, np.where(both, one, np.nan), self.best_score)
+                    self._moments(counts, np.where(both, one, np.nan), self.score)
                     for one in (estimate, self.best.estimate)
                 )
                 # slope^2 / Var of both: the slopes are Cov(estimate, score) up to the same factor
@@ -142,7 +141,6 @@ def measured_numbers(
     theta_true: float,
     group: IntArray | None = None,
     best_fits: MethodFits | None = None,
-    best_exact: ExactScore | None = None,
     rng: np.random.Generator,
 ) -> dict[str, tuple[float | None, float | None]]:
     """Return the numbers of a method's summary with their standard errors.
@@ -151,34 +149,38 @@ def measured_numbers(
         fits: what the method says about the pseudo-experiments.
         exact: their exact scores.
         theta_true: value of the parameter in the pseudo-experiments.
-        group: which population each was drawn from, shape ``(n_experiments,)``; None if each has events of its own.
+        group: which population each was drawn from, shape ``(n_experiments,)``; None if all are from one, whose fluctuation
+            then is part of the error of the bias alone.
         best_fits: what the exact likelihood says about them, if it is among the methods.
-        best_exact: the scores of that likelihood; the exact ones if they are not given.
         rng: source of randomness. Methods given streams of the same state are resampled alike.
 
     Returns:
         Value and error by the name of the field of `information.MethodSummary`; None for what does not exist, and for an
         error where there are fewer than two groups.
     """
-    names, group = np.unique(np.arange(len(fits.status)) if group is None else group, return_inverse=True)
+    names, number = np.unique(np.arange(len(fits.status)) if group is None else group, return_inverse=True)
     n_groups = len(names)
     repeated = _Repeated(
         fits,
         best_fits,
         exact.values,
-        (exact if best_exact is None else best_exact).values,
         exact.information,
         theta_true,
-        group,
+        number,
         n_groups,
     )
     values = repeated.numbers(np.ones((1, n_groups)))
     chosen = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), _RESAMPLES)
     resampled = repeated.numbers(chosen.astype(np.float64))
-    return {
+    found = {
         name: (float(value[0]), _spread(resampled[name], n_groups)) if np.isfinite(value[0]) else (None, None)
         for name, value in values.items()
     }
+    bias, error = found["bias"]
+    if group is None and error is not None:
+        common = exact.overlap * float(np.nanvar(fits.estimate))
+        found["bias"] = (bias, float(np.hypot(error, np.sqrt(common))))
+    return found
 
 
 def _spread(resampled: FloatArray, n_groups: int) -> float | None:
