@@ -22,6 +22,7 @@ __all__ = [
     "package_versions",
     "read_json",
     "write_json",
+    "write_result",
 ]
 
 _PACKAGES = (
@@ -89,10 +90,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file, complete or not at all; keys keep their order, numbers are exact.
 
-    JSON has no NaN and no infinity: a number that is not finite is not defined, and becomes null.
+    Raises:
+        ValueError: if a number is not finite, which JSON cannot hold; see `write_result`.
     """
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(_finite(value), indent=1, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_result(path: Path, value: Mapping[str, Any]) -> None:
+    """Write measured numbers as a JSON file; those that are not defined (not finite) become null."""
+    write_json(path, {key: _finite(one) for key, one in value.items()})
 
 
 def _finite(value: Any) -> Any:

@@ -31,7 +31,7 @@ from milanalysis.pipeline.layout import SCORED, Run
 from milanalysis.pipeline.methods import Methods
 from milanalysis.pipeline.traditional import rate_model
 from milanalysis.progress import progress_bar
-from milanalysis.provenance import read_json, write_json
+from milanalysis.provenance import read_json, write_result
 from milanalysis.randomness import stream
 from milanalysis.statistics.calibration import (
     Calibration,
@@ -103,7 +103,7 @@ def calibrate(run: Run) -> Sequence[Path]:
         },
         "observed": observed,
     }
-    write_json(run.result("calibration"), values)
+    write_result(run.result("calibration"), values)
     return [run.result("calibration")]
 
 
@@ -188,13 +188,13 @@ def coverage(run: Run) -> Sequence[Path]:
         scored=repeated.scored,
         observation=read_observation(run),
     )
-    write_json(run.result("pseudo_experiments"), first.to_dict())
-    write_json(run.result("comparison"), comparison.to_dict())
-    write_json(run.result("coverage"), repeated.report.to_dict())
+    write_result(run.result("pseudo_experiments"), first.to_dict())
+    write_result(run.result("comparison"), comparison.to_dict())
+    write_result(run.result("coverage"), repeated.report.to_dict())
     names = ["pseudo_experiments", "comparison", "coverage"]
     if run.config.background is not None:
         with_background = repeat_with_background(run, run.config.coverage)
-        write_json(run.result("background"), with_background.to_dict())
+        write_result(run.result("background"), with_background.to_dict())
         names.append("background")
     return [run.result(name) for name in names]
 
@@ -303,7 +303,7 @@ def report_run(directory: Path, changes: Mapping[str, Any]) -> list[CoverageRepo
     if run.config.background is not None:
         found["background_report"] = repeat_with_background(run, settings)
     for name, one in found.items():
-        write_json(run.result(name), one.to_dict())
+        write_result(run.result(name), one.to_dict())
     return list(found.values())
 
 

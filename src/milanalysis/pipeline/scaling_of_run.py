@@ -14,7 +14,7 @@ from milanalysis.learning.ratios import ExactRatio
 from milanalysis.learning.scores import EventScores
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.pipeline.layout import SCORED, Run
-from milanalysis.provenance import read_json, write_json
+from milanalysis.provenance import read_json, write_result
 from milanalysis.randomness import stream
 from milanalysis.statistics.exact import event_scores
 from milanalysis.statistics.identities import BartlettTest, bartlett_test
@@ -66,7 +66,7 @@ def scaling_of_run(directory: Path) -> tuple[dict[str, ScalingReport], dict[str,
         "scaling": {name: one.to_dict() for name, one in found.items()},
         "bartlett": {name: asdict(one) for name, one in tests.items()},
     }
-    write_json(run.result("scaling"), values)
+    write_result(run.result("scaling"), values)
     return found, tests
 
 

@@ -28,7 +28,7 @@ from milanalysis.pipeline.reading import (
     selected_yield,
 )
 from milanalysis.progress import progress_bar
-from milanalysis.provenance import write_json
+from milanalysis.provenance import write_json, write_result
 from milanalysis.randomness import stream
 from milanalysis.simulation.generator import EventSource
 
@@ -148,7 +148,7 @@ def exact(run: Run) -> Sequence[Path]:
         for name, one in polynomials.items():
             PolynomialScores(one[None], rate[None]).save(run.exact_file(name))
             written.append(run.exact_file(name))
-    write_json(
+    write_result(
         run.result("exact"),
         {
             "available": not reason,
@@ -260,11 +260,11 @@ def infer(run: Run) -> Sequence[Path]:
         None if nuisances is None else nuisances.fit_with_pyhf(counts),
         bags,
     )
-    write_json(run.result("observed"), observation.to_dict())
-    write_json(run.result("templates"), template_result.to_dict())
-    write_json(run.result("workspace"), (nuisances or methods.template).workspace(counts))
-    write_json(run.result("expected_events"), nu.to_dict())
-    write_json(run.result("limits"), _limits(run, methods, signal, counts))
+    write_result(run.result("observed"), observation.to_dict())
+    write_result(run.result("templates"), template_result.to_dict())
+    write_result(run.result("workspace"), (nuisances or methods.template).workspace(counts))
+    write_result(run.result("expected_events"), nu.to_dict())
+    write_result(run.result("limits"), _limits(run, methods, signal, counts))
     names = ("observed", "templates", "workspace", "expected_events", "limits")
     return [*written, *(run.result(name) for name in names)]
 
@@ -329,7 +329,7 @@ def truth(run: Run) -> Sequence[Path]:
             workers=run.workers,
             progress=advance,
         )
-    write_json(run.result("truth"), information.to_dict())
+    write_result(run.result("truth"), information.to_dict())
     return [run.result("truth")]
 
 
