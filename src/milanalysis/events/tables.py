@@ -206,6 +206,16 @@ class EventTable:
                 with_features=with_features,
             )
 
+    @staticmethod
+    def names_in(path: Path) -> tuple[str, ...]:
+        """Return the names of the features in a file that `write` has written, in their order.
+
+        Raises:
+            InputFileError: naming the file, if it is missing or is not a table of events.
+        """
+        with _readable(path):
+            return tuple(json.loads((pq.read_schema(path).metadata or {})[_FEATURES_KEY]))
+
     @classmethod
     def read_blocks(cls, path: Path) -> Iterator[EventTable]:
         """Read a table that `write` has written in blocks, at least one: no more than one is in memory.

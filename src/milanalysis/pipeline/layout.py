@@ -11,7 +11,7 @@ from milanalysis.config import (
     GenerateSampleConfig,
     IterativeExecutorConfig,
 )
-from milanalysis.errors import TooFewEventsError
+from milanalysis.errors import InputFileError, TooFewEventsError
 from milanalysis.events.tables import EventTable, Split, concatenate
 from milanalysis.learning.scores import GridScores, PolynomialScores, concatenate_scores, load_scores
 from milanalysis.provenance import read_json
@@ -59,6 +59,23 @@ class Run:
                 for name in self.config.samples_with_role(role)
             ]
         )
+
+    def feature_names(self, role: str) -> tuple[str, ...]:
+        """Return the names of the features of the samples with a role, in their order.
+
+        Raises:
+            InputFileError: if two tables have different ones.
+        """
+        paths = [self.table(name) for name in self.config.samples_with_role(role)]
+        names = [EventTable.names_in(path) for path in paths]
+        for path, other in zip(paths, names, strict=True):
+            if other != names[0]:
+                msg = (
+                    f"{path} has other features than {paths[0]}, or in another order; run `milanalysis process` to make both with "
+                    "the same processor"
+                )
+                raise InputFileError(msg)
+        return names[0]
 
     def require_events(self, role: str) -> None:
         """Refuse samples of which no event is selected.

@@ -74,7 +74,7 @@ def _errors(run: Run) -> tuple[dict[str, ScalingReport], dict[str, BartlettTest]
     """Return the scaling of the error variance of each model with log ratios of events, and the test of the identity."""
     config = run.config
     reference = config.parameter.reference
-    simulated = run.load_table("simulation")
+    simulated = run.load_table("simulation", with_features=False)
     scored = simulated.take(simulated.rows(*SCORED))
     visible = run.load_exact("simulation")
     exact: EventScores = (

@@ -142,7 +142,7 @@ def exact(run: Run) -> Sequence[Path]:
     written = [run.result("exact")]
     rate = None
     if not reason:
-        simulated = run.load_table("simulation")
+        simulated = run.load_table("simulation", with_features=False)
         samples = [polynomials[name] for name in config.samples_with_role("simulation")]
         rate = mean_polynomial(simulated, np.arange(len(simulated)), np.concatenate(samples))
         for name, one in polynomials.items():
@@ -208,9 +208,11 @@ def infer(run: Run) -> Sequence[Path]:
     from milanalysis.statistics.templates import Templates
 
     config = run.config
-    simulated, observed = run.load_table("simulation"), run.load_table("observed")
+    # the networks see the features of simulated events in the processor
+    names, simulated = run.feature_names("simulation"), run.load_table("simulation", with_features=False)
+    observed = run.load_table("observed")
     for label, model in config.models.items():
-        Manifest.read(run.model(label)).require(model, config.reference_point(), simulated.feature_names)
+        Manifest.read(run.model(label)).require(model, config.reference_point(), names)
 
     written = []
     backgrounds = () if config.background is None else (config.background.sample,)
@@ -354,7 +356,7 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
         )
         _require_output(run.config.processing.bag_likelihood, output, models, additive)
         chunks = sorted(output["event_id"])
-        table = EventTable.read(run.table(name))
+        table = EventTable.read(run.table(name), with_features=False)
         scored: IntArray = np.concatenate([output["event_id"][chunk] for chunk in chunks])
         if not np.array_equal(scored, table.event_id[table.rows(*splits)]):
             msg = f"sample {name!r}: the bag processor did not see the events of {run.table(name)}; process it again"
