@@ -43,6 +43,7 @@ from milanalysis.inputs import (
     ParslExecutorConfig,
     ProcessingConfig,
     SampleConfig,
+    own_processors,
 )
 from milanalysis.learning_config import (
     AttentionPoolConfig,
@@ -427,12 +428,16 @@ def load_config(path: Path) -> AnalysisConfig:
     Raises:
         ConfigError: naming the file, the key, what was found and what was expected.
     """
+    base = path.resolve().parent
     values = read_mapping(path)
+    processing = values.get("processing", {})
+    if isinstance(processing, dict):  # otherwise the validation has something to say
+        values = {**values, "processing": {**own_processors(base), **processing}}
     try:
         config: AnalysisConfig = TypeAdapter(AnalysisConfig).validate_python(values)
     except ValidationError as error:
         raise ConfigError(_explain(path, error)) from error
-    absolute: AnalysisConfig = _with_absolute_paths(config, path.resolve().parent)
+    absolute: AnalysisConfig = _with_absolute_paths(config, base)
     return absolute
 
 

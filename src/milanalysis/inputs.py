@@ -33,6 +33,7 @@ __all__ = [
     "ProcessingConfig",
     "SampleConfig",
     "WeightPairConfig",
+    "own_processors",
 ]
 
 
@@ -225,16 +226,43 @@ class ParslExecutorConfig:
 ExecutorConfig = IterativeExecutorConfig | FuturesExecutorConfig | DaskExecutorConfig | ParslExecutorConfig
 
 
+def shipped_processor(name: str) -> Path:
+    """Return where a processor that comes with milanalysis is: in the installed package, or in the source tree of it."""
+    package = Path(__file__).resolve().parent
+    installed = package / "processors" / name
+    return installed if installed.is_file() else package.parents[1] / "processors" / name
+
+
+def own_processors(base: Path) -> dict[str, Path]:
+    """Return the processors of an analyst's project, by their key under ``processing``.
+
+    They are called as those that come with milanalysis, and are in ``processors/`` in the directory of the YAML file or
+    beside that directory.
+
+    Args:
+        base: directory of the YAML file.
+    """
+    found = {}
+    for key in ("features", "bag_likelihood"):
+        places = (base / "processors" / f"{key}.py", base.parent / "processors" / f"{key}.py")
+        existing = [place for place in places if place.is_file()]
+        if existing:
+            found[key] = existing[0]
+    return found
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ProcessingConfig:
     """Where the coffea processors are and how they are run.
 
-    Chunks have at most ``chunk_size`` events and begin at multiples of ``chunk_multiple`` events of their file (a bag
+    Where ``features`` or ``bag_likelihood`` is not given, ``processors/features.py`` or ``processors/bag_likelihood.py`` in
+    the directory of the YAML file, or beside that directory, is used, and without such a file the one that comes with
+    milanalysis. Chunks have at most ``chunk_size`` events and begin at multiples of ``chunk_multiple`` events of their file (a bag
     size, where bags shall not be cut). ``on_bad_file: skip`` leaves out files that cannot be read and says so.
     """
 
-    features: Path = Path("../processors/features.py")
-    bag_likelihood: Path = Path("../processors/bag_likelihood.py")
+    features: Path = field(default_factory=lambda: shipped_processor("features.py"))
+    bag_likelihood: Path = field(default_factory=lambda: shipped_processor("bag_likelihood.py"))
     executor: Annotated[ExecutorConfig, Field(discriminator="kind")] = FuturesExecutorConfig()
     chunk_size: Count = 100_000
     chunk_multiple: Count = 1
