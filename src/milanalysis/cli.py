@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from milanalysis import __version__
-from milanalysis.errors import MilAnalysisError
+from milanalysis.errors import InputFileError, MilAnalysisError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -117,15 +117,20 @@ def convert(files: tuple[Path, ...], output: Path | None) -> None:
     """Convert Les Houches text (.lhe, .lhe.gz) to ROOT.
 
     Reads FILE...; writes <name>.lhef.root, and beside it <name>.lhef.json with the names of the weights and the
-    cross-section, which ROOT trees of this kind cannot hold.
+    cross-section, which ROOT trees of this kind cannot hold. No tree takes the place of one of another text.
     """
-    from milanalysis.events.conversion import convert_lhe, converted_path
+    from milanalysis.events.conversion import conversion_targets, convert_lhe
     from milanalysis.progress import console, progress_bar
 
-    for path in files:
-        target = converted_path(path, output)
-        with progress_bar(f"converting {path.name}", None) as advance:
-            summary = convert_lhe(path, target, advance)
+    for path, target in zip(files, conversion_targets(files, output), strict=True):
+        try:
+            with progress_bar(f"converting {path.name}", None) as advance:
+                summary = convert_lhe(path, target, advance)
+        except InputFileError as error:
+            if len(files) == 1 or str(path) in str(error):
+                raise
+            msg = f"{path}: {error}"
+            raise InputFileError(msg) from error
         names = summary["weight_names"]
         console().print(
             f"{target}: {summary['n_events']} events, {len(names)} weights{': ' if names else ''}{', '.join(names[:12])}"
