@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from milanalysis.events.lhenumbers import NotANumberError, numbers, rounding
 from milanalysis.events.lheweights import AnnouncedWeights
+from milanalysis.events.lhewords import NotANumberError, numbers, rounding
 from milanalysis.parameters import FloatArray
 
 __all__ = ["Head", "MalformedHeadError", "find_init", "read_head"]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from io import BufferedReader
@@ -23,15 +23,16 @@ from typing import NoReturn
 import numpy as np
 
 from milanalysis.errors import InputFileError
+from milanalysis.events.lheevents import event_rows, read_events
 from milanalysis.events.lhehead import Head, MalformedHeadError, find_init, read_head
-from milanalysis.events.lhenumbers import NotANumberError, numbers, rounding
-from milanalysis.events.lheweights import (
+from milanalysis.events.lheweights import AnnouncedWeights, EventWeightReader
+from milanalysis.events.lhewords import (
     ATTRIBUTES,
-    AnnouncedWeights,
-    EventWeightReader,
     MalformedEventError,
     attributes_of,
     decoded,
+    numbers,
+    rounding,
 )
 from milanalysis.parameters import FloatArray
 
@@ -39,15 +40,6 @@ __all__ = ["LHEBlock", "LHEFile", "check_text_file"]
 
 _TEXT_BLOCK = 4 << 20
 _EVENTS_PER_BLOCK = 20_000
-_EVENT_WORDS = "number of particles, process, weight, scale, alpha_QED, alpha_QCD"
-_PARTICLE_WORDS = "PDG id, status, two mothers, two colours, px, py, pz, E, m, lifetime, spin"
-_BAD_LINE = "its lines do not hold the numbers they should"
-_EVENT_NUMBERS, _PARTICLE_NUMBERS, _WHOLE_NUMBERS = 6, 13, 6
-_LARGEST_WHOLE = 2**31 - 1
-
-_END_OF_LINE = b" 1e22\n"
-"""A number put at the end of each line, by which lines with a number too few or too many are noticed."""
-
 _EVENT = re.compile(rb"<event\b(" + ATTRIBUTES + rb")>")
 _EVENT_END = re.compile(rb"</event\s+>")
 _ASIDE = re.compile(rb"<!--.*?-->|<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
@@ -410,95 +402,18 @@ class LHEFile:
     def _parse(self, chunk: _Chunk) -> LHEBlock:
         """Turn the texts of events into numbers."""
         bodies = chunk.bodies
-        parsed = _all_at_once(bodies)
-        info, particles, rests = self._one_by_one(chunk, bodies) if parsed is None else parsed
-        self._check_values(chunk, bodies, info, particles)
+        rests = bodies
         try:
+            info, particles, rests = read_events(bodies)
             weights = self._weights.read(rests)
         except MalformedEventError as error:
             before = len(bodies[error.event]) - len(rests[error.event])
             self._refuse(chunk, error.event, str(error), before + error.offset, error)
         if self.n_events == 0:
-            self.weight_rounding = rounding(next(_rows(bodies[0]))[1].split()[2])
+            self.weight_rounding = rounding(next(event_rows(bodies[0]))[1].split()[2])
         self.n_events += len(bodies)
         self.n_trials += sum(chunk.trials)
         return LHEBlock(info, particles, weights)
-
-    def _one_by_one(
-        self, chunk: _Chunk, bodies: Sequence[bytes]
-    ) -> tuple[FloatArray, FloatArray, list[bytes]]:
-        """Read events that are written in an unusual way, or refuse the first that cannot be read."""
-        infos: list[FloatArray] = []
-        particles: list[FloatArray] = []
-        rests: list[bytes] = []
-        for i, body in enumerate(bodies):
-            rows = _rows(body)
-            offset, first = next(rows, (0, b""))
-            if not first:
-                self._refuse(chunk, i, f"its first line is {first!r}; expected {_EVENT_WORDS}")
-            info = self._line_of_numbers(chunk, i, offset, first, _EVENT_NUMBERS, _EVENT_WORDS)
-            n_particles = int(info[0]) if info[0] == np.rint(info[0]) and 0 <= info[0] < len(body) else -1
-            if n_particles < 0:
-                self._refuse(chunk, i, f"{_BAD_LINE}: {info[0]:g} is no number of particles", offset)
-            end = offset + len(first)
-            for k in range(n_particles):
-                offset, row = next(rows, (end, b""))
-                if not row or row.startswith(b"<"):
-                    self._refuse(
-                        chunk,
-                        i,
-                        f"its first line announces {n_particles} particles and there are {k}",
-                        offset,
-                    )
-                particles.append(
-                    self._line_of_numbers(chunk, i, offset, row, _PARTICLE_NUMBERS, _PARTICLE_WORDS)
-                )
-                end = offset + len(row)
-            infos.append(info)
-            rests.append(body[end:])
-        return np.stack(infos), np.reshape(particles, (-1, _PARTICLE_NUMBERS)), rests
-
-    def _line_of_numbers(
-        self, chunk: _Chunk, event: int, offset: int, row: bytes, expected: int, meaning: str
-    ) -> FloatArray:
-        """Return the numbers of a line of an event, as many as there should be."""
-        try:
-            found = numbers(row.partition(b"#")[0])
-        except NotANumberError as error:
-            self._refuse(chunk, event, f"{_BAD_LINE}: number {error.position + 1}, {error}", offset, error)
-        if len(found) != expected:
-            self._refuse(
-                chunk,
-                event,
-                f"{_BAD_LINE}: {decoded(row[:60])!r} has {len(found)}; expected {expected}: {meaning}",
-                offset,
-            )
-        return found
-
-    def _check_values(
-        self, chunk: _Chunk, bodies: Sequence[bytes], info: FloatArray, particles: FloatArray
-    ) -> None:
-        """Refuse values that are not finite, and fractions where there should be whole numbers."""
-        ends = np.cumsum(info[:, 0]).astype(np.int64)
-        for table, whole, is_particles in (
-            (info, info[:, :2], False),
-            (particles, particles[:, :_WHOLE_NUMBERS], True),
-        ):
-            good = np.isfinite(table).all(axis=1)
-            good &= (whole == np.rint(whole)).all(axis=1) & (np.abs(whole) <= _LARGEST_WHOLE).all(axis=1)
-            if good.all():
-                continue
-            bad = int(np.argmin(good))
-            event = int(np.searchsorted(ends, bad, side="right")) if is_particles else bad
-            row = 1 + bad - int(ends[event] - info[event, 0]) if is_particles else 0
-            offset, text = list(_rows(bodies[event]))[row]
-            self._refuse(
-                chunk,
-                event,
-                f"{_BAD_LINE}: one is not finite, or is a fraction where a whole number belongs, in "
-                f"{decoded(text[:80])!r}; expected {_PARTICLE_WORDS if is_particles else _EVENT_WORDS}",
-                offset,
-            )
 
 
 def _as_text(aside: re.Match[bytes]) -> bytes:
@@ -506,53 +421,6 @@ def _as_text(aside: re.Match[bytes]) -> bytes:
     if aside[1] is None:
         return b" " + b"\n" * aside[0].count(b"\n")
     return aside[1].replace(b"<", b"&lt;")
-
-
-def _rows(body: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines of an event that are neither empty nor comments, with their offsets."""
-    offset = 0
-    for line in body.split(b"\n"):
-        row = line.strip()
-        if row and not row.startswith(b"#"):
-            yield offset + line.index(row), row
-        offset += len(line) + 1
-
-
-def _all_at_once(bodies: Sequence[bytes]) -> tuple[FloatArray, FloatArray, list[bytes]] | None:
-    """Read events that are written as usual; None if they are not."""
-    infos: list[bytes] = []
-    lines: list[bytes] = []
-    rests: list[bytes] = []
-    n_particles = 0
-    for body in bodies:
-        first, _, others = body.lstrip().partition(b"\n")
-        try:
-            count = int(first.split(None, 1)[0])
-        except (IndexError, ValueError):
-            return None
-        rows = others.split(b"\n", count) if count >= 0 else []
-        if len(rows) != count + 1:
-            return None
-        infos.append(first)
-        rests.append(rows.pop())
-        lines += rows
-        n_particles += count
-    info, particles = _table(infos, _EVENT_NUMBERS), _table(lines, _PARTICLE_NUMBERS)
-    return None if info is None or particles is None else (info, particles, rests)
-
-
-def _table(lines: list[bytes], n_columns: int) -> FloatArray | None:
-    """Return the numbers of lines that have equally many; None if they have not, or it is not numbers."""
-    if not lines:
-        return np.empty((0, n_columns))
-    try:
-        table = numbers(_END_OF_LINE.join([*lines, b""]))
-    except NotANumberError:
-        return None
-    if len(table) != len(lines) * (n_columns + 1):
-        return None
-    table = table.reshape(-1, n_columns + 1)
-    return table[:, :-1] if (table[:, -1] == float(_END_OF_LINE)).all() else None
 
 
 def _joined(blocks: list[LHEBlock]) -> LHEBlock:

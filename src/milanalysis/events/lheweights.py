@@ -18,21 +18,26 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from milanalysis.events.lhenumbers import NotANumberError, numbers
+from milanalysis.events.lhewords import (
+    ATTRIBUTES,
+    MalformedEventError,
+    NotANumberError,
+    attributes_of,
+    decoded,
+    numbers,
+)
 from milanalysis.parameters import FloatArray
 
-__all__ = ["AnnouncedWeights", "EventWeightReader", "MalformedEventError", "attributes_of", "decoded"]
+__all__ = ["AnnouncedWeights", "EventWeightReader"]
 
 logger = logging.getLogger(__name__)
 
-ATTRIBUTES = rb"[^<>\"']*(?:(?:\"[^\"<\n]*\"|'[^'<\n]*')[^<>\"']*)*"
 _ELEMENT = re.compile(rb"<(?:wgt|weight)\b(" + ATTRIBUTES + rb")>\s*([^\s<>]+)\s*</(?:wgt|weight)\s*>")
 _COMPACT = re.compile(rb"<weights\b[^<>]*>([^<>]*)</weights\s*>")
 _REWEIGHTING = re.compile(rb"<rwgt\b[^<>]*>(.*?)</rwgt\s*>|<(?:rwgt|weights)\b[^<>]*/>", re.DOTALL)
 _HASH = re.compile(rb"#[^\n]*")
 _TAG = re.compile(rb"<[^<>]*>")
 _NO_WEIGHT = re.compile(rb"[^\n]*?(?:wgt|weight)[^\n]*", re.IGNORECASE)
-_LEADING_ATTRIBUTE = re.compile(r"\s*([\w:.-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _LIST = re.compile(r"<initrwgt\b[^>]*>(.*?)</initrwgt\s*>", re.DOTALL)
 _NAMED = re.compile(
@@ -41,50 +46,6 @@ _NAMED = re.compile(
 _OLD_POWHEG = b"#new weight"
 _MOST_REMEMBERED = 10_000
 _PARTICLE_NUMBERS = 13
-
-
-class MalformedEventError(ValueError):
-    """An event is not what it should be.
-
-    Attributes:
-        event: its place among the events given.
-        offset: where in its text, in bytes.
-    """
-
-    def __init__(self, event: int, offset: int, message: str) -> None:
-        super().__init__(message)
-        self.event = event
-        self.offset = max(offset, 0)
-
-
-def decoded(text: bytes) -> str:
-    """Return text that should be UTF-8, and is Latin-1 if it is not."""
-    try:
-        return text.decode()
-    except UnicodeDecodeError:
-        return text.decode("latin-1")
-
-
-def attributes_of(text: str) -> dict[str, str]:
-    """Return the attributes of a tag, with or without quotes.
-
-    Raises:
-        ValueError: if there is anything else.
-
-    Example:
-        >>> attributes_of("id='cHW_1' trials=8")
-        {'id': 'cHW_1', 'trials': '8'}
-    """
-    found: dict[str, str] = {}
-    rest = text.strip().removesuffix("/")
-    while rest.strip():
-        match = _LEADING_ATTRIBUTE.match(rest)
-        if match is None:
-            msg = f"{rest.strip()!r} is not an attribute such as id='name'"
-            raise ValueError(msg)
-        found[match[1]] = html.unescape(match[2] or match[3] or match[4] or "").strip()
-        rest = rest[match.end() :]
-    return found
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,47 @@
-"""Numbers as event generators spell them: C, Python and Fortran, with thousands of words read at once."""
+"""Words of Les Houches files: numbers in the spellings of C, Python and Fortran, attributes of tags, any encoding."""
 
 from __future__ import annotations
 
+import html
 import re
 
 import numpy as np
 
 from milanalysis.parameters import FloatArray
 
-__all__ = ["NotANumberError", "numbers", "rounding"]
+__all__ = [
+    "ATTRIBUTES",
+    "MalformedEventError",
+    "NotANumberError",
+    "attributes_of",
+    "decoded",
+    "numbers",
+    "rounding",
+]
 
+ATTRIBUTES = rb"[^<>\"']*(?:(?:\"[^\"<\n]*\"|'[^'<\n]*')[^<>\"']*)*"
+"""Attributes of a tag, in which ``>`` may be quoted."""
+_LEADING_ATTRIBUTE = re.compile(r"\s*([\w:.-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))")
 _MANTISSA = rb"[+-]?(?:\d+\.?\d*|\.\d+)"
 _NUMBER = re.compile(_MANTISSA + rb"(?:[eE][+-]?\d+)?|[+-]?(?:[nN][aA][nN]|[iI][nN][fF](?:inity|INITY)?)")
 _FORTRAN = re.compile(rb"(" + _MANTISSA + rb")(?:[dDqQ]([+-]?\d+)|([+-]\d{3}))\Z")
 """Exponents after D or Q, and those of three digits, before which Fortran leaves the letter out."""
 _LONGEST = 32
 """Characters of a word from which it is read by itself; numbers have fewer."""
+
+
+class MalformedEventError(ValueError):
+    """An event is not what it should be.
+
+    Attributes:
+        event: its place among the events given.
+        offset: where in its text, in bytes.
+    """
+
+    def __init__(self, event: int, offset: int, message: str) -> None:
+        super().__init__(message)
+        self.event = event
+        self.offset = max(offset, 0)
 
 
 class NotANumberError(ValueError):
@@ -86,3 +112,33 @@ def rounding(word: bytes) -> float:
     mantissa, _, exponent = _FORTRAN.sub(rb"\1E\2\3", word).lower().partition(b"e")
     decimals = len(mantissa.partition(b".")[2])
     return float(f"5e{int(exponent or 0) - decimals - 1}")
+
+
+def decoded(text: bytes) -> str:
+    """Return text that should be UTF-8, and is Latin-1 if it is not."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
+
+
+def attributes_of(text: str) -> dict[str, str]:
+    """Return the attributes of a tag, with or without quotes.
+
+    Raises:
+        ValueError: if there is anything else.
+
+    Example:
+        >>> attributes_of("id='cHW_1' trials=8")
+        {'id': 'cHW_1', 'trials': '8'}
+    """
+    found: dict[str, str] = {}
+    rest = text.strip().removesuffix("/")
+    while rest.strip():
+        match = _LEADING_ATTRIBUTE.match(rest)
+        if match is None:
+            msg = f"{rest.strip()!r} is not an attribute such as id='name'"
+            raise ValueError(msg)
+        found[match[1]] = html.unescape(match[2] or match[3] or match[4] or "").strip()
+        rest = rest[match.end() :]
+    return found
