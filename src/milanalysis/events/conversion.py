@@ -198,7 +198,7 @@ def _warn(file: LHEFile, sums: _Sums, summary: dict[str, Any]) -> None:
             file.head.cross_section_pb,
             "both agree" if _agreements(file, sums) else "neither agrees",
         )
-    if any(name.isdecimal() for name in names - announced):
+    if file.weights_are_numbered:
         logger.warning("%s: weights without a name are numbered from 0 in the order of the file", file.path)
     if announced - names:
         logger.warning(

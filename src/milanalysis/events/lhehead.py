@@ -101,6 +101,7 @@ def read_head(text: bytes, init: re.Match[bytes]) -> Head:
     if len(lines[0].split()) < _BEAM_NUMBERS or len(words) == _BEAM_NUMBERS + _PROCESS_NUMBERS * n_processes:
         rest = words[_BEAM_NUMBERS:]  # lines may be wrapped, as Fortran does
         processes = [rest[i : i + _PROCESS_NUMBERS] for i in range(0, len(rest), _PROCESS_NUMBERS)]
+    processes = [line for i, line in enumerate(processes) if i < n_processes or _are_numbers(line)]
     complete = [line for line in processes if len(line) >= _PROCESS_NUMBERS]
     weights = AnnouncedWeights.in_text(text)
     if len(processes) != n_processes or len(complete) != n_processes or not complete:
@@ -127,3 +128,12 @@ def _read(text: bytes, init: re.Match[bytes], words: list[bytes]) -> FloatArray:
         return numbers(b" ".join(words))
     except NotANumberError as error:
         raise MalformedHeadError(text.find(error.word, init.start(1)), str(error)) from error
+
+
+def _are_numbers(words: list[bytes]) -> bool:
+    """Say whether all words are numbers."""
+    try:
+        numbers(b" ".join(words))
+    except NotANumberError:
+        return False
+    return True

@@ -45,8 +45,10 @@ _EVENT_END = re.compile(rb"</event\s+>")
 _ASIDE = re.compile(rb"<!--.*?-->|<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
 _ASIDE_BEGINS = re.compile(rb"<!--|<!\[CDATA\[")
 _ASIDE_MAY_BEGIN = re.compile(rb"<(?:!(?:-|\[(?:C(?:D(?:A(?:T(?:A)?)?)?)?)?)?)?$|\r$")
-_ANOTHER_FILE = re.compile(rb"<(?:LesHouchesEvents|init)\b")
-_NOT_BETWEEN_EVENTS = re.compile(rb"</?(?:event|r?wgt|weight)[^\n]*", re.IGNORECASE)
+_FILE_END = re.compile(rb"</LesHouchesEvents\s*>")
+_ANOTHER_FILE = re.compile(rb"</?(?:LesHouchesEvents|init)\b[^\n]*")
+_NOT_BEFORE_EVENTS = re.compile(_ANOTHER_FILE.pattern + rb"|</?event[^\n]*", re.IGNORECASE)
+_NOT_BETWEEN_EVENTS = re.compile(_NOT_BEFORE_EVENTS.pattern + rb"|</?(?:r?wgt|weight)[^\n]*", re.IGNORECASE)
 _OTHER_FORMATS = {
     b"root": "is a ROOT file; text is converted once, and trees of ROOT are read by the samples of an analysis",
     b"BZh": "is compressed with bzip2; unpack it first (bunzip2)",
@@ -193,6 +195,11 @@ class LHEFile:
         return self._weights.names
 
     @property
+    def weights_are_numbered(self) -> bool:
+        """Whether some weights have no name in the file, and their place instead."""
+        return self._weights.numbered
+
+    @property
     def announced(self) -> AnnouncedWeights:
         """Names and descriptions of the weights in the header; perhaps empty."""
         return self.head.weights
@@ -307,7 +314,9 @@ class LHEFile:
             line = self._line + self._text.count(b"\n", 0, error.offset)
             msg = f"{self.path} has an <init> block that cannot be read: {error} (line {line})"
             raise InputFileError(msg) from error
-        self._check_between(self._text[init.end() : end], self._line + self._text.count(b"\n", 0, init.end()))
+        if event is not None:
+            line = self._line + self._text.count(b"\n", 0, init.end())
+            self._check_between(self._text[init.end() : end], line, _NOT_BEFORE_EVENTS)
         self.has_trials = event is not None and b"trials" in event[1]
         begin = init.end() if event is None else end
         self._line += self._text.count(b"\n", 0, begin)
@@ -330,9 +339,12 @@ class LHEFile:
                 yield chunk
             if not self._read():
                 break
-        if _EVENT.search(self._text) or b"</LesHouchesEvents" not in self._text:
+        ends = _FILE_END.search(self._text)
+        if ends is None or _EVENT.search(self._text, 0, ends.start()):
             self._fail("the text ends")
-        self._check_between(self._text, self._line)
+        self._check_between(self._text[: ends.start()], self._line, _NOT_BEFORE_EVENTS)
+        line = self._line + self._text.count(b"\n", 0, ends.end())
+        self._check_between(self._text[ends.end() :], line)
 
     def _enter(self, chunk: _Chunk, event: int, piece: bytes) -> None:
         """Find where an event begins, and its trials."""
@@ -376,28 +388,21 @@ class LHEFile:
             self._refuse(chunk, event, f"{what}; expected a number of trials in all events, or in none")
         return float(value)
 
-    def _check_between(self, text: bytes, line: int) -> None:
-        """Refuse a file where anything of an event, or another file, is outside of the events."""
-        if text.isspace() or not text:
+    def _check_between(self, text: bytes, line: int, what: re.Pattern[bytes] = _NOT_BETWEEN_EVENTS) -> None:
+        """Refuse a file where anything of an event, or of another file, is outside of the events."""
+        stray = None if not text or text.isspace() else what.search(text)
+        if stray is None:
             return
-        other = _ANOTHER_FILE.search(text)
-        if other is not None:
+        line += text.count(b"\n", 0, stray.start())
+        shown = decoded(stray[0][:60])
+        if _ANOTHER_FILE.match(stray[0]):
             self._refuse_line(
-                line + text.count(b"\n", 0, other.start()),
-                f"another file begins here, with {decoded(other[0])}>, after {self.n_events} or more events; files that "
-                "were joined have different heads: convert them one by one",
+                line,
+                f"{shown!r} where the next <event> or the end of the file should be; files that were joined have "
+                "different heads, so convert them one by one",
             )
-        stray = _NOT_BETWEEN_EVENTS.search(text)
-        if stray is not None:
-            self._refuse_line(
-                line + text.count(b"\n", 0, stray.start()),
-                f"{decoded(stray[0][:60])!r} is outside of an event; expected <event>"
-                + (
-                    " (groups of events that belong together are not supported)"
-                    if b"group" in stray[0]
-                    else ""
-                ),
-            )
+        groups = " (groups of events that belong together are not supported)" if "group" in shown else ""
+        self._refuse_line(line, f"{shown!r} is outside of an event; expected <event>{groups}")
 
     def _parse(self, chunk: _Chunk) -> LHEBlock:
         """Turn the texts of events into numbers."""

@@ -83,7 +83,7 @@ class AnnouncedWeights:
             name = found.get("id") or found.get("name")
             (compact if kind == "weightinfo" else names).append(name)
             if name:
-                words = " ".join(described.split())
+                words = " ".join(html.unescape(described).split())
                 if words not in descriptions.setdefault(name, []):
                     descriptions[name].append(words)
         return cls(
@@ -96,10 +96,12 @@ class EventWeightReader:
 
     Attributes:
         names: of the weights in that order; None before the first event.
+        numbered: whether some of them have no name in the file.
     """
 
     def __init__(self, announced: AnnouncedWeights) -> None:
         self.names: tuple[str, ...] | None = None
+        self.numbered = False
         self._announced = announced
         self._tags: list[bytes] = []
         self._n_compact = 0
@@ -186,6 +188,7 @@ class EventWeightReader:
                 )
             found += known or [None] * n_compact
         names = [str(place) if name is None else name for place, name in enumerate(found)]
+        self.numbered = self.numbered or None in found
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             raise MalformedEventError(
