@@ -278,7 +278,8 @@ def madgraph(config: Path, output: Path | None, events: int, cards_only: bool) -
     """Write the paper's MadGraph cards, and run MadGraph if it is on the PATH.
 
     Process, run, parameter and reweighting cards for the signal at 39 values of cHW and for the ZZ background, with the
-    beam energy and the cuts under `generator`. Reads nothing; writes signal/ and background/.
+    beam energy and the cuts under `generator`. Reads nothing; writes signal/ and background/. A directory that holds
+    events is refused, since MadGraph would delete them.
     """
     from milanalysis.pipeline.stages import open_run
     from milanalysis.simulation.madgraph import PROGRAM, run_madgraph, write_cards
@@ -291,12 +292,15 @@ def madgraph(config: Path, output: Path | None, events: int, cards_only: bool) -
     if cards_only:
         return
     if run_madgraph(directory):
-        click.echo(f"events are in {directory}/*/process/Events")
+        click.echo(
+            f"events of all values are there: {directory}/*/process/Events/<run>/unweighted_events.lhe.gz"
+        )
         return
     click.echo(
         f"{PROGRAM} is not on the PATH, so no events were made. Install MadGraph5_aMC@NLO 3.6 and the model "
         "SMEFTsim 3, put its bin directory on the PATH and give the same command again; or, in each of signal/ and "
-        f"background/, run `{PROGRAM} proc_card.dat` and then `{PROGRAM} launch.dat`."
+        f"background/, run `{PROGRAM} proc_card.dat` and then `{PROGRAM} launch.dat`. It exits with 0 on errors too: "
+        "only process/Events/<run>/unweighted_events.lhe.gz says that a value was generated."
     )
 
 
