@@ -54,6 +54,8 @@ _OTHER_FORMATS = {
     b"BZh": "is compressed with bzip2; unpack it first (bunzip2)",
     b"\xfd7zXZ": "is compressed with xz; unpack it first (unxz)",
     b"\x28\xb5\x2f\xfd": "is compressed with zstd; unpack it first (unzstd)",
+    b"\xff\xfe": "is UTF-16 text; make it UTF-8 first (iconv -f utf-16 -t utf-8)",
+    b"\xfe\xff": "is UTF-16 text; make it UTF-8 first (iconv -f utf-16 -t utf-8)",
     b"PK\x03\x04": "is a zip archive; unpack it first (unzip)",
     b"\x89HDF": "is an HDF5 file",
 }
@@ -164,7 +166,9 @@ class LHEFile:
         self.n_events = 0
         self.n_trials = 0.0
         self.weight_rounding = 0.0
+        self._head_is_read = False
         self.head = self._read_head()
+        self._head_is_read = True
         self._weights = EventWeightReader(self.head.weights)
 
     @classmethod
@@ -253,6 +257,8 @@ class LHEFile:
 
     def _without_asides(self, text: bytes) -> bytes:
         """Return text without comments, with CDATA as escaped text, and hold back what is not complete."""
+        if b"\0" in text and not self._is_les_houches(text):
+            self._refuse_format(text)
         if b"\0" in text:
             line = self._line + self._text.count(b"\n") + text.count(b"\n", 0, text.index(b"\0"))
             self._refuse_line(
@@ -280,6 +286,17 @@ class LHEFile:
         )
         raise InputFileError(msg) from cause
 
+    def _is_les_houches(self, more: bytes = b"") -> bool:
+        """Say whether the text up to here is that of a Les Houches file."""
+        return self._head_is_read or b"<LesHouchesEvents" in self._text + more
+
+    def _refuse_format(self, more: bytes = b"") -> NoReturn:
+        msg = (
+            f"{self.path} is not a Les Houches file: it has no <LesHouchesEvents> with an <init> block and begins "
+            f"with {(self._text + more)[:30]!r}; expected .lhe or .lhe.gz of an event generator"
+        )
+        raise InputFileError(msg)
+
     def _refuse_line(self, line: int, what: str, cause: Exception | None = None) -> NoReturn:
         msg = f"{self.path} cannot be read in line {line}: {what}"
         raise InputFileError(msg) from cause
@@ -298,12 +315,8 @@ class LHEFile:
             if not self._read():
                 break
         init = init or find_init(self._text, complete=True)
-        if b"<LesHouchesEvents" not in self._text or init is None:
-            msg = (
-                f"{self.path} is not a Les Houches file: it has no <LesHouchesEvents> with an <init> block and begins "
-                f"with {self._text[:30]!r}; expected .lhe or .lhe.gz of an event generator"
-            )
-            raise InputFileError(msg)
+        if init is None or not self._is_les_houches():
+            self._refuse_format()
         while (event := _EVENT.search(self._text, init.end())) is None:
             if not self._read():
                 break
