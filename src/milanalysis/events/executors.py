@@ -35,6 +35,7 @@ from coffea.util import coffea_console
 
 from milanalysis.errors import ConfigError, MilAnalysisError, ProcessorError, UnreadableEventsError
 from milanalysis.events.objects import object_branches
+from milanalysis.events.rootfiles import LOCAL, UNCACHED
 from milanalysis.inputs import (
     DaskExecutorConfig,
     DelphesFormatConfig,
@@ -351,7 +352,7 @@ def _unreadable(item: WorkItem, error: Exception) -> Exception:
     kind = LHEFFormatConfig if source["kind"] == "lhef" else DelphesFormatConfig
     needed = object_branches(kind(**source))
     try:
-        with uproot.open({item.filename: item.treename}, array_cache=None, object_cache=None) as tree:
+        with uproot.open({item.filename: item.treename}, **UNCACHED, **LOCAL) as tree:
             others = []
             for name in tree.keys():  # noqa: SIM118 (not a dictionary)
                 if name.split("/")[-1] in needed:

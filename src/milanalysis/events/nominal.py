@@ -15,7 +15,7 @@ import uproot
 
 from milanalysis.errors import EventWeightError, UnreadableEventsError
 from milanalysis.events.filesets import Sample
-from milanalysis.events.rootfiles import InputFile
+from milanalysis.events.rootfiles import LOCAL, UNCACHED, InputFile
 
 __all__ = ["NominalWeights", "nominal_weights", "weight_problem", "weight_warnings"]
 
@@ -93,7 +93,7 @@ def nominal_weights(file: InputFile) -> NominalWeights:
     found = NominalWeights()
     n_odd = 0
     try:
-        with uproot.open({str(file.path): file.tree}, array_cache=None, object_cache=None) as tree:
+        with uproot.open({str(file.path): file.tree}, **UNCACHED, **LOCAL) as tree:
             names = [name for name in tree.keys() if name.split("/")[-1] == "Event.Weight"]  # noqa: SIM118
             for start in range(0, file.n_events, _EVENTS_AT_A_TIME):
                 column = tree[names[0]].array(entry_start=start, entry_stop=start + _EVENTS_AT_A_TIME)

@@ -23,6 +23,7 @@ from milanalysis.errors import AccountingError, MilAnalysisError, ProcessorError
 from milanalysis.events.chunks import item_name
 from milanalysis.events.executors import PROCESSOR_MODULE, ChunkFailure, open_executor
 from milanalysis.events.filesets import Sample
+from milanalysis.events.rootfiles import LOCAL
 from milanalysis.events.schemas import DelphesSchema, LHEFSchema
 from milanalysis.inputs import ExecutorConfig
 from milanalysis.paths import problem_with_file
@@ -138,7 +139,7 @@ def run_processor(
             metadata_cache={},  # coffea's own outlives the run and does not notice a rewritten file
         )
         try:
-            result = runner.run(items, processor)
+            result = runner.run(items, processor, uproot_options=LOCAL)
         except ChunkFailure as failure:
             raise failure.readable() from failure.original
         except MilAnalysisError:

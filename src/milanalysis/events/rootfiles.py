@@ -15,8 +15,12 @@ from milanalysis.errors import InputFileError
 from milanalysis.inputs import DelphesFormatConfig, LHEFFormatConfig
 from milanalysis.paths import beside, problem_with_file
 
-__all__ = ["InputFile", "SkippedFile", "open_root_file", "read_description"]
+__all__ = ["LOCAL", "UNCACHED", "InputFile", "SkippedFile", "open_root_file", "read_description"]
 
+LOCAL: dict[str, Any] = {"handler": uproot.MultithreadedFileSource}
+"""Options of uproot for files on local disks, which may have colons in their names (for fsspec they mean something); and
+no memory map, which ends the program if a file becomes shorter meanwhile."""
+UNCACHED: dict[str, Any] = {"array_cache": None, "object_cache": None}
 _FB_PER_PB = 1000.0
 
 
@@ -111,8 +115,7 @@ def open_root_file(
         )
         raise InputFileError(msg)
     try:
-        # The dictionary keeps uproot from taking colons in the name for something else.
-        with uproot.open({str(path): None}, array_cache=None, object_cache=None) as file:
+        with uproot.open({str(path): None}, **UNCACHED, **LOCAL) as file:
             return _inspect(path, file, source, branches, number)
     except InputFileError:
         raise
