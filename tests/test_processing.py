@@ -38,6 +38,7 @@ def write_lhef(
     tree: str = "LHEF",
     drop: str = "",
     change: Callable[[str, Any], Any] | None = None,
+    start: int = 0,
     stop: int | None = None,
 ) -> Path:
     """Write some events of the genuine file, with something changed."""
@@ -47,7 +48,7 @@ def write_lhef(
             columns = {}
             for key in file.keys(filter_name=f"{name}/*"):
                 leaf = key.split("/")[1]
-                values = file[key].array(entry_stop=stop)
+                values = file[key].array(entry_start=start, entry_stop=stop)
                 if leaf != drop:
                     columns[leaf.split(".")[1]] = values if change is None else change(leaf, values)
             collections[name] = ak.zip(columns)

@@ -20,7 +20,7 @@ and from ``events.metadata``, which `milanalysis.events.filesets` fills with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
@@ -208,7 +208,7 @@ def chunk_table(events: Any, keep: BoolArray, columns: Mapping[str, npt.ArrayLik
     metadata = events.metadata
     n_selected = int(keep.sum())
     features = np.empty((n_selected, len(columns)), dtype=np.float32, order="F")
-    _check_names(columns)
+    _check_names(tuple(columns))
     for i, (name, values) in enumerate(columns.items()):
         features[:, i] = _feature(name, values, n_selected)
     bad = [name for i, name in enumerate(columns) if not np.isfinite(features[:, i]).all()]
@@ -232,12 +232,12 @@ def chunk_table(events: Any, keep: BoolArray, columns: Mapping[str, npt.ArrayLik
     )
 
 
-def _check_names(columns: Mapping[str, npt.ArrayLike]) -> None:
+def _check_names(names: Sequence[object]) -> None:
     """Refuse features without a name, or with one that could be taken for another column."""
-    if not columns:
+    if not names:
         msg = "the processor gives no features; a network needs one at least"
         raise ProcessorError(msg)
-    for name in columns:
+    for name in names:
         if not isinstance(name, str) or not name.strip():
             msg = f"a feature is called {name!r}; its name should be a word, such as 'm_ll'"
             raise ProcessorError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,13 +28,12 @@ def cutflow_table(summaries: Mapping[str, Mapping[str, Any]], roles: Mapping[str
     for heading in ("events", "rejected", "left", "fb"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, summary in summaries.items():
-        title = f"{escape(name)} ({roles[name]})"
+        titles = itertools.chain([escape(name), f"({roles[name]})"], itertools.repeat(""))
         for step in summary["steps"]:
             left = f"{100 * step['events'] / summary['n_read']:.1f} %" if summary["n_read"] else "-"
             section = "-" if roles[name] == "observed" else f"{step['cross_section_fb']:.5g}"
             row = (f"{step['events']}", f"{step['rejected']}", left, section)
-            table.add_row(title, escape(step["cut"]), *row)
-            title = ""
+            table.add_row(next(titles), escape(step["cut"]), *row)
         if summary["skipped"]:
             known = [one["events"] for one in summary["skipped"] if one["events"] is not None]
             lost = "?" if len(known) < len(summary["skipped"]) else str(sum(known))
