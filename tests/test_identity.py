@@ -88,7 +88,7 @@ def test_different_files_are_no_copies(tmp_path: Path) -> None:
     empty = [write_lhef(tmp_path / f"{name}.root", stop=0) for name in ("c", "d")]
     admit(samples_of(ref=[first, *empty], data=[second]))
     shutil.copy(empty[0], empty[1])  # no events, none twice
-    admit(samples_of(ref=[first, *empty], data=[second]))
+    admit(samples_of(ref=[first, *empty, empty[0]], data=[second, empty[0]]))
 
 
 def test_a_file_listed_many_times_is_reported_in_few_lines(tmp_path: Path) -> None:

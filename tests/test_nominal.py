@@ -313,3 +313,19 @@ def test_names_of_weights_have_to_be_clear(tmp_path: Path) -> None:
         EventWeightError, match=r"names\.json, named under weight_names, should be a JSON file"
     ):
         open_sample("x", [first], weight_points={"up": 1.0}, weight_names=broken)
+
+
+def test_names_of_variations_are_as_many_as_the_weights(tmp_path: Path) -> None:
+    """A name too few at the beginning would shift all places."""
+    file = write_lhef(tmp_path / "a.root", stop=5)
+    for names, fits in (
+        (["a", "b", "c", "d", "e", "up", "down"], True),
+        (["b", "c", "d", "e", "up", "down"], False),
+    ):
+        (tmp_path / "a.json").write_text(json.dumps({"weight_names": names}))
+        sample = open_sample("x", [file], theta=0.0, variations={"scale": ("up", "down")})
+        if fits:
+            table(sample, tmp_path / "out")
+        else:
+            with pytest.raises(EventWeightError, match=r"has 7 weights per event .* names 6 weights"):
+                table(sample, tmp_path / "out")

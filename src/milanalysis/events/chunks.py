@@ -357,9 +357,14 @@ def _all_weights(events: Any) -> FloatArray:
         found = " or ".join(str(number) for number in numbers)
         nominal = " (the nominal one and those of the points)" if n_leading else ""
         listed = ", ".join("null" if point is None else f"{point:g}" for point in points)
+        known = (
+            f"lists {len(points)} weight_points ({listed})"
+            if set(points) != {None}
+            else f"names {len(points)} weights"
+        )
         msg = (
             f"{metadata['filename']} has {found} weights per event in {collection}.Weight{nominal} and sample "
-            f"{metadata['sample']!r} lists {len(points)} weight_points ({listed}); list one "
+            f"{metadata['sample']!r} {known}; list one "
             "value for each weight, in the order of the file (that of <initrwgt>), null for a weight that belongs to "
             "no value, or none to ignore the weights"
         )

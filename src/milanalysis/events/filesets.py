@@ -13,7 +13,12 @@ from coffea.processor.executor import WorkItem
 from milanalysis.errors import InputFileError
 from milanalysis.events.objects import object_branches
 from milanalysis.events.rootfiles import InputFile, SkippedFile, open_root_file, read_description
-from milanalysis.events.weight_names import places_of_weights, points_in_order, unchecked_order
+from milanalysis.events.weight_names import (
+    names_of_weights,
+    places_of_weights,
+    points_in_order,
+    unchecked_order,
+)
 from milanalysis.inputs import DelphesFormatConfig, LHEFFormatConfig, Normalisation
 
 __all__ = ["InputFile", "Role", "Sample", "SkippedFile", "open_sample", "weight_branch"]
@@ -228,6 +233,10 @@ def open_sample(
             logger.warning("%s: the tree %r has no events", file.path, file.tree)
     points = points_in_order(name, opened, weight_points, weight_names)
     named = isinstance(weight_points, Mapping)
+    pairs = (variations or {}).values()
+    if not points and any(isinstance(one, str) for pair in pairs for one in pair):
+        # The files have to have as many weights as there are names, or the places would be others.
+        points = (None,) * len(names_of_weights(name, "weight_variations", opened, (), weight_names))
     sample = Sample(
         name=name,
         files=tuple(opened),

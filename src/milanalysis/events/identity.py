@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from itertools import combinations_with_replacement, groupby
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,8 @@ def same_file_problems(samples: Sequence[Sample]) -> list[str]:
 
 
 def _place(file: InputFile) -> tuple[int, int] | None:
-    """Return where a file is kept."""
-    return file.place if any(file.place) else None
+    """Return where a file is kept; None without events, none of which is there twice."""
+    return file.place if any(file.place) and file.n_events else None
 
 
 def _identification(file: InputFile) -> tuple[bytes, int] | None:
@@ -155,8 +156,7 @@ def require_different_events(samples: Sequence[Sample], tables: Mapping[str, Pat
     Raises:
         DataLeakError: naming the files and how many events they share.
     """
-    columns = {sample.name: _read(tables[sample.name], DIGEST_COLUMN) for sample in samples}
-    every = np.concatenate([*columns.values(), np.zeros(0, dtype=np.uint64)])
+    every = _all_digests([tables[sample.name] for sample in samples])
     every.sort()
     repeated = np.unique(every[1:][every[1:] == every[:-1]])
     repeated = repeated[repeated != 0]
@@ -165,18 +165,26 @@ def require_different_events(samples: Sequence[Sample], tables: Mapping[str, Pat
         return []
     places = []
     for sample in samples:
-        rows = np.flatnonzero(np.isin(columns[sample.name], repeated))
-        ids = _read(tables[sample.name], "event_id")[rows].astype(np.int64)
-        places += list(zip(columns[sample.name][rows].tolist(), ids.tolist(), strict=True))
+        digests = _all_digests([tables[sample.name]])
+        rows = np.flatnonzero(np.isin(digests, repeated))
+        if len(rows):
+            ids = pq.read_table(tables[sample.name], columns=["event_id"])["event_id"].to_numpy()[rows]
+            places += list(zip(digests[rows].tolist(), ids.tolist(), strict=True))
     return _report(samples, sorted(places))
 
 
-def _read(table: Path, column: str) -> Digests:
-    """Return a column of whole numbers of a table; no rows if it has no such column."""
-    with pq.ParquetFile(table) as file:
-        if DIGEST_COLUMN not in file.schema_arrow.names:
-            return np.zeros(0, dtype=np.uint64)
-        return np.asarray(file.read(columns=[column]).column(column).to_numpy()).astype(np.uint64, copy=False)
+def _all_digests(tables: Sequence[Path]) -> Digests:
+    """Return the digests of the events of some tables one after the other; of tables without digests there are none."""
+    with ExitStack() as files:
+        opened = [files.enter_context(pq.ParquetFile(path)) for path in tables]
+        opened = [file for file in opened if DIGEST_COLUMN in file.schema_arrow.names]
+        digests = np.empty(sum(file.metadata.num_rows for file in opened), dtype=np.uint64)
+        n_read = 0
+        for file in opened:
+            for batch in file.iter_batches(columns=[DIGEST_COLUMN]):
+                digests[n_read : n_read + len(batch)] = batch.column(0).to_numpy()
+                n_read += len(batch)
+    return digests
 
 
 def _report(samples: Sequence[Sample], places: Sequence[tuple[int, int]]) -> list[str]:

@@ -27,6 +27,7 @@ from milanalysis.events.filesets import Sample
 from milanalysis.events.nominal import nominal_weights, weight_warnings
 from milanalysis.events.parts import Merge, PartsDirectory, sample_digest
 from milanalysis.events.processing import run_processor
+from milanalysis.events.tables import DIGEST_COLUMN
 from milanalysis.inputs import ExecutorConfig
 from milanalysis.provenance import digest_of, file_digest, read_json, write_json
 
@@ -79,7 +80,9 @@ def make_tables(
         EventWeightError: if the weights do not add up to the cross-section.
         ProcessorError, InputFileError: as `run_processor`.
     """
-    key = digest_of({"table": sample_digest(sample, processor), "range": list(theta_range)})
+    key = digest_of(
+        {"table": sample_digest(sample, processor), "range": list(theta_range), "identity": DIGEST_COLUMN}
+    )
     outputs = [directory / "events.parquet", directory / "cutflow.json"]
     if stamp is not None and _is_current(stamp, key, outputs):
         logger.info("sample %s: the table is up to date", sample.name)

@@ -11,7 +11,7 @@ from milanalysis.errors import EventWeightError, InputFileError
 from milanalysis.events.rootfiles import InputFile
 from milanalysis.provenance import read_json
 
-__all__ = ["places_of_weights", "points_in_order", "unchecked_order"]
+__all__ = ["names_of_weights", "places_of_weights", "points_in_order", "unchecked_order"]
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _SAME = 1e-9
@@ -39,7 +39,7 @@ def points_in_order(
         if len(orders) > len({frozenset(order) for order in orders}):
             raise EventWeightError(_different_orders(sample))
         return tuple(None if point is None else float(point) for point in points)
-    every = _names_of_weights(sample, "weight_points", files, list(points), names_file)
+    every = names_of_weights(sample, "weight_points", files, list(points), names_file)
     return tuple(points.get(name) for name in every)
 
 
@@ -48,7 +48,7 @@ def places_of_weights(
 ) -> tuple[int, int]:
     """Return the places of two weights in the files, counting from 0; the arguments are those of `points_in_order`."""
     named = [one for one in pair if isinstance(one, str)]
-    every = _names_of_weights(sample, "weight_variations", files, named, names_file) if named else ()
+    every = names_of_weights(sample, "weight_variations", files, named, names_file) if named else ()
     up, down = (every.index(one) if isinstance(one, str) else one for one in pair)
     return up, down
 
@@ -109,10 +109,17 @@ def _numbers_of(file: InputFile, points: Sequence[float | None]) -> list[float]:
     return [float(numbers[-1]) for numbers in found] if all(found) else []
 
 
-def _names_of_weights(
+def names_of_weights(
     sample: str, key: str, files: Sequence[InputFile], wanted: Sequence[str], names_file: Path | None
 ) -> tuple[str, ...]:
     """Return the names of the weights in the order of the files; empty without files.
+
+    Args:
+        sample: its name.
+        key: of the configuration that names weights.
+        files: of the sample.
+        wanted: names that have to be there.
+        names_file: JSON file with the names; None: those beside the files.
 
     Raises:
         EventWeightError: if a file does not say them, lacks one that is wanted or has it twice, or has another order of
