@@ -62,6 +62,7 @@ from milanalysis.learning_config import (
     TrainingConfig,
 )
 from milanalysis.parameters import FloatArray, parameter_points
+from milanalysis.paths import absolute_path
 from milanalysis.physics_config import (
     STRICT,
     CutsConfig,
@@ -426,7 +427,8 @@ def load_config(path: Path) -> AnalysisConfig:
         The analysis, with absolute paths.
 
     Raises:
-        ConfigError: naming the file, the key, what was found and what was expected.
+        ConfigError: naming the file, the key, what was found and what was expected; naming the path, if it holds an
+            environment variable that is not set.
     """
     base = path.resolve().parent
     values = read_mapping(path)
@@ -466,7 +468,7 @@ def _explain(path: Path, error: ValidationError) -> str:
 def _with_absolute_paths(value: Any, base: Path) -> Any:
     """Return a copy of a config in which every path is absolute."""
     if isinstance(value, Path):
-        return (base / value).resolve()
+        return absolute_path(value, base)
     if isinstance(value, tuple):
         return tuple(_with_absolute_paths(item, base) for item in value)
     if isinstance(value, dict):

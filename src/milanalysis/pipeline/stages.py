@@ -28,6 +28,7 @@ from milanalysis.config import (
 )
 from milanalysis.errors import InputFileError, StageOrderError
 from milanalysis.learning.labels import uses_exact_labels
+from milanalysis.paths import beside, problem_with_file
 from milanalysis.pipeline import training, work
 from milanalysis.pipeline.layout import Run
 from milanalysis.pipeline.locking import alone_in
@@ -138,10 +139,11 @@ def _require_given_files(run: Run) -> None:
     }
     for key, paths in given.items():
         for path in paths:
-            if not path.is_file():
+            problem = problem_with_file(path, ".py" if key.startswith("processing") else ".root")
+            if problem is not None:
                 msg = (
-                    f"{path}: there is no such file; it is named under {key} in the configuration, where relative "
-                    "paths start at the directory of the YAML file"
+                    f"{problem}; it is named under {key} in the configuration, where relative paths start at the "
+                    "directory of the YAML file"
                 )
                 raise InputFileError(msg)
 
@@ -225,8 +227,9 @@ def _event_files(run: Run) -> list[Path]:
             # A file that is missing is an error, unless such files are skipped.
             if run.config.processing.on_bad_file == "fail" or path.is_file():
                 files.append(path)
-            if path.with_suffix(".json").is_file():
-                files.append(path.with_suffix(".json"))
+            description = beside(path)
+            if description is not None:
+                files.append(description)
         if isinstance(sample, FileSampleConfig) and sample.weight_names is not None:
             files.append(sample.weight_names)
     return files
