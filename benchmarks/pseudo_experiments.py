@@ -112,7 +112,7 @@ def main() -> None:
         fits = run({name: model}, rows, theta_true=0.0).methods[name]
         cost = (time.perf_counter() - start) / n_experiments * 1e3
         observed = measure(model.observe(rows[0]))[1]
-        row = summarise(name, name, observed, fits, truth, theta_true=0.0)
+        row = summarise(name, name, observed, fits, truth, theta_true=0.0, rng=stream(1, "bootstrap"))
         print(
             f"{name:10s} {cost:7.2f} {row.rho2:7.4f} {row.slope:7.3f} {row.mean_curvature / truth.information:9.4f} "
             f"{row.calibration_ratio:6.3f} {row.coverage.fraction:6.3f} {row.coverage.n_failed}"

@@ -42,7 +42,9 @@ def test_one_command_goes_from_nothing_to_a_table_of_intervals(small_run):
     for title in (
         "exact (parton level)",
         "exact (visible)",
-        "efficiency",
+        "exact, 21 points",
+        "variance",
+        "captured",
         "polynomial per-event",
         "multiclass bag",
         "pyhf template",
@@ -62,6 +64,7 @@ def test_the_comparison_holds_every_field_a_reader_needs(small_run):
     assert {method["name"] for method in values["methods"]} == {
         "exact",
         "exact_visible",
+        "exact_grid",
         "polynomial",
         "multiclass_bag",
         "template",
@@ -76,7 +79,7 @@ def test_the_comparison_holds_every_field_a_reader_needs(small_run):
     # Ten experiments know the information to tens of percent; the exact one is per construction below 1.
     assert exact.rho2 is not None
     assert 0.8 < exact.rho2 <= 1.0
-    assert exact.calibration_ratio_over_exact == pytest.approx(1.0)
+    assert Comparison.from_dict(values)["exact_visible"].calibration_ratio_over_exact == pytest.approx(1.0)
 
 
 def test_the_manifest_tells_where_everything_comes_from(small_run):
@@ -85,6 +88,7 @@ def test_the_manifest_tells_where_everything_comes_from(small_run):
     assert manifest["seed"] == SMALL["seed"]
     assert {"milanalysis", "tensorflow", "coffea", "python"} <= set(manifest["versions"])
     assert list(manifest["stages"]) == [
+        "truth",
         "simulate",
         "process",
         "exact",
@@ -229,6 +233,41 @@ def test_data_without_event_weights_are_measured_by_all_but_the_exact_likelihood
     assert rows["exact"].rho2 is not None
     before = Comparison.from_dict(read_json(small_run[1] / "results" / "comparison.json"))
     assert rows["polynomial"] == before["polynomial"]
+
+
+def test_the_information_is_that_of_truth_for_generated_events_and_their_own_otherwise(small_run, tmp_path):
+    truth = read_json(small_run[1] / "results" / "truth.json")
+    information = Comparison.from_dict(read_json(small_run[1] / "results" / "comparison.json")).information
+    by_name = {level["name"]: level for level in truth["levels"]}
+    assert information.joint.value == pytest.approx(100 * by_name["joint"]["shape"])
+    assert information.visible.error == pytest.approx(100 * by_name["visible"]["shape_error"])
+    assert information.source == "integrated over 100,000 phase-space points"
+    run = shutil.copytree(small_run[1], tmp_path / "run")
+    config = write_config(tmp_path / "small.yaml", truth={"in_run": "never"})
+    result = milanalysis("run", config, "-o", run)
+    assert result.exit_code == 0, result.output
+    own = Comparison.from_dict(read_json(run / "results" / "comparison.json")).information
+    assert own.source.endswith("test events")
+    assert own.joint.error > 5 * information.joint.error
+    # a thousand events know it to their error
+    assert own.joint.value == pytest.approx(information.joint.value, abs=4 * own.joint.error)
+
+
+def test_a_comparison_without_the_reference_information_says_what_is_missing(small_run, tmp_path):
+    run = shutil.copytree(small_run[1], tmp_path / "run")
+    (run / "results" / "truth.json").unlink()
+    (run / "stages" / "coverage.json").unlink()
+    result = milanalysis("coverage", small_run[0], "-o", run)
+    assert result.exit_code == 2, result.output
+    assert "run `milanalysis truth` first" in result.output
+
+
+@pytest.mark.parametrize("points", [[0.1, 0.2], [-0.2, 0.0], [-2.0, 0.2]])
+def test_values_for_captured_lie_on_both_sides_of_the_reference(points, tmp_path):
+    config = write_config(tmp_path / "small.yaml", coverage={**SMALL["coverage"], "captured_at": points})
+    result = milanalysis("run", config, "-o", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "coverage.captured_at" in result.output
 
 
 def test_columns_may_be_dropped_by_the_processor(small_run, tmp_path):

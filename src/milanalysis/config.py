@@ -333,6 +333,13 @@ class AnalysisConfig:
             if not low < theta < high:
                 msg = f"coverage.theta: {theta} has to lie between parameter.low ({low}) and parameter.high ({high})"
                 raise ValueError(msg)
+        below, above = self.captured_at()
+        if not low <= below < self.parameter.reference < above <= high:
+            msg = (
+                f"coverage.captured_at: [{below:g}, {above:g}] has to be one value below and one above parameter.reference "
+                f"({self.parameter.reference:g}), between parameter.low ({low}) and parameter.high ({high})"
+            )
+            raise ValueError(msg)
         model = self.templates.discriminant.model
         points = self.models[model].task.known_points(self.parameter.reference)
         if points is not None and not _has(points, self.templates.discriminant.theta):
@@ -405,6 +412,14 @@ class AnalysisConfig:
     def samples_with_role(self, role: str) -> list[str]:
         """Return the names of the samples that have a role, in the order of the file."""
         return [name for name, sample in self.samples.items() if sample.role == role]
+
+    def captured_at(self) -> tuple[float, float]:
+        """Return the values of the parameter at which log ratios of events are compared with the exact ones."""
+        if self.coverage.captured_at is not None:
+            return self.coverage.captured_at
+        one = self.parameter
+        low, high = (round(one.reference + (end - one.reference) / 5, 12) for end in (one.low, one.high))
+        return low, high
 
     def reference_point(self) -> FloatArray:
         """Return the reference as a parameter point, shape ``(n_parameters,)``."""

@@ -195,8 +195,12 @@ class EventTable:
         write_stream([self.to_arrow()], path)
 
     @classmethod
-    def read(cls, path: Path) -> EventTable:
+    def read(cls, path: Path, *, with_features: bool = True) -> EventTable:
         """Read a table that `write` has written, column by column: no more than one is in memory twice.
+
+        Args:
+            path: of the file.
+            with_features: whether the features are read; they are most of a table, and statistics needs weights only.
 
         Raises:
             InputFileError: naming the file, if it is missing or is not a table of events.
@@ -204,7 +208,10 @@ class EventTable:
         with _readable(path), pq.ParquetFile(path) as file:
             n_rows = file.metadata.num_rows
             return cls._of_columns(
-                file.schema_arrow, n_rows, lambda name: file.read(columns=[name]).column(name)
+                file.schema_arrow,
+                n_rows,
+                lambda name: file.read(columns=[name]).column(name),
+                with_features=with_features,
             )
 
     @classmethod
@@ -221,7 +228,12 @@ class EventTable:
 
     @classmethod
     def _of_columns(
-        cls, schema: pa.Schema, n_rows: int, column: Callable[[str], pa.ChunkedArray]
+        cls,
+        schema: pa.Schema,
+        n_rows: int,
+        column: Callable[[str], pa.ChunkedArray],
+        *,
+        with_features: bool = True,
     ) -> EventTable:
         """Return a table from columns in arrow's form, which are asked for one by one."""
         names = tuple(json.loads((schema.metadata or {})[_FEATURES_KEY]))
@@ -239,9 +251,10 @@ class EventTable:
             for name in schema.names
             if name.startswith("weight_") and name.endswith("_up") and name not in names
         ]
+        kept = names if with_features else ()
         return cls(
-            names,
-            stack(names, np.float32),
+            kept,
+            stack(kept, np.float32),
             stack(thetas, np.float64),
             stack(["weight"], np.float64)[:, 0],
             stack(["event_id"], np.int64)[:, 0],

@@ -24,11 +24,11 @@ from milanalysis.config import (
 )
 from milanalysis.errors import ConfigError, InputFileError
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray, parameter_points
+from milanalysis.pipeline.comparing import compare_methods
 from milanalysis.pipeline.contamination import repeat_with_background
 from milanalysis.pipeline.layout import SCORED, Run
-from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
+from milanalysis.pipeline.methods import Methods
 from milanalysis.pipeline.traditional import rate_model
 from milanalysis.progress import progress_bar
 from milanalysis.provenance import read_json, write_json
@@ -46,8 +46,6 @@ from milanalysis.statistics.calibration import (
     learn_temperature,
 )
 from milanalysis.statistics.coverage import CoverageReport, construct, report
-from milanalysis.statistics.inference import Interval, Status
-from milanalysis.statistics.information import ExactScore, compare, exact_score
 from milanalysis.statistics.interpolation import interpolation_from
 from milanalysis.statistics.likelihood import ShapeModel
 from milanalysis.statistics.observable import Observable, learn_observable
@@ -60,7 +58,6 @@ from milanalysis.statistics.pseudoexperiments import (
     overlap,
 )
 from milanalysis.statistics.pseudoexperiments import run as run_experiments
-from milanalysis.statistics.resampling import bootstrap_errors
 from milanalysis.statistics.template_result import TemplateResult
 from milanalysis.statistics.variations import VariedObservable, WeightVariation, learn_varied_observable
 
@@ -181,36 +178,16 @@ class _Learner:
 def coverage(run: Run) -> Sequence[Path]:
     """Repeat the measurement on pseudo-experiments, with every method on the same events."""
     repeated = repeat(run, run.config.coverage)
-    first, methods = repeated.experiments[0], repeated.methods
-    observation = read_observation(run)
-    unknown = Interval(None, None, None, run.config.inference.level, Status.UNKNOWN)
-    assert methods.exact_scores is not None  # simulated events have event weights
-
-    def truth(scores: PolynomialScores) -> ExactScore:
-        return exact_score(scores, repeated.rows, theta_true=first.theta_true, weights=repeated.weights)
-
-    exact = truth(methods.exact_scores)
-    comparison = compare(
+    first = repeated.experiments[0]
+    comparison = compare_methods(
+        run,
         first,
-        exact,
-        {
-            name: observation.methods[name].shape if name in observation.methods else unknown
-            for name in methods.titles
-        },
-        titles=methods.titles,
-        parameter=run.config.parameter.name,
-        n_observed=observation.n_observed,
-        exact_method=EXACT,
-        visible=None if methods.visible_scores is None else truth(methods.visible_scores),
-        visible_method=None if methods.visible_scores is None else EXACT_VISIBLE,
-        nu=EFTPolynomial.from_dict(read_json(run.result("expected_events"))),
+        repeated.methods,
+        rows=repeated.rows,
+        weights=repeated.weights,
+        scored=repeated.scored,
+        observation=read_observation(run),
     )
-    rng = stream(run.config.seed, "coverage", "bootstrap")
-    summaries = [
-        replace(one, bootstrap=bootstrap_errors(first.methods[one.name], exact, first.theta_true, rng))
-        for one in comparison.methods
-    ]
-    comparison = replace(comparison, methods=tuple(summaries))
     write_json(run.result("pseudo_experiments"), first.to_dict())
     write_json(run.result("comparison"), comparison.to_dict())
     write_json(run.result("coverage"), repeated.report.to_dict())
@@ -232,6 +209,7 @@ class Repetition:
         report: coverage, and the final intervals if there are several true values.
         rows: the datasets at the first true value.
         weights: with which they were drawn, shape ``(n_events,)``.
+        scored: the events that the methods know.
     """
 
     experiments: tuple[PseudoExperiments, ...]
@@ -239,6 +217,7 @@ class Repetition:
     report: CoverageReport
     rows: IntArray | list[IntArray]
     weights: FloatArray
+    scored: EventTable
 
 
 def repeat(run: Run, settings: CoverageConfig) -> Repetition:
@@ -248,7 +227,9 @@ def repeat(run: Run, settings: CoverageConfig) -> Repetition:
         run: an analysis whose methods are fitted and calibrated.
         settings: true values, levels and numbers, which need not be those of its configuration.
     """
-    simulated = run.load_table("simulation")
+    # networks look at features only where their ratios are those of bags
+    of_bags = any(not model.is_additive for model in run.config.models.values())
+    simulated = run.load_table("simulation", with_features=of_bags)
     scored = simulated.take(simulated.rows(*SCORED))
     calibrations = _load_calibrations(run)
     if calibrations:
@@ -276,9 +257,8 @@ def repeat(run: Run, settings: CoverageConfig) -> Repetition:
     found = replace(
         found,
         interpolation=interpolation_from(config.inference.interpolation).description,
-        read_curvature=_read_curvature(run, methods, rows, experiments[0]),
     )
-    return Repetition(experiments, methods, found, rows, weights)
+    return Repetition(experiments, methods, found, rows, weights, scored)
 
 
 def read_observation(run: Run) -> Observation:
@@ -396,18 +376,3 @@ def _datasets(
     rng = stream(run.config.seed, *names)
     how = draw if settings.number == "fixed" else draw_poisson
     return how(weights, settings.pseudo_experiments, settings.events, rng), weights
-
-
-def _read_curvature(
-    run: Run, methods: Methods, rows: IntArray | list[IntArray], experiments: PseudoExperiments
-) -> float | None:
-    """Return which fraction of the exact curvature is read through the interpolation of grids, on the same datasets."""
-    grids = [one.scores.grid for one in methods.shapes.values() if one.scores.grid is not None]
-    if not grids or methods.exact_scores is None:
-        return None
-    scores = GridScores(grids[0], methods.exact_scores.per_event(grids[0]))
-    model = ShapeModel(scores, run.config.parameter, interpolation_from(run.config.inference.interpolation))
-    fits = run_experiments(
-        {"read": model}, rows, theta_true=experiments.theta_true, workers=run.workers
-    ).methods["read"]
-    return float(np.nanmean(fits.curvature) / np.nanmean(experiments.methods[EXACT].curvature))

@@ -11,6 +11,7 @@ from milanalysis.statistics.calibration import Measured
 from milanalysis.statistics.coverage import CoverageReport, Pulls
 from milanalysis.statistics.identities import BartlettTest
 from milanalysis.statistics.inference import Interval
+from milanalysis.statistics.interpolation import EXACT_GRID
 from milanalysis.statistics.scaling import ScalingReport
 
 __all__ = [
@@ -88,7 +89,9 @@ def interval_table(report: CoverageReport) -> Table:
     return table
 
 
-def calibration_table(constants: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> Table:
+def calibration_table(
+    constants: Mapping[str, Mapping[str, Mapping[str, Sequence[float | None]]]],
+) -> Table:
     """Return all calibration constants with their errors.
 
     Args:
@@ -101,7 +104,9 @@ def calibration_table(constants: Mapping[str, Mapping[str, Mapping[str, Sequence
     for label, calibrations in constants.items():
         for name, some in calibrations.items():
             for constant, (value, error) in some.items():
-                text = f"{value:.4g}" if error == 0 else f"{value:.4g} ± {error:.2g}"
+                text = "-" if value is None else f"{value:.4g}"
+                if error != 0:
+                    text += " ± ?" if error is None else f" ± {error:.2g}"  # null: not defined
                 table.add_row(label, name, constant, text)
     return table
 
@@ -166,14 +171,13 @@ def bartlett_table(tests: Mapping[str, BartlettTest]) -> Table:
 
 
 def reading_remark(report: CoverageReport) -> str:
-    """Return how grids are read, and what that does to the exact likelihood, in words; empty if no method knows a grid."""
-    share = report.read_curvature
-    if share is None:
+    """Return how grids are interpolated, in words; empty if no method knows a grid."""
+    titles = [title for name, title in report.titles.items() if name.startswith(EXACT_GRID)]
+    if not titles:
         return ""
-    direction = "less" if share < 1 else "more"
     return (
-        f"Methods on a grid are read with a {report.interpolation}. Of the exact likelihood of the same events it reads "
-        f"{100 * abs(1 - share):.1f} % {direction} curvature than there is: c of these methods contains that."
+        f"Methods on a grid are interpolated: {report.interpolation}. The exact likelihood treated the same way, the most "
+        f"they can reach, is the row {' or '.join(repr(title) for title in titles)}."
     )
 
 

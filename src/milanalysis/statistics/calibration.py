@@ -29,7 +29,13 @@ from milanalysis.errors import DataLeakError, FitError
 from milanalysis.learning.scores import EventScores, GridScores
 from milanalysis.parameters import FloatArray, IntArray, parameter_points
 from milanalysis.statistics.inference import rise_of_level
-from milanalysis.statistics.likelihood import Addable, LikelihoodModel, ProfileLikelihood, ShapeModel
+from milanalysis.statistics.likelihood import (
+    Addable,
+    EventRatios,
+    LikelihoodModel,
+    ProfileLikelihood,
+    ShapeModel,
+)
 from milanalysis.statistics.pseudoexperiments import MethodFits, draw
 
 __all__ = [
@@ -128,6 +134,13 @@ class RescaledModel(Addable):
     model: LikelihoodModel
     scale: float = 1.0
     shift: float = 0.0
+
+    def event_log_ratios(self, theta: float, reference: float) -> FloatArray | None:
+        """Return the log ratio of each event; see `milanalysis.statistics.likelihood.EventRatios`."""
+        if not isinstance(self.model, EventRatios):
+            return None
+        ratios = self.model.event_log_ratios(theta + self.shift, reference + self.shift)
+        return None if ratios is None else self.scale * ratios
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:
         """Return the likelihood of a dataset; see `LikelihoodModel.observe`."""

@@ -151,8 +151,6 @@ class CoverageReport:
             single true value.
         background: expected share of background in the pseudo-experiments.
         interpolation: how methods that know a grid are made continuous, in words.
-        read_curvature: curvature that is read so from the exact likelihood on the grid, over its own; None if no method
-            knows a grid.
     """
 
     parameter: str
@@ -167,7 +165,6 @@ class CoverageReport:
     responses: dict[str, Measured] = field(default_factory=dict)
     background: float = 0.0
     interpolation: str = ""
-    read_curvature: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-like form."""

@@ -22,7 +22,7 @@ from milanalysis.errors import EventWeightError
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.progress import progress_bar
 from milanalysis.statistics.inference import Status, measure_at
-from milanalysis.statistics.likelihood import LikelihoodModel
+from milanalysis.statistics.likelihood import LikelihoodModel, Restrictable
 
 __all__ = [
     "MethodFits",
@@ -288,19 +288,32 @@ def run(
     first, *others = (theta_true,) if isinstance(theta_true, int | float) else theta_true
     cuts = [round(one) for one in np.linspace(0, len(rows), workers + 1)]
     blocks = [rows[low:high] for low, high in itertools.pairwise(cuts) if high > low]
+    known = [np.unique(np.concatenate(list(block))) for block in blocks] if len(blocks) > 1 else []
     with progress_bar(description, len(models) * len(rows)) as advance:
         for name, model in models.items():
             if len(blocks) == 1:
                 methods[name] = _fits(model, rows, level, theta_true, partial(advance, 1, name))
                 continue
             pool = get_reusable_executor(max_workers=workers)
-            waiting = [pool.submit(_fits, model, block, level, theta_true) for block in blocks]
+            waiting = [
+                pool.submit(_fits, *_restricted(model, block, events), level, theta_true)
+                for block, events in zip(blocks, known, strict=True)
+            ]
             methods[name] = MethodFits.merged([one.result() for one in waiting])
             advance(len(rows), name)
     sizes = np.array([len(dataset) for dataset in rows], dtype=np.int64)
     return PseudoExperiments(
         float(first), float(level), sizes, methods, tuple(float(other) for other in others)
     )
+
+
+def _restricted(
+    model: LikelihoodModel, rows: IntArray | Sequence[IntArray], events: IntArray
+) -> tuple[LikelihoodModel, IntArray | Sequence[IntArray]]:
+    """Return a method that knows only the events of some datasets, for another process, and the datasets in its rows."""
+    if not isinstance(model, Restrictable):
+        return model, rows
+    return model.take(events), [np.searchsorted(events, dataset) for dataset in rows]
 
 
 def _fits(

@@ -1,0 +1,146 @@
+"""The comparison of methods: pseudo-experiments and single events put side by side with the exact answer."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from milanalysis.events.tables import EventTable, Split
+from milanalysis.learning.bag_scores import BagScores
+from milanalysis.learning.scores import EventScores, PolynomialScores
+from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
+from milanalysis.pipeline.layout import Run, truth_is_known
+from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
+from milanalysis.provenance import read_json
+from milanalysis.randomness import stream
+from milanalysis.simulation.truth import ReferenceInformation
+from milanalysis.statistics.calibration import Measured
+from milanalysis.statistics.captured import Captured, captured
+from milanalysis.statistics.exact import ExactScore, exact_score
+from milanalysis.statistics.inference import Interval, Status
+from milanalysis.statistics.information import Comparison, FisherInformation, compare
+from milanalysis.statistics.likelihood import EventRatios, LikelihoodModel, ShapeModel
+from milanalysis.statistics.observation import Observation
+from milanalysis.statistics.pseudoexperiments import PseudoExperiments
+
+__all__ = ["compare_methods"]
+
+
+def compare_methods(
+    run: Run,
+    experiments: PseudoExperiments,
+    methods: Methods,
+    *,
+    rows: IntArray | list[IntArray],
+    weights: FloatArray,
+    scored: EventTable,
+    observation: Observation,
+) -> Comparison:
+    """Compare all methods with the exact likelihood.
+
+    Args:
+        run: the analysis.
+        experiments: pseudo-experiments at one true value.
+        methods: what was fitted to them.
+        rows: their events.
+        weights: with which these were drawn, shape ``(n_events,)``.
+        scored: the events that the methods know.
+        observation: what the methods say about the observed events.
+    """
+    config = run.config
+    assert methods.exact_scores is not None  # simulated events have event weights
+
+    def truth(scores: PolynomialScores) -> ExactScore:
+        return exact_score(scores, rows, theta_true=experiments.theta_true, weights=weights)
+
+    exact, visible = truth(methods.exact_scores), None
+    if methods.visible_scores is not None:
+        visible = truth(methods.visible_scores)
+    unknown = Interval(None, None, None, config.inference.level, Status.UNKNOWN)
+    n_test = int((scored.split == Split.TEST).sum())
+    return compare(
+        experiments,
+        exact,
+        {
+            name: observation.methods[name].shape if name in observation.methods else unknown
+            for name in methods.titles
+        },
+        titles=methods.titles,
+        parameter=config.parameter.name,
+        n_observed=observation.n_observed,
+        information=_information(run, exact, visible, float(experiments.n_events.mean()), n_test),
+        rng=partial(stream, config.seed, "coverage", "bootstrap"),
+        exact_method=EXACT if visible is None else EXACT_VISIBLE,
+        captured=_captured(run, methods, scored),
+        nu=EFTPolynomial.from_dict(read_json(run.result("expected_events"))),
+    )
+
+
+def _information(
+    run: Run, exact: ExactScore, visible: ExactScore | None, n_events: float, n_test: int
+) -> FisherInformation:
+    """Return the exact information: from an integral over phase space if it is about these events, or from themselves."""
+    cutflows = [
+        read_json(run.table(name).parent / "cutflow.json")
+        for name in run.config.samples_with_role("simulation")
+    ]
+    all_selected = all(one["n_selected"] == one["n_read"] for one in cutflows)
+    if truth_is_known(run.config) and all_selected:
+        known = ReferenceInformation.from_dict(read_json(run.result("truth")))
+        best = known.levels[1]  # visible; with a beam that is known, that
+        return FisherInformation(
+            joint=Measured(n_events * known["joint"].shape, n_events * known["joint"].shape_error),
+            visible=None if visible is None else Measured(n_events * best.shape, n_events * best.shape_error),
+            source=f"integrated over {known.n_points:,} phase-space points",
+        )
+    own = [
+        None if one is None else Measured(one.information, one.information_error) for one in (exact, visible)
+    ]
+    assert own[0] is not None
+    return FisherInformation(
+        joint=own[0], visible=own[1], source=f"variance of the score of {n_test:,} test events"
+    )
+
+
+def _captured(run: Run, methods: Methods, scored: EventTable) -> dict[str, tuple[Captured, ...]]:
+    """Return what the log ratios of each method capture on the test events, at the two values of the configuration."""
+    config = run.config
+    reference = config.parameter.reference
+    exact_scores: EventScores | None = (
+        methods.exact_scores if methods.visible_scores is None else methods.visible_scores
+    )
+    assert exact_scores is not None
+    exact = ShapeModel(exact_scores, config.parameter)
+    test = scored.rows(Split.TEST)
+    weights = scored.weights_at([reference, *config.captured_at()])[test]
+    found: dict[str, list[Captured]] = {}
+    for column, theta in enumerate(config.captured_at(), start=1):
+        exact_ratios = exact.event_log_ratios(theta, reference)
+        assert exact_ratios is not None
+        for name, model in methods.models().items():
+            ratios = _event_log_ratios(model, theta, reference)
+            if ratios is None:
+                continue
+            one = captured(
+                ratios[test],
+                exact_ratios[test],
+                theta=theta,
+                weights=weights[:, column],
+                reference_weights=weights[:, 0],
+                rng=stream(config.seed, "coverage", "captured", column),
+            )
+            if one is not None:
+                found.setdefault(name, []).append(one)
+    return {name: tuple(some) for name, some in found.items()}
+
+
+def _event_log_ratios(model: LikelihoodModel, theta: float, reference: float) -> FloatArray | None:
+    """Return the log ratio of each event; None for methods that have none."""
+    if not isinstance(model, EventRatios) or _is_of_bags(model):
+        return None
+    return model.event_log_ratios(theta, reference)
+
+
+def _is_of_bags(model: LikelihoodModel) -> bool:
+    """Say whether the log ratio of a method is one of whole bags."""
+    inner = getattr(model, "model", model)  # of a calibrated method
+    return isinstance(inner, ShapeModel) and isinstance(inner.scores, BagScores)
