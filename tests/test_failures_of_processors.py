@@ -15,7 +15,7 @@ from test_processing import FEATURES, GENUINE, ITERATIVE, processor_file
 from milanalysis.config import DelphesFormatConfig, FuturesExecutorConfig
 from milanalysis.errors import InputFileError, ProcessorError, UnreadableEventsError
 from milanalysis.events.filesets import Sample, open_sample
-from milanalysis.events.processing import load_processor, run_processor
+from milanalysis.events.processing import load_processor, make_processor, run_processor
 from milanalysis.events.tabulating import make_tables
 
 FUTURES = FuturesExecutorConfig(workers=1)
@@ -94,6 +94,25 @@ def test_a_mistake_in_a_processor_is_no_damage_of_the_file(
             load_processor(processor)(), opened(*files), tmp_path / "out",
             executor=executor, chunk_size=10, on_bad_file=on_bad_file,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", ["features.py", "bag_likelihood.py"])
+def test_a_mistake_is_found_in_the_file_it_is_in_when_bags_are_evaluated(tmp_path: Path, wrong: str) -> None:
+    """The bag processor calls the selection of the other one."""
+    for name, line in (
+        ("features.py", "found = read_objects(events)"),
+        ("bag_likelihood.py", "chunk = chunk_name(events)"),
+    ):
+        source = FEATURES.with_name(name).read_text()
+        mistake = "\n        {}['typo']" if name == wrong else ""
+        (tmp_path / name).write_text(source.replace(line, f"{line}{mistake}", 1))
+    selection = make_processor(tmp_path / "features.py")
+    bags = make_processor(tmp_path / "bag_likelihood.py", selection, {}, np.zeros((1, 1)))
+    sample = opened(write_delphes(tmp_path / "x.root", 5))
+    with pytest.raises(
+        ProcessorError, match=rf"failed with KeyError: 'typo' \(.*{re.escape(wrong)}, line \d+\)"
+    ):
+        run_processor(bags, sample, executor=ITERATIVE, chunk_size=10)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +216,7 @@ def run_with(tmp_path: Path, line: str, *, before: str = "return chunk_table(") 
 )
 def test_features_with_reserved_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(
-        ProcessorError, match=rf"a feature is called '{re.escape(name)}', and tables use that name"
+        ProcessorError, match=rf"a feature is called '{re.escape(name)}', .*\(.*mine\.py, line \d+\)"
     ):
         run_with(tmp_path, f"features[{name!r}] = features['met']")
 

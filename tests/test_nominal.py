@@ -228,6 +228,26 @@ def test_units_with_a_known_cross_section_get_the_advice_that_fits(tmp_path: Pat
     )  # weights of data are not used
 
 
+@pytest.mark.parametrize(
+    ("weights", "normalisation", "fitting"),
+    [
+        (SIGMA_PB, "unit", "mean"),
+        (SIGMA_PB, "sum", "mean"),
+        (SIGMA_PB / N, "unit", "sum"),
+        (1.0, "mean", "unit"),
+    ],
+)
+def test_the_normalisation_that_would_fit_is_named(
+    tmp_path: Path, weights: float, normalisation: Any, fitting: str
+) -> None:
+    file = with_weights(tmp_path / "a.root", weights)
+    sample = open_sample(
+        "x", [file], theta=0.0, normalisation=normalisation, cross_section_fb=1000 * SIGMA_PB
+    )
+    with pytest.raises(EventWeightError, match=f"; normalisation: {fitting} would fit"):
+        table(sample, tmp_path / "out")
+
+
 def test_the_json_file_beside_the_target_of_a_link_counts(tmp_path: Path) -> None:
     store = tmp_path / "store"
     store.mkdir()

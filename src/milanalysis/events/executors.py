@@ -70,23 +70,29 @@ class ChunkFailure(BaseException):
         place: file and entries of the chunk.
         original: the exception.
         trace: where it was raised, as text (tracebacks do not travel between processes).
-        summary: the exception and the line of the processor it came from, in words.
+        summary: the exception in words.
+        line: file and line of the processor it came from, in brackets; empty if it came from elsewhere.
     """
 
-    def __init__(self, place: str, original: Exception, trace: str, summary: str) -> None:
-        super().__init__(place, original, trace, summary)
+    def __init__(
+        self, place: str, original: Exception, trace: str, summary: str = "", line: str = ""
+    ) -> None:
+        super().__init__(place, original, trace, summary, line)
         self.place = place
         self.original = original
         self.trace = trace
         self.summary = summary
+        self.line = line
 
     def readable(self) -> MilAnalysisError:
         """Return the error to show: our own as it is, any other with the place where it happened."""
         error = self.original
         if not isinstance(error, MilAnalysisError):
             error = ProcessorError(
-                f"{self.place}: processing failed with {self.summary}. The file can be read; run with --debug for the traceback"
+                f"{self.place}: processing failed with {self.summary}{self.line}. The file can be read; run with --debug for the traceback"
             )
+        elif type(error) is ProcessorError and self.line:
+            error = ProcessorError(f"{error}{self.line}")
         error.add_note(f"In the worker:\n{self.trace}")
         return error
 
@@ -261,7 +267,7 @@ class _WatchedPool(concurrent.futures.Executor):
                 return
             error = done.exception()
             if isinstance(error, Exception):
-                error = ChunkFailure(_place(item), _worker_error(error), str(error), "")
+                error = ChunkFailure(_place(item), _worker_error(error), str(error))
             if error is None and isinstance(done.result(), ChunkFailure):
                 error = done.result()
             if error is not None:
@@ -314,12 +320,12 @@ def _run_chunk(function: Callable[[WorkItem], Any], item: WorkItem) -> Any:
     except (Exception, SystemExit) as error:  # noqa: BLE001 (an analyst's code may raise anything)
         original = _unreadable(item, _origin(error))
         trace = _trace(original)
-        summary = f"{type(original).__name__}: {original}{_line_of_processor(original)}"
+        summary, line = f"{type(original).__name__}: {original}", _line_of_processor(original)
         try:
             cloudpickle.loads(cloudpickle.dumps(original))
         except Exception:  # noqa: BLE001 (nor need its exceptions survive the journey)
             original = RuntimeError(f"{type(original).__name__}: {original}")
-        raise ChunkFailure(_place(item), original, trace, summary) from None
+        raise ChunkFailure(_place(item), original, trace, summary, line) from None
     finally:
         gc.collect()
         gc.unfreeze()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -252,32 +253,39 @@ def _check_cross_section(sample: Sample, weight: Fraction) -> None:
     if expected is None or sample.n_events == 0 or sample.role == "observed":
         return
     found = float(weight)
-    n = sample.n_events
-    nominal = [(nominal_weights(file), sample.fb_per_weight(file)) for file in sample.files]
-    error = math.sqrt(sum(one.variance_of_sum * unit**2 for one, unit in nominal))
-    error += sample.expected_cross_section_error_fb
-    allowed = _CROSS_SECTION_TOLERANCE * expected + _SIGMAS * error
+    allowed = _allowed_difference(sample, expected)
     if abs(found - expected) <= allowed:
         return
-    factors = {"mean": 1.0 / n, "sum": 1.0, "file_sum": 1.0 / len(sample.files)}
-    if sample.normalisation == "unit":
-        advice = "check normalisation and cross_section_fb: weights that are not 1 on average have a unit of their own"
-    elif all(one.are_units or one.n_events == 0 for one, _ in nominal):
+    nominal = [nominal_weights(file) for file in sample.files]
+    others = [replace(sample, normalisation=name) for name in ("mean", "sum", "file_sum", "unit")]
+    fitting = [
+        other.normalisation
+        for other in others
+        if (other.normalisation != "unit" or sample.cross_section_fb is not None)
+        and abs(_sum_of_weights(other) - expected) <= _allowed_difference(other, expected)
+    ]
+    if fitting:
+        advice = f"normalisation: {fitting[0]} would fit"
+    elif all(one.are_units or one.n_events == 0 for one in nominal):
         advice = f"its weights are 1: normalisation: unit with cross_section_fb: {expected:g} would fit"
     else:
-        scales = {name: factor / factors[sample.normalisation] for name, factor in factors.items()}
-        fitting = [
-            name
-            for name, scale in scales.items()
-            if abs(found * scale - expected) <= _CROSS_SECTION_TOLERANCE * expected + _SIGMAS * error * scale
-        ]
-        advice = (
-            f"normalisation: {fitting[0]} would fit"
-            if fitting
-            else "check normalisation, cross_section_fb, and that no file is missing or listed twice"
-        )
+        advice = "check normalisation, cross_section_fb, and that no file is missing or listed twice"
     msg = (
-        f"sample {sample.name!r}: with normalisation: {sample.normalisation} the weights of its {n} events add up to "
+        f"sample {sample.name!r}: with normalisation: {sample.normalisation} the weights of its {sample.n_events} events add up to "
         f"{found:g} fb, and the cross-section is {expected:g} fb (they may differ by {allowed:.2g} fb); {advice}"
     )
     raise EventWeightError(msg)
+
+
+def _sum_of_weights(sample: Sample) -> float:
+    """Return the cross-section in fb that the nominal weights of a sample add up to."""
+    return sum(nominal_weights(file).total * sample.fb_per_weight(file) for file in sample.files)
+
+
+def _allowed_difference(sample: Sample, expected: float) -> float:
+    """Return how far in fb the weights of a sample may be from a cross-section."""
+    variance = sum(
+        nominal_weights(file).variance_of_sum * sample.fb_per_weight(file) ** 2 for file in sample.files
+    )
+    error = math.sqrt(variance) + sample.expected_cross_section_error_fb
+    return _CROSS_SECTION_TOLERANCE * expected + _SIGMAS * error

@@ -151,9 +151,13 @@ def _require_given_files(run: Run) -> None:
         "processing.features": (processing.features,),
         "processing.bag_likelihood": (processing.bag_likelihood,),
     }
+    for name, sample in run.config.samples.items():
+        if isinstance(sample, FileSampleConfig) and sample.weight_names is not None:
+            given[f"samples.{name}.weight_names"] = (sample.weight_names,)
     for key, paths in given.items():
+        suffix = {"files": ".root", "weight_names": ".json"}.get(key.rpartition(".")[2], ".py")
         for path in paths:
-            problem = problem_with_file(path, ".py" if key.startswith("processing") else ".root")
+            problem = problem_with_file(path, suffix)
             if problem is not None:
                 msg = (
                     f"{problem}; it is named under {key} in the configuration, where relative paths start at the "
