@@ -76,8 +76,9 @@ def test_a_calibration_does_what_its_constants_say(judged):
     comparison = Comparison.from_dict(read_json(results / "comparison.json"))
     shift = read_json(results / "calibration.json")["constants"]["multiclass_bag"]["bias"]["shift"][0]
     raw, moved = comparison["multiclass_bag"], comparison["multiclass_bag.bias"]
-    if raw.estimate is not None and moved.interval_status == raw.interval_status == "valid":
-        assert moved.estimate == pytest.approx(raw.estimate - shift, abs=5e-3)
+    assert moved.interval_status == raw.interval_status == "valid"
+    # a parabola is fitted to the same grid points before and after; the rest is the precision of MIGRAD
+    assert moved.estimate == pytest.approx(raw.estimate - shift, abs=1e-4)
     scaled = comparison["multiclass_bag.coverage"]
     scale = read_json(results / "calibration.json")["constants"]["multiclass_bag"]["coverage"]["scale"][0]
     assert scaled.mean_curvature == pytest.approx(scale * raw.mean_curvature, rel=1e-2)

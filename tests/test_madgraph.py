@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,16 @@ import pytest
 from conftest import milanalysis, write_config
 
 from milanalysis.config import CutsConfig, GeneratorConfig, LeptonCutsConfig
-from milanalysis.errors import ConfigError, ExternalProgramError
+from milanalysis.errors import ConfigError, ExternalProgramError, RunDirectoryError
 from milanalysis.simulation import madgraph
-from milanalysis.simulation.madgraph import PAPER_VALUES, run_madgraph, write_cards
+from milanalysis.simulation.madgraph import (
+    BACKGROUND,
+    PAPER_VALUES,
+    SIGNAL,
+    generated_events,
+    run_madgraph,
+    write_cards,
+)
 
 SIGNAL_LINES = """\
 import model SMEFTsim_top_MwScheme_UFO-massless
@@ -148,31 +156,166 @@ def test_without_madgraph_the_command_says_how_to_go_on(tmp_path: Path, monkeypa
     assert (tmp_path / "mg" / "signal" / "param_card_cHW_-0.3.dat").is_file()
 
 
-def _stand_in(directory: Path, code: int) -> None:
-    """Make a program named like MadGraph that notes what it is asked to do."""
-    directory.mkdir()
-    program = directory / madgraph.PROGRAM
-    program.write_text(f'#!/bin/sh\necho "$@" >> {directory}/calls\nexit {code}\n')
+STAND_IN = """\
+#!{python}
+# Does with commands and cards what MadGraph5_aMC@NLO 3.5.7 does, the exit code included.
+import gzip, pathlib, shutil, sys
+FAILS = {fails!r}
+lines = pathlib.Path(sys.argv[1]).read_text().splitlines()
+with open({calls!r}, "a") as calls:
+    print(sys.argv[1], file=calls)
+if {code}:
+    sys.exit({code})
+def generate(process, name, files):
+    cards = {{pathlib.Path(file).stem.split("_card")[0]: pathlib.Path(file).read_text() for file in files}}
+    if "gridpack" not in cards["run"] or "ebeam1" not in cards["run"]:
+        return print("InvalidCmd : this is not a run card")
+    masses, block = set(), ""
+    for line in cards["param"].splitlines():
+        words = line.split()
+        block = words[1].lower() if words[0].lower() == "block" else block
+        if words[0].isdigit() and block == "mass":
+            masses.add(words[0])
+        if words[0] == "DECAY" and words[1] not in masses:
+            return print("KeyError : id (%s,) is not in mass" % words[1])
+    if name in FAILS:
+        return print("survey: no phase-space point passed the cuts")
+    run = pathlib.Path(process, "Events", name)
+    run.mkdir(parents=True)
+    with gzip.open(run / "unweighted_events.lhe.gz", "wt") as file:
+        file.write(name)
+for number, line in enumerate(lines):
+    words = line.split()
+    if words[0] == "output" and "process" not in FAILS:
+        shutil.rmtree(words[1], ignore_errors=True)
+        pathlib.Path(words[1], "Events").mkdir(parents=True)
+    if words[0] == "launch":
+        rest = lines[number + 1 :]
+        end = next((k for k, one in enumerate(rest) if one.startswith("launch")), len(rest))
+        generate(words[1], words[3], [one for one in rest[:end] if one.endswith(".dat")])
+"""
+
+
+def stand_in(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, *, code: int = 0, fails: tuple[str, ...] = ()
+) -> Path:
+    """Put a program named like MadGraph on the PATH; it notes the files it is given in the file returned."""
+    directory.mkdir(exist_ok=True)
+    program, calls = directory / madgraph.PROGRAM, directory / "calls"
+    program.write_text(STAND_IN.format(python=sys.executable, code=code, fails=fails, calls=str(calls)))
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(directory))
+    return calls
+
+
+@pytest.fixture
+def own_cards(tmp_path: Path) -> Path:
+    write_cards(tmp_path / "mg", GeneratorConfig(), coefficient="cHW", n_events=10)
+    return tmp_path / "mg"
 
 
 def test_madgraph_is_run_on_processes_and_launches(
-    cards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_cards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    _stand_in(tmp_path / "bin", 0)
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    assert run_madgraph(cards)
-    calls = (tmp_path / "bin" / "calls").read_text().split()
-    assert [Path(call).relative_to(cards.resolve()).as_posix() for call in calls] == [
+    calls = stand_in(tmp_path / "bin", monkeypatch)
+    assert run_madgraph(own_cards)
+    assert [Path(call).relative_to(own_cards.resolve()).as_posix() for call in calls.read_text().split()] == [
         "signal/proc_card.dat",
         "signal/launch.dat",
         "background/proc_card.dat",
         "background/launch.dat",
     ]
+    files = generated_events(own_cards, SIGNAL)
+    assert list(files) == [f"cHW_{np.format_float_positional(value, trim='-')}" for value in PAPER_VALUES]
+    assert all(path is not None and path.is_file() for path in files.values())
+    assert list(generated_events(own_cards, BACKGROUND)) == ["cHW_0"]
 
 
-def test_a_failure_of_madgraph_is_reported(cards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    _stand_in(tmp_path / "bin", 3)
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+@pytest.mark.parametrize(
+    ("card", "taken_out"),
+    [("run_card.dat", "  False = gridpack\n"), ("param_card_cHW_0.dat", "  24 8.038700e+01 # MW\n")],
+)
+def test_without_the_line_that_was_missing_madgraph_generates_nothing_and_that_is_noticed(
+    own_cards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, card: str, taken_out: str
+):
+    stand_in(tmp_path / "bin", monkeypatch)
+    path = own_cards / "background" / card
+    text = path.read_text()
+    assert text.count(taken_out) == 1
+    path.write_text(text.replace(taken_out, ""))
+    with pytest.raises(ExternalProgramError, match="0 of 1 runs of background: there are none"):
+        run_madgraph(own_cards)
+
+
+def test_every_particle_with_a_width_has_a_mass(cards: Path):
+    for path in cards.glob("*/param_card_*.dat"):
+        found = blocks(path)
+        assert set(found["DECAY"]) <= set(found["MASS"])
+        assert found["MASS"][24] == 80.387
+
+
+def test_the_run_card_has_what_madgraph_does_not_do_by_itself(cards: Path):
+    for name in ("signal", "background"):
+        settings = _settings(cards / name / "run_card.dat")
+        assert (settings["gridpack"], settings["event_norm"], settings["SDE_strategy"]) == (
+            "False",
+            "average",
+            "2",
+        )
+
+
+def test_values_that_madgraph_has_left_out_are_named_although_it_exits_with_0(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    stand_in(tmp_path / "bin", monkeypatch, fails=("cHW_-3", "cHW_0.4"))
+    result = milanalysis("madgraph", write_config(tmp_path / "small.yaml"), "-o", tmp_path / "mg")
+    assert result.exit_code == 2
+    assert "37 of 39 runs of signal" in result.output
+    assert "of cHW_-3, cHW_0.4 in" in result.output
+    assert "events of all values are there" not in result.output
+
+
+def test_a_process_that_was_not_written_is_an_error_although_madgraph_exits_with_0(
+    own_cards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calls = stand_in(tmp_path / "bin", monkeypatch, fails=("process",))
+    with pytest.raises(ExternalProgramError, match="has not written the process"):
+        run_madgraph(own_cards)
+    assert len(calls.read_text().split()) == 1
+
+
+def test_the_same_command_again_leaves_events_and_cards_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calls = stand_in(tmp_path / "bin", monkeypatch)
+    config = write_config(tmp_path / "small.yaml")
+    result = milanalysis("madgraph", config, "-o", tmp_path / "mg", "--events", 50)
+    assert result.exit_code == 0, result.output
+    assert "events of all values are there" in result.output
+    before = {path: path.read_bytes() for path in (tmp_path / "mg").rglob("*") if path.is_file()}
+    for arguments in (("--events", 50), ("--events", 70), ("--cards-only",)):
+        result = milanalysis("madgraph", config, "-o", tmp_path / "mg", *arguments)
+        assert result.exit_code == 2
+        assert "holds events of 39 runs" in result.output
+    with pytest.raises(RunDirectoryError, match="another directory"):
+        run_madgraph(tmp_path / "mg")
+    assert {path: path.read_bytes() for path in (tmp_path / "mg").rglob("*") if path.is_file()} == before
+    assert len(calls.read_text().split()) == 4
+    assert milanalysis("madgraph", config, "-o", tmp_path / "other").exit_code == 0
+
+
+def test_after_a_failure_without_events_the_same_command_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = write_config(tmp_path / "small.yaml")
+    every = tuple(f"cHW_{np.format_float_positional(value, trim='-')}" for value in PAPER_VALUES)
+    stand_in(tmp_path / "bin", monkeypatch, fails=every)
+    assert milanalysis("madgraph", config, "-o", tmp_path / "mg").exit_code == 2
+    stand_in(tmp_path / "bin", monkeypatch)
+    assert milanalysis("madgraph", config, "-o", tmp_path / "mg").exit_code == 0
+
+
+def test_a_failure_of_madgraph_is_reported(own_cards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    stand_in(tmp_path / "bin", monkeypatch, code=3)
     with pytest.raises(ExternalProgramError, match=r"code 3 on .*proc_card\.dat"):
-        run_madgraph(cards)
+        run_madgraph(own_cards)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from milanalysis import __version__
-from milanalysis.errors import MilAnalysisError
+from milanalysis.errors import InputFileError, MilAnalysisError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -117,15 +117,20 @@ def convert(files: tuple[Path, ...], output: Path | None) -> None:
     """Convert Les Houches text (.lhe, .lhe.gz) to ROOT.
 
     Reads FILE...; writes <name>.lhef.root, and beside it <name>.lhef.json with the names of the weights and the
-    cross-section, which ROOT trees of this kind cannot hold.
+    cross-section, which ROOT trees of this kind cannot hold. No tree takes the place of one of another text.
     """
-    from milanalysis.events.conversion import convert_lhe, converted_path
+    from milanalysis.events.conversion import conversion_targets, convert_lhe
     from milanalysis.progress import console, progress_bar
 
-    for path in files:
-        target = converted_path(path, output)
-        with progress_bar(f"converting {path.name}", None) as advance:
-            summary = convert_lhe(path, target, advance)
+    for path, target in zip(files, conversion_targets(files, output), strict=True):
+        try:
+            with progress_bar(f"converting {path.name}", None) as advance:
+                summary = convert_lhe(path, target, advance)
+        except InputFileError as error:
+            if len(files) == 1 or str(path) in str(error):
+                raise
+            msg = f"{path}: {error}"
+            raise InputFileError(msg) from error
         names = summary["weight_names"]
         console().print(
             f"{target}: {summary['n_events']} events, {len(names)} weights{': ' if names else ''}{', '.join(names[:12])}"
@@ -274,7 +279,8 @@ def madgraph(config: Path, output: Path | None, events: int, cards_only: bool) -
     """Write the paper's MadGraph cards, and run MadGraph if it is on the PATH.
 
     Process, run, parameter and reweighting cards for the signal at 39 values of cHW and for the ZZ background, with the
-    beam energy and the cuts under `generator`. Reads nothing; writes signal/ and background/.
+    beam energy and the cuts under `generator`. Reads nothing; writes signal/ and background/. A directory that holds
+    events is refused, since MadGraph would delete them.
     """
     from milanalysis.pipeline.stages import open_run
     from milanalysis.simulation.madgraph import PROGRAM, run_madgraph, write_cards
@@ -287,12 +293,15 @@ def madgraph(config: Path, output: Path | None, events: int, cards_only: bool) -
     if cards_only:
         return
     if run_madgraph(directory):
-        click.echo(f"events are in {directory}/*/process/Events")
+        click.echo(
+            f"events of all values are there: {directory}/*/process/Events/<run>/unweighted_events.lhe.gz"
+        )
         return
     click.echo(
         f"{PROGRAM} is not on the PATH, so no events were made. Install MadGraph5_aMC@NLO 3.6 and the model "
         "SMEFTsim 3, put its bin directory on the PATH and give the same command again; or, in each of signal/ and "
-        f"background/, run `{PROGRAM} proc_card.dat` and then `{PROGRAM} launch.dat`."
+        f"background/, run `{PROGRAM} proc_card.dat` and then `{PROGRAM} launch.dat`. It exits with 0 on errors too: "
+        "only process/Events/<run>/unweighted_events.lhe.gz says that a value was generated."
     )
 
 

@@ -43,6 +43,7 @@ from milanalysis.inputs import (
     ParslExecutorConfig,
     ProcessingConfig,
     SampleConfig,
+    own_processors,
 )
 from milanalysis.learning_config import (
     AttentionPoolConfig,
@@ -61,6 +62,7 @@ from milanalysis.learning_config import (
     TrainingConfig,
 )
 from milanalysis.parameters import FloatArray, parameter_points
+from milanalysis.paths import absolute_path
 from milanalysis.physics_config import (
     STRICT,
     CutsConfig,
@@ -440,14 +442,19 @@ def load_config(path: Path) -> AnalysisConfig:
         The analysis, with absolute paths.
 
     Raises:
-        ConfigError: naming the file, the key, what was found and what was expected.
+        ConfigError: naming the file, the key, what was found and what was expected; naming the path, if it holds an
+            environment variable that is not set.
     """
+    base = path.resolve().parent
     values = read_mapping(path)
+    processing = values.get("processing", {})
+    if isinstance(processing, dict):  # otherwise the validation has something to say
+        values = {**values, "processing": {**own_processors(base), **processing}}
     try:
         config: AnalysisConfig = TypeAdapter(AnalysisConfig).validate_python(values)
     except ValidationError as error:
         raise ConfigError(_explain(path, error)) from error
-    absolute: AnalysisConfig = _with_absolute_paths(config, path.resolve().parent)
+    absolute: AnalysisConfig = _with_absolute_paths(config, base)
     return absolute
 
 
@@ -476,7 +483,7 @@ def _explain(path: Path, error: ValidationError) -> str:
 def _with_absolute_paths(value: Any, base: Path) -> Any:
     """Return a copy of a config in which every path is absolute."""
     if isinstance(value, Path):
-        return (base / value).resolve()
+        return absolute_path(value, base)
     if isinstance(value, tuple):
         return tuple(_with_absolute_paths(item, base) for item in value)
     if isinstance(value, dict):

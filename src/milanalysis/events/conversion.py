@@ -1,22 +1,35 @@
-"""Les Houches text -> ``LHEF`` ROOT tree, event by event the same, with what the tree cannot hold in a JSON file."""
+"""Les Houches text -> ``LHEF`` ROOT tree, event by event the same, with what the tree cannot hold in a JSON file.
+
+Only where events carry trials (Sherpa) are the weights changed: by one factor, so that they average to the
+cross-section, which in the text is the sum of weights over the sum of trials.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import awkward as ak
 import numpy as np
 
+from milanalysis.errors import InputFileError
 from milanalysis.events.lhef import lists_of, open_lhef_tree, transverse_columns
-from milanalysis.events.lhetext import LHEBlock, LHEFile
-from milanalysis.provenance import atomic_path, write_json
+from milanalysis.events.lhetext import LHEBlock, LHEFile, check_text_file
+from milanalysis.provenance import atomic_path, read_json, write_json
 
-__all__ = ["convert_lhe", "converted_path"]
+__all__ = ["conversion_targets", "convert_lhe", "converted_path"]
+
+logger = logging.getLogger(__name__)
 
 _CLOSE = 1e-3
-"""Relative distance from the cross-section at which weights are taken to add up to it."""
+"""Relative distance from the cross-section at which weights are always taken to add up to it."""
+_STANDARD_ERRORS = 5.0
+"""The same in standard errors of weights and cross-section together."""
+_FARTHEST = 0.1
+"""Relative distance beyond which they are never taken to, whatever the errors are."""
 
 
 def converted_path(path: Path, directory: Path | None = None) -> Path:
@@ -25,63 +38,209 @@ def converted_path(path: Path, directory: Path | None = None) -> Path:
     return (directory or path.parent) / f"{name}.lhef.root"
 
 
+def conversion_targets(paths: Sequence[Path], directory: Path | None = None) -> list[Path]:
+    """Return where the trees of several text files go, and make sure that none takes the place of another.
+
+    Args:
+        paths: of the texts.
+        directory: for the trees; by default each goes beside its text.
+
+    Raises:
+        InputFileError: if a file cannot be Les Houches text, if two files would become the same tree, or if a tree
+            that is there was made from another file.
+    """
+    targets: dict[Path, Path] = {}
+    for path in paths:
+        check_text_file(path)
+        target = converted_path(path, directory)
+        other = targets.setdefault(target.parent.resolve() / target.name, path)
+        if other is not path:
+            what = (
+                f"{path} is given twice"
+                if other == path
+                else f"{other} and {path} would both become {target}"
+            )
+            msg = f"{what}; give each file once, and files of the same name in commands with different -o"
+            raise InputFileError(msg)
+        _check_not_of_another(path, target)
+    return [converted_path(path, directory) for path in paths]
+
+
+def _check_not_of_another(path: Path, target: Path) -> None:
+    """Refuse to write over the tree of another text."""
+    beside = target.with_suffix(".json")
+    if not target.exists() or not beside.is_file():
+        return
+    try:
+        source = read_json(beside).get("source_path")
+    except InputFileError:
+        return
+    if isinstance(source, str) and source != str(path.resolve()):
+        msg = (
+            f"{target} is there already and was made from {source}, not from {path}; "
+            "choose another directory with -o, or delete it with its JSON file first"
+        )
+        raise InputFileError(msg)
+
+
+@dataclass
+class _Sums:
+    """What is summed over the nominal weights: their number, they themselves, their squares, and whether all are +-1."""
+
+    n: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+    unit: bool = True
+    not_finite: int = 0
+
+    def add(self, block: LHEBlock) -> None:
+        """Add the events of a block."""
+        weights = block.info[:, 2]
+        self.n += len(weights)
+        self.total += float(weights.sum())
+        self.squares += float(weights @ weights)
+        self.unit = self.unit and bool((np.abs(weights) == 1.0).all())
+        self.not_finite += int((~np.isfinite(block.weights)).any(axis=1).sum())
+
+    def error_of_sum(self, n_trials: float) -> float:
+        """Return the standard error of the sum, for a fixed number of trials of which the others have weight zero."""
+        return float(np.sqrt(max(self.squares - self.total**2 / n_trials, 0.0))) if n_trials else 0.0
+
+
 def convert_lhe(path: Path, output: Path, advance: Callable[..., None] = lambda _: None) -> dict[str, Any]:
     """Convert a Les Houches file to an ``LHEF`` tree; both output files are complete or absent.
 
     Args:
         path: of the text, compressed or not.
         output: of the ROOT file; the same name with suffix ``.json`` gets ``weight_names`` (in the order of
-            ``Rwgt.Weight``), ``weight_descriptions``, ``cross_section_pb``, ``cross_section_error_pb``, ``strategy``
-            (IDWTUP), ``normalisation`` (what the weights do add up to: mean, sum, unit, or null) and ``n_events``.
+            ``Rwgt.Weight``), ``weight_descriptions``, ``cross_section_pb`` and ``cross_section_error_pb`` (null if not
+            known), ``strategy`` (IDWTUP), ``normalisation`` (what the weights do add up to: mean, sum, unit, or null),
+            ``n_events``, and ``n_trials`` (null if events have none; if they have, all weights are multiplied by
+            ``n_events / n_trials``, so that their mean is the cross-section).
         advance: called with the number of bytes of text each time some have been read.
 
     Returns:
         The content of the JSON file.
 
     Raises:
-        InputFileError: if the text cannot be read or ends early, with the number of the event.
+        InputFileError: if the text cannot be read or ends early, with the numbers of event and line.
     """
-    total = largest = smallest = 0.0
+    sums = _Sums()
     with atomic_path(output) as temporary:
         with LHEFile.open(path, advance) as file, open_lhef_tree(temporary) as append:
-            first = 1
+            scale = _events_per_trial(path) if file.has_trials else 1.0
             for block in file.blocks():
-                append(_columns(block, first))
-                weights = block.info[:, 2]
-                largest = float(max(largest, weights.max())) if first > 1 else float(weights.max())
-                smallest = float(min(smallest, weights.min())) if first > 1 else float(weights.min())
-                total += float(weights.sum())
-                first += len(block)
+                append(_columns(block, sums.n + 1, scale))
+                sums.add(block)
+        section, error = file.head.cross_section_pb, file.head.cross_section_error_pb
+        if file.has_trials:
+            section, error = sums.total / file.n_trials, sums.error_of_sum(file.n_trials) / file.n_trials
+            section, error = (section, error) if section > 0 else (None, None)
         summary: dict[str, Any] = {
             "source": path.name,
+            "source_path": str(path.resolve()),
             "n_events": file.n_events,
-            "cross_section_pb": file.cross_section_pb,
-            "cross_section_error_pb": file.cross_section_error_pb,
-            "strategy": file.strategy,
-            "normalisation": _normalisation(total, file.n_events, file.cross_section_pb, smallest, largest),
+            "n_trials": file.n_trials if file.has_trials else None,
+            "cross_section_pb": section,
+            "cross_section_error_pb": error,
+            "strategy": file.head.strategy,
+            "normalisation": "mean" if file.has_trials else _normalisation(file, sums),
             "weight_names": list(file.weight_names or ()),
-            "weight_descriptions": file.announced,
+            "weight_descriptions": file.announced.descriptions,
         }
+        _warn(file, sums, summary)
         write_json(output.with_suffix(".json"), summary)
     return summary
 
 
-def _normalisation(
-    total: float, n_events: int, cross_section: float, smallest: float, largest: float
-) -> str | None:
-    """Say what the nominal weights add up to."""
-    if n_events == 0:
-        return None
-    if smallest == largest == 1.0:
+def _events_per_trial(path: Path) -> float:
+    """Return the number of events over the number of trials of a file."""
+    with LHEFile.open(path) as file:
+        file.count()
+    if not file.n_trials > 0:
+        msg = (
+            f"{path}: the trials of {file.n_events} events add up to {file.n_trials:g}; expected at least one"
+        )
+        raise InputFileError(msg)
+    return file.n_events / file.n_trials
+
+
+def _warn(file: LHEFile, sums: _Sums, summary: dict[str, Any]) -> None:
+    """Say what a user should know about a file."""
+    if sums.n == 0:
+        logger.warning("%s has no events", file.path)
+        return
+    names, announced = set(summary["weight_names"]), set(file.announced.descriptions)
+    if file.has_trials:
+        logger.warning(
+            "%s: events have trials (%d for %d events), so that the cross-section is the sum of weights over the sum of "
+            "trials, %.6g pb; <init> gives %s, which is not used. All weights are multiplied by %.6g to average to it",
+            file.path,
+            file.n_trials,
+            sums.n,
+            sums.total / file.n_trials,
+            file.head.cross_section_pb,
+            sums.n / file.n_trials,
+        )
+    elif file.head.unknown is not None:
+        logger.warning(
+            "%s: the cross-section is not known: %s; give cross_section_fb for samples of this file",
+            file.path,
+            file.head.unknown,
+        )
+    elif summary["normalisation"] is None:
+        logger.warning(
+            "%s: the weights have the mean %.6g pb and the sum %.6g pb, and the cross-section is %.6g pb: %s; "
+            "give normalisation for samples of this file",
+            file.path,
+            sums.total / sums.n,
+            sums.total,
+            file.head.cross_section_pb,
+            "both agree" if _agreements(file, sums) else "neither agrees",
+        )
+    if file.weights_are_numbered:
+        logger.warning("%s: weights without a name are numbered from 0 in the order of the file", file.path)
+    if announced - names:
+        logger.warning(
+            "%s: the header names weights that events do not have: %s",
+            file.path,
+            ", ".join(sorted(announced - names)[:10]),
+        )
+    if announced and names - announced:
+        logger.warning(
+            "%s: events have weights that the header does not name: %s",
+            file.path,
+            ", ".join(sorted(names - announced)[:10]),
+        )
+    if sums.not_finite:
+        logger.warning("%s: %d events have weights that are not finite", file.path, sums.not_finite)
+
+
+def _agreements(file: LHEFile, sums: _Sums) -> list[str]:
+    """Return which of mean and sum of the weights agree with the cross-section, within errors and rounding."""
+    section, error = file.head.cross_section_pb, file.head.cross_section_error_pb or 0.0
+    if section is None or sums.n == 0:
+        return []
+    statistical = sums.error_of_sum(sums.n)
+    found = []
+    for name, divisor in (("mean", sums.n), ("sum", 1)):
+        tolerance = max(_CLOSE * section, _STANDARD_ERRORS * float(np.hypot(statistical / divisor, error)))
+        tolerance += file.head.rounding_pb + file.weight_rounding * sums.n / divisor
+        if abs(sums.total / divisor - section) <= min(tolerance, _FARTHEST * section):
+            found.append(name)
+    return found
+
+
+def _normalisation(file: LHEFile, sums: _Sums) -> str | None:
+    """Say what the nominal weights add up to; None if that is not known or not unique."""
+    if sums.n and sums.unit:
         return "unit"
-    for name, value in (("mean", total / n_events), ("sum", total)):
-        if abs(value - cross_section) <= _CLOSE * abs(cross_section):
-            return name
-    return None
+    found = _agreements(file, sums)
+    return found[0] if len(found) == 1 else None
 
 
-def _columns(block: LHEBlock, first: int) -> dict[str, ak.Array]:
-    """Return the branches of a block of events."""
+def _columns(block: LHEBlock, first: int, scale: float) -> dict[str, ak.Array]:
+    """Return the branches of a block of events, with weights multiplied by a number."""
     n_events, n_weights = block.weights.shape
     counts = block.info[:, 0].astype(np.int64)
     pid, status, mother_1, mother_2, colour_1, colour_2 = block.particles[:, :6].T.astype(np.int32)
@@ -90,7 +249,7 @@ def _columns(block: LHEBlock, first: int) -> dict[str, ak.Array]:
         "Number": np.arange(first, first + n_events),
         "Nparticles": counts.astype(np.int32),
         "ProcessID": block.info[:, 1].astype(np.int32),
-        "Weight": block.info[:, 2],
+        "Weight": scale * block.info[:, 2],
         "ScalePDF": block.info[:, 3],
         "CouplingQED": block.info[:, 4],
         "CouplingQCD": block.info[:, 5],
@@ -113,6 +272,6 @@ def _columns(block: LHEBlock, first: int) -> dict[str, ak.Array]:
     }
     return {
         "Event": lists_of(event, np.ones(n_events, dtype=np.int64)),
-        "Rwgt": lists_of({"Weight": block.weights.ravel()}, np.full(n_events, n_weights)),
+        "Rwgt": lists_of({"Weight": scale * block.weights.ravel()}, np.full(n_events, n_weights)),
         "Particle": lists_of(particle, counts),
     }

@@ -39,7 +39,8 @@ def open_lhef_tree(path: Path) -> Iterator[Callable[[Mapping[str, ak.Array]], No
         A function that appends events, given the lists ``Event``, ``Rwgt`` and ``Particle`` of `lists_of`. Each
         call makes one basket per branch.
     """
-    with uproot.recreate(path, compression=uproot.ZSTD(1)) as file:
+    # Opened here, since uproot takes :: in a name for a chain of file systems.
+    with path.open("w+b") as stream, uproot.recreate(stream, compression=uproot.ZSTD(1)) as file:
         tree = file.mktree(
             "LHEF",
             _BRANCHES,

@@ -3,7 +3,7 @@
 On disk a table is one parquet file with a column for each feature, ``theta_0, theta_1, ...`` (the point an
 event was generated at), ``weight``, ``event_id``, ``split``, and ``w_1 ... w_4`` where event weights are known;
 ``weight_<name>_up`` and ``weight_<name>_down`` hold the weight after a shift by one standard deviation of something
-uncertain, in the unit of ``weight``.
+uncertain, in the unit of ``weight``. Tables made of files have a column ``momenta_digest`` besides, which is not read.
 The order of the features is part of the table and stands in the file's metadata.
 """
 
@@ -13,6 +13,7 @@ import enum
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -30,18 +31,25 @@ from milanalysis.parameters import Float32Array, FloatArray, IntArray, parameter
 from milanalysis.provenance import atomic_path
 
 __all__ = [
+    "DIGEST_COLUMN",
+    "ENTRY_BITS",
     "EventTable",
     "Split",
     "assign_split",
     "concatenate",
     "event_ids",
+    "is_reserved",
     "read_arrow",
     "write_stream",
 ]
 
 _FEATURES_KEY = b"milanalysis.features"
 _ROWS_PER_GROUP = 65_536
-_ENTRY_BITS = 40
+DIGEST_COLUMN = "momenta_digest"
+"""Column of the events of files by which an event is recognised; see `milanalysis.events.identity`."""
+ENTRY_BITS = 40
+"""Bits of an event id that hold the entry of the event in its file; those above hold the number of the file."""
+_RESERVED = re.compile(rf"weight|weight_.*|w_\d+|theta|theta_.*|event_id|split|{DIGEST_COLUMN}")
 _SIDES = ("up", "down")
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
@@ -355,6 +363,16 @@ def concatenate(tables: Sequence[EventTable]) -> EventTable:
     )
 
 
+def is_reserved(name: str) -> bool:
+    """Return whether a name is that of a column which is no feature, or could be taken for one.
+
+    Example:
+        >>> is_reserved("theta_ll"), is_reserved("w_1"), is_reserved("weighted_ht")
+        (True, True, False)
+    """
+    return _RESERVED.fullmatch(name) is not None
+
+
 def event_ids(file_number: int, entries: IntArray) -> IntArray:
     """Return the names of events: ``file_number * 2^40 + entry`` in its tree.
 
@@ -362,7 +380,7 @@ def event_ids(file_number: int, entries: IntArray) -> IntArray:
         file_number: number of the file within the analysis, counting from 0.
         entries: entry numbers in the tree, shape ``(n_events,)``.
     """
-    return (np.int64(file_number) << _ENTRY_BITS) + np.asarray(entries, dtype=np.int64)
+    return (np.int64(file_number) << ENTRY_BITS) + np.asarray(entries, dtype=np.int64)
 
 
 def assign_split(

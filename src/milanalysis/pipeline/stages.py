@@ -28,6 +28,7 @@ from milanalysis.config import (
 )
 from milanalysis.errors import InputFileError, StageOrderError
 from milanalysis.learning.labels import uses_exact_labels
+from milanalysis.paths import beside, problem_with_file
 from milanalysis.pipeline import training, work
 from milanalysis.pipeline.layout import Run, truth_is_known
 from milanalysis.pipeline.locking import alone_in
@@ -150,12 +151,17 @@ def _require_given_files(run: Run) -> None:
         "processing.features": (processing.features,),
         "processing.bag_likelihood": (processing.bag_likelihood,),
     }
+    for name, sample in run.config.samples.items():
+        if isinstance(sample, FileSampleConfig) and sample.weight_names is not None:
+            given[f"samples.{name}.weight_names"] = (sample.weight_names,)
     for key, paths in given.items():
+        suffix = {"files": ".root", "weight_names": ".json"}.get(key.rpartition(".")[2], ".py")
         for path in paths:
-            if not path.is_file():
+            problem = problem_with_file(path, suffix)
+            if problem is not None:
                 msg = (
-                    f"{path}: there is no such file; it is named under {key} in the configuration, where relative "
-                    "paths start at the directory of the YAML file"
+                    f"{problem}; it is named under {key} in the configuration, where relative paths start at the "
+                    "directory of the YAML file"
                 )
                 raise InputFileError(msg)
 
@@ -239,8 +245,9 @@ def _event_files(run: Run) -> list[Path]:
             # A file that is missing is an error, unless such files are skipped.
             if run.config.processing.on_bad_file == "fail" or path.is_file():
                 files.append(path)
-            if path.with_suffix(".json").is_file():
-                files.append(path.with_suffix(".json"))
+            description = beside(path)
+            if description is not None:
+                files.append(description)
         if isinstance(sample, FileSampleConfig) and sample.weight_names is not None:
             files.append(sample.weight_names)
     return files

@@ -27,7 +27,7 @@ from milanalysis.pipeline.reading import (
     run_bag_processor,
     selected_yield,
 )
-from milanalysis.progress import progress_bar
+from milanalysis.progress import console, progress_bar
 from milanalysis.provenance import write_json, write_result
 from milanalysis.randomness import stream
 from milanalysis.simulation.generator import EventSource
@@ -94,16 +94,27 @@ def _generator(
 
 
 def process(run: Run) -> Sequence[Path]:
-    """Turn the events of every sample into a table of features."""
+    """Turn the events of every sample into a table of features.
+
+    Raises:
+        InputFileError, EventWeightError: as `milanalysis.events.admission.admit`.
+        DataLeakError: if different files have the same events.
+    """
+    from milanalysis.events.admission import admit
+    from milanalysis.events.identity import require_different_events
     from milanalysis.events.processing import make_processor
     from milanalysis.events.tabulating import make_tables
+    from milanalysis.reporting.cutflow import cutflow_table
 
     processing = run.config.processing
     features = make_processor(processing.features)
     written = []
-    for name, sample in open_samples(run).items():
+    samples = open_samples(run)
+    admit(list(samples.values()))
+    summaries = {}
+    for name, sample in samples.items():
         directory = run.table(name).parent
-        make_tables(
+        summaries[name] = make_tables(
             features,
             sample,
             directory,
@@ -115,6 +126,11 @@ def process(run: Run) -> Sequence[Path]:
             stamp=run.stamp(f"process-{name}"),
         )
         written += [run.table(name), directory / "cutflow.json"]
+    console().print(cutflow_table(summaries, {name: one.role for name, one in run.config.samples.items()}))
+    for warning in require_different_events(
+        list(samples.values()), {name: run.table(name) for name in samples}
+    ):
+        logger.warning("%s", warning)
     return written
 
 

@@ -5,7 +5,12 @@ it says nothing, so that MadGraph's defaults hold, written out where the built-i
 of the parameter card, that all other Wilson coefficients are zero. They are not by themselves: the restriction
 ``massless`` of the model gives every coefficient a value of its own, lest MadGraph drop it from the model.
 
-Differences to the built-in generator: MadGraph sends the u quark along +z only, and its default scale is dynamic.
+Differences to the built-in generator: MadGraph sends the u quark along +z only (its cross-sections are half as large, and
+`exact` needs ``generator.u_beam: first``), and its default scale is dynamic.
+
+What MadGraph5_aMC@NLO 3.5.7 makes of the cards decides some lines: it takes a file for a run card by the words
+``gridpack`` and ``ebeam1``, reads a mass for each particle that has a width, and exits with 0 on every error, so that
+only the file of events says that a value was generated.
 
 Source:
     Appendix B.1 of arXiv:2508.07114; the model is that of arXiv:2012.11343.
@@ -13,6 +18,7 @@ Source:
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -22,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from milanalysis.config import GeneratorConfig
-from milanalysis.errors import ConfigError, ExternalProgramError
+from milanalysis.errors import ConfigError, ExternalProgramError, RunDirectoryError
 from milanalysis.provenance import atomic_path
 from milanalysis.simulation.amplitudes import GAMMA_H, GAMMA_W, GF, LAMBDA, MH, MW
 
@@ -32,6 +38,8 @@ __all__ = [
     "PROGRAM",
     "SIGNAL",
     "MadGraphProcess",
+    "check_no_events",
+    "generated_events",
     "param_card",
     "process_card",
     "reweight_card",
@@ -48,11 +56,19 @@ PAPER_VALUES: tuple[float, ...] = tuple(
 """Values of cHW: -10 to 10 in steps of 1 and -0.9 to 0.9 in steps of 0.1, 39 in all."""
 
 _MODEL = "SMEFTsim_top_MwScheme_UFO-massless"
+_MODEL_HINT = (
+    f"Is the model {_MODEL.split('-')[0]} among its models (SMEFTsim 3, https://smeftsim.github.io)?"
+)
 _BLOCK = "SMEFT"
 _COEFFICIENTS = {"cHW": 7}
 _N_COEFFICIENTS = 204
 _MZ, _MB, _MT = 91.1876, 4.18, 172.76
 _GAMMA_Z, _GAMMA_T = 2.4952, 1.33
+_MASSES = {5: (_MB, "MB"), 6: (_MT, "MT"), 23: (_MZ, "MZ"), 24: (MW, "MW"), 25: (MH, "MH")}
+_WIDTHS = {6: _GAMMA_T, 23: _GAMMA_Z, 24: GAMMA_W, 25: GAMMA_H}
+"""Masses and widths in GeV by PDG number; MadGraph wants a mass of every particle that has a width."""
+_LAUNCH = "launch.dat"
+_EVENTS = "unweighted_events.lhe.gz"
 _ALPHA_S = 0.1179
 
 
@@ -102,6 +118,7 @@ def run_card(config: GeneratorConfig, n_events: int) -> str:
     """
     cuts, leptons = config.cuts, config.cuts.leptons
     settings: dict[str, object] = {
+        "gridpack": False,  # one of the two words by which MadGraph knows a run card
         "nevents": n_events,
         "lpp1": 1,
         "lpp2": 1,
@@ -114,6 +131,8 @@ def run_card(config: GeneratorConfig, n_events: int) -> str:
         "cut_decays": leptons is not None,
         "bwcutoff": 15.0,
         "use_syst": False,
+        "event_norm": "average",  # the weights of a file average to its cross-section: normalisation: mean
+        "SDE_strategy": 2,  # MadGraph's own choice for these processes, which it makes only without a run card
     }
     if leptons is not None:
         settings |= {
@@ -142,10 +161,7 @@ def param_card(coefficient: str, value: float) -> str:
         f"  2 {GF:.6e} # Gf",
         f"  3 {_ALPHA_S:.6e} # aS",
         "Block MASS",
-        f"  5 {_MB:.6e} # MB",
-        f"  6 {_MT:.6e} # MT",
-        f"  23 {_MZ:.6e} # MZ",
-        f"  25 {MH:.6e} # MH",
+        *(f"  {number} {mass:.6e} # {name}" for number, (mass, name) in _MASSES.items()),
         "Block YUKAWA",
         f"  5 {_MB:.6e} # ymb",
         f"  6 {_MT:.6e} # ymt",
@@ -153,10 +169,7 @@ def param_card(coefficient: str, value: float) -> str:
         f"  1 {LAMBDA:.6e} # LambdaSMEFT",
         f"Block {_BLOCK}",
         *wilson,
-        f"DECAY 6 {_GAMMA_T:.6e}",
-        f"DECAY 23 {_GAMMA_Z:.6e}",
-        f"DECAY 24 {GAMMA_W:.6e}",
-        f"DECAY 25 {GAMMA_H:.6e}",
+        *(f"DECAY {number} {width:.6e}" for number, width in _WIDTHS.items()),
     )
 
 
@@ -208,14 +221,17 @@ def write_cards(directory: Path, config: GeneratorConfig, *, coefficient: str, n
 
     Raises:
         ConfigError: if the coefficient is not one that is known here.
+        RunDirectoryError: if there are events that were made with the cards of this directory.
     """
+    _number_of(coefficient)
+    check_no_events(directory)
     written = []
     for process in (SIGNAL, BACKGROUND):
         folder = directory.resolve() / process.name
         cards = {
             "proc_card.dat": process_card(process, folder / "process"),
             "run_card.dat": run_card(config, n_events),
-            "launch.dat": _launch_script(process, folder, coefficient),
+            _LAUNCH: _launch_script(process, folder, coefficient),
         }
         for value in process.values:
             cards[f"param_card_{_name(coefficient, value)}.dat"] = param_card(coefficient, value)
@@ -229,32 +245,89 @@ def write_cards(directory: Path, config: GeneratorConfig, *, coefficient: str, n
     return written
 
 
+def generated_events(directory: Path, process: MadGraphProcess) -> dict[str, Path | None]:
+    """Return the file of events of each run that the launch script asks for; None where MadGraph has not written it."""
+    script = (directory / process.name / _LAUNCH).read_text()
+    runs = _process_directory(directory, process) / "Events"
+    files = {
+        name: runs / name / _EVENTS for name in re.findall(r"^launch .* -n (\S+)$", script, re.MULTILINE)
+    }
+    return {
+        name: path if path.is_file() and path.stat().st_size > 0 else None for name, path in files.items()
+    }
+
+
+def check_no_events(directory: Path) -> None:
+    """Refuse a directory that holds events, which MadGraph would delete with the process they belong to.
+
+    Raises:
+        RunDirectoryError: naming the directory and what is there.
+    """
+    for process in (SIGNAL, BACKGROUND):
+        runs = _process_directory(directory, process) / "Events"
+        found = sorted({path.parent.name for path in runs.glob("*/*.lhe*")})
+        if found:
+            msg = (
+                f"{runs} holds events of {len(found)} runs ({', '.join(found[:5])}{', ...' if len(found) > 5 else ''}); "
+                "MadGraph deletes them when it writes the process again, and other cards would not be theirs. Give "
+                "another directory with -o, or move them away"
+            )
+            raise RunDirectoryError(msg)
+
+
 def run_madgraph(directory: Path) -> bool:
     """Generate what the cards of a directory say, if MadGraph is there.
 
     Args:
-        directory: where `write_cards` has written.
+        directory: where `write_cards` has written, without events.
 
     Returns:
-        False if there is no MadGraph on the PATH; then nothing was done.
+        False if there is no MadGraph on the PATH; then nothing was done. True if there are events at all values.
 
     Raises:
-        ExternalProgramError: if MadGraph failed.
+        RunDirectoryError: if there are events already.
+        ExternalProgramError: if MadGraph failed, or has left out values, naming these and those that are there.
     """
     program = shutil.which(PROGRAM)
     if program is None:
         return False
+    check_no_events(directory)
     for process in (SIGNAL, BACKGROUND):
         folder = directory.resolve() / process.name
-        for script in ("proc_card.dat", "launch.dat"):
-            outcome = subprocess.run([program, str(folder / script)], cwd=folder, check=False)
-            if outcome.returncode != 0:
-                msg = (
-                    f"{program} ended with code {outcome.returncode} on {folder / script}; what it said is above. Is the "
-                    f"model {_MODEL.split('-')[0]} among its models (SMEFTsim 3, https://smeftsim.github.io)?"
-                )
-                raise ExternalProgramError(msg)
+        _call(program, folder / "proc_card.dat")
+        if not _process_directory(directory, process).is_dir():
+            msg = (
+                f"{program} has not written the process {_process_directory(directory, process)}, whatever its exit "
+                f"code says; the reason is above. {_MODEL_HINT}"
+            )
+            raise ExternalProgramError(msg)
+        _call(program, folder / _LAUNCH)
+        files = generated_events(directory, process)
+        missing = [name for name, path in files.items() if path is None]
+        if missing:
+            there = [name for name, path in files.items() if path is not None]
+            msg = (
+                f"{program} has generated {len(there)} of {len(files)} runs of {process.name}: there are "
+                f"{', '.join(there) or 'none'}, and there is no Events/<run>/{_EVENTS} of {', '.join(missing)} in "
+                f"{_process_directory(directory, process)}. MadGraph exits with 0 on errors too; the reason is above, or "
+                "in the file *_debug.log it names. The events that are there can be used; for all of them give the same "
+                "command with another directory (-o)"
+            )
+            raise ExternalProgramError(msg)
     return True
+
+
+def _call(program: str, script: Path) -> None:
+    """Run MadGraph on a file of commands."""
+    outcome = subprocess.run([program, str(script)], cwd=script.parent, check=False)
+    if outcome.returncode != 0:
+        msg = f"{program} ended with code {outcome.returncode} on {script}; what it said is above. {_MODEL_HINT}"
+        raise ExternalProgramError(msg)
+
+
+def _process_directory(directory: Path, process: MadGraphProcess) -> Path:
+    """Return where MadGraph writes the code of a process, and its events."""
+    return directory.resolve() / process.name / "process"
 
 
 def _number_of(coefficient: str) -> int:
