@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ from milanalysis.statistics.likelihood import ShapeModel
 from milanalysis.statistics.pseudoexperiments import MethodFits, draw, run
 from milanalysis.statistics.resampling import measured_numbers
 
+logger = logging.getLogger(__name__)
 N_EVENTS = 1000
 
 
@@ -113,7 +116,7 @@ def test_exact_likelihoods_on_six_thousand_independent_pseudo_experiments():
         for name, fits in every.items()
     }
     for name, numbers in found.items():
-        print(name, {key: f"{value:.4f}({error:.4f})" for key, (value, error) in numbers.items()})
+        logger.info("%s: %s", name, {key: f"{one[0]:.4f}({one[1]:.4f})" for key, one in numbers.items()})
 
     def agrees(name, key, value, error=0.0, n_sigma=4):
         mine, its = found[name][key]

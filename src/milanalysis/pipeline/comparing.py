@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
+
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning.bag_scores import BagScores
-from milanalysis.learning.scores import EventScores, PolynomialScores
+from milanalysis.learning.scores import PolynomialScores
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.pipeline.layout import Run, truth_is_known
 from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
 from milanalysis.provenance import read_json
 from milanalysis.randomness import stream
 from milanalysis.simulation.truth import ReferenceInformation
-from milanalysis.statistics.calibration import Measured
+from milanalysis.statistics.calibration import Measured, RescaledModel
 from milanalysis.statistics.captured import Captured, captured
 from milanalysis.statistics.exact import ExactScore, exact_score
 from milanalysis.statistics.inference import Interval, Status
 from milanalysis.statistics.information import Comparison, FisherInformation, compare
 from milanalysis.statistics.likelihood import EventRatios, LikelihoodModel, ShapeModel
 from milanalysis.statistics.observation import Observation
-from milanalysis.statistics.pseudoexperiments import PseudoExperiments
+from milanalysis.statistics.pseudoexperiments import PseudoExperiments, draw
 
 __all__ = ["compare_methods"]
+
+_EVENTS_IN_BAGS, _LEAST_BAGS = 200_000, 400
+"""How many events are looked at in bags, and how many bags at least."""
 
 
 def compare_methods(
@@ -105,42 +110,76 @@ def _captured(run: Run, methods: Methods, scored: EventTable) -> dict[str, tuple
     """Return what the log ratios of each method capture on the test events, at the two values of the configuration."""
     config = run.config
     reference = config.parameter.reference
-    exact_scores: EventScores | None = (
-        methods.exact_scores if methods.visible_scores is None else methods.visible_scores
-    )
-    assert exact_scores is not None
-    exact = ShapeModel(exact_scores, config.parameter)
+    scores = methods.exact_scores if methods.visible_scores is None else methods.visible_scores
+    assert scores is not None  # simulated events have event weights
+    exact = ShapeModel(scores, config.parameter)
     test = scored.rows(Split.TEST)
-    weights = scored.weights_at([reference, *config.captured_at()])[test]
+    weights = scored.weights_at([reference, *config.captured_at()])
     found: dict[str, list[Captured]] = {}
     for column, theta in enumerate(config.captured_at(), start=1):
         exact_ratios = exact.event_log_ratios(theta, reference)
-        assert exact_ratios is not None
+        assert exact_ratios is not None  # it is defined at any point
         for name, model in methods.models().items():
-            ratios = _event_log_ratios(model, theta, reference)
-            if ratios is None:
-                continue
-            one = captured(
-                ratios[test],
-                exact_ratios[test],
-                theta=theta,
-                weights=weights[:, column],
-                reference_weights=weights[:, 0],
-                rng=stream(config.seed, "coverage", "captured", column),
-            )
+            rng = stream(config.seed, "coverage", "captured", column)
+            if _is_of_bags(model):
+                is_test = scored.split == Split.TEST
+                at_points = np.where(is_test[:, None], weights[:, [column, 0]], 0.0)
+                one = _captured_by_bags(model, exact, theta, reference, at_points, rng)
+            else:
+                ratios = model.event_log_ratios(theta, reference) if isinstance(model, EventRatios) else None
+                one = None
+                if ratios is not None:
+                    one = captured(
+                        ratios[test],
+                        exact_ratios[test],
+                        theta=theta,
+                        weights=weights[test, column],
+                        reference_weights=weights[test, 0],
+                        rng=rng,
+                    )
             if one is not None:
                 found.setdefault(name, []).append(one)
     return {name: tuple(some) for name, some in found.items()}
 
 
-def _event_log_ratios(model: LikelihoodModel, theta: float, reference: float) -> FloatArray | None:
-    """Return the log ratio of each event; None for methods that have none."""
-    if not isinstance(model, EventRatios) or _is_of_bags(model):
-        return None
-    return model.event_log_ratios(theta, reference)
-
-
 def _is_of_bags(model: LikelihoodModel) -> bool:
-    """Say whether the log ratio of a method is one of whole bags."""
-    inner = getattr(model, "model", model)  # of a calibrated method
+    """Say whether the log ratio of a method, as it is or calibrated, is one of whole bags."""
+    inner = model.model if isinstance(model, RescaledModel) else model
     return isinstance(inner, ShapeModel) and isinstance(inner.scores, BagScores)
+
+
+def _captured_by_bags(
+    model: LikelihoodModel,
+    exact: ShapeModel,
+    theta: float,
+    reference: float,
+    weights: FloatArray,
+    rng: np.random.Generator,
+) -> Captured | None:
+    """Return what a ratio of bags captures of the exact ratio of the same bags, drawn from theta and from the reference.
+
+    Calibrated forms of such ratios are left out, and values of the parameter that are not on the grid.
+
+    Args:
+        model: whose log ratios are those of bags.
+        exact: the exact ratio of the same events.
+        theta: value of the parameter.
+        reference: that it is compared with.
+        weights: of the events at both, shape ``(n_events, 2)``.
+        rng: source of randomness.
+    """
+    if not isinstance(model, ShapeModel) or not isinstance(model.scores, BagScores):
+        return None
+    points = np.array([[theta], [reference]])
+    if (np.abs(model.scores.grid[:, 0] - points) > 1e-9).all(axis=1).any():
+        return None
+    size = model.scores.bag_size
+    n_bags = max(_LEAST_BAGS, _EVENTS_IN_BAGS // size)
+    rows = np.concatenate([draw(one, n_bags, size, rng) for one in weights.T])
+    ratios, exact_ratios = (
+        np.subtract(*one.log_ratio(rows, points).T) for one in (model.scores, exact.scores)
+    )
+    at_theta = np.repeat([1.0, 0.0], n_bags)
+    return captured(
+        ratios, exact_ratios, theta=theta, weights=at_theta, reference_weights=1 - at_theta, rng=rng
+    )

@@ -172,7 +172,7 @@ def measured_numbers(
     values = repeated.numbers(np.ones((1, n_groups)))
     chosen = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), _RESAMPLES)
     resampled = repeated.numbers(chosen.astype(np.float64))
-    found = {
+    found: dict[str, tuple[float | None, float | None]] = {
         name: (float(value[0]), _spread(resampled[name], n_groups)) if np.isfinite(value[0]) else (None, None)
         for name, value in values.items()
     }
