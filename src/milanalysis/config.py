@@ -379,7 +379,7 @@ class AnalysisConfig:
                     "bags only; use bartlett, coverage, bias or temperature"
                 )
                 raise ValueError(msg)
-            if self.coverage.number == "poisson" or self.coverage.events % one.bag_size:
+            if self.coverage.number == "poisson" or (self.coverage.events or 0) % one.bag_size:
                 msg = (
                     f"coverage: the ratio of model {label!r} is not a sum over events, so pseudo-experiments have to be whole "
                     f"bags of {one.bag_size} events; use number: fixed and a multiple of {one.bag_size} for events, not "

@@ -9,7 +9,7 @@ import numpy as np
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning.bag_scores import BagScores
 from milanalysis.learning.scores import PolynomialScores
-from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
+from milanalysis.parameters import EFTPolynomial, FloatArray
 from milanalysis.pipeline.layout import Run, truth_is_known
 from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
 from milanalysis.provenance import read_json
@@ -17,12 +17,13 @@ from milanalysis.randomness import stream
 from milanalysis.simulation.truth import ReferenceInformation
 from milanalysis.statistics.calibration import Measured, RescaledModel
 from milanalysis.statistics.captured import Captured, captured
+from milanalysis.statistics.drawing import Datasets, draw
 from milanalysis.statistics.exact import ExactScore, exact_score
 from milanalysis.statistics.inference import Interval, Status
 from milanalysis.statistics.information import Comparison, FisherInformation, compare
 from milanalysis.statistics.likelihood import EventRatios, LikelihoodModel, ShapeModel
 from milanalysis.statistics.observation import Observation
-from milanalysis.statistics.pseudoexperiments import PseudoExperiments, draw
+from milanalysis.statistics.pseudoexperiments import PseudoExperiments
 
 __all__ = ["compare_methods"]
 
@@ -35,7 +36,7 @@ def compare_methods(
     experiments: PseudoExperiments,
     methods: Methods,
     *,
-    rows: IntArray | list[IntArray],
+    datasets: Datasets,
     weights: FloatArray,
     scored: EventTable,
     observation: Observation,
@@ -46,7 +47,7 @@ def compare_methods(
         run: the analysis.
         experiments: pseudo-experiments at one true value.
         methods: what was fitted to them.
-        rows: their events.
+        datasets: their events.
         weights: with which these were drawn, shape ``(n_events,)``.
         scored: the events that the methods know.
         observation: what the methods say about the observed events.
@@ -55,7 +56,7 @@ def compare_methods(
     assert methods.exact_scores is not None  # simulated events have event weights
 
     def truth(scores: PolynomialScores) -> ExactScore:
-        return exact_score(scores, rows, theta_true=experiments.theta_true, weights=weights)
+        return exact_score(scores, datasets, theta_true=experiments.theta_true, weights=weights)
 
     exact, visible = truth(methods.exact_scores), None
     if methods.visible_scores is not None:

@@ -16,10 +16,10 @@ from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.pipeline.layout import SCORED, Run
 from milanalysis.provenance import read_json, write_result
 from milanalysis.randomness import stream
+from milanalysis.statistics.drawing import draw
 from milanalysis.statistics.exact import event_scores
 from milanalysis.statistics.identities import BartlettTest, bartlett_test
 from milanalysis.statistics.information import Comparison
-from milanalysis.statistics.pseudoexperiments import draw
 from milanalysis.statistics.scaling import (
     ErrorVariance,
     ScalingReport,

@@ -463,6 +463,7 @@ STAGES = (
             "templates": to_plain(config.templates),
             "inference": to_plain(config.inference),
             "coverage": to_plain(config.coverage),
+            "luminosity_uncertainty": config.luminosity_uncertainty,
             "background": _background(config),
         },
         inputs=lambda run: [

@@ -49,6 +49,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _PROFILE_POINTS = 201
+_EVENTS_OF_TRUTH = 1000  # information is proportional to it
 
 
 def simulate(run: Run) -> Sequence[Path]:
@@ -281,7 +282,7 @@ def infer(run: Run) -> Sequence[Path]:
     write_result(run.result("observed"), observation.to_dict())
     write_result(run.result("templates"), template_result.to_dict())
     write_result(run.result("workspace"), (nuisances or methods.template).workspace(counts))
-    write_result(run.result("expected_events"), nu.to_dict())
+    write_result(run.result("expected_events"), {**nu.to_dict(), "signal": signal.to_dict()})
     write_result(run.result("limits"), _limits(run, methods, signal, counts))
     names = ("observed", "templates", "workspace", "expected_events", "limits")
     return [*written, *(run.result(name) for name in names)]
@@ -305,10 +306,10 @@ def _limits(run: Run, methods: Methods, signal: EFTPolynomial, counts: IntArray)
 
 
 def calibrate(run: Run) -> Sequence[Path]:
-    """Learn all calibrations; see `milanalysis.pipeline.judging`."""
-    from milanalysis.pipeline import judging
+    """Learn all calibrations; see `milanalysis.pipeline.calibrating`."""
+    from milanalysis.pipeline import calibrating
 
-    return judging.calibrate(run)
+    return calibrating.calibrate(run)
 
 
 def coverage(run: Run) -> Sequence[Path]:
@@ -341,7 +342,7 @@ def truth(run: Run) -> Sequence[Path]:
             parameter=config.parameter.name,
             theta=config.parameter.reference,
             auc_at=config.truth.auc_at,
-            n_events=config.coverage.events,
+            n_events=config.coverage.events or _EVENTS_OF_TRUTH,
             n_points=config.truth.points,
             seed=config.seed,
             workers=run.workers,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from milanalysis.learning.scores import EventScores, PolynomialScores
-from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
-from milanalysis.statistics.pseudoexperiments import overlap
+from milanalysis.parameters import EFTPolynomial, FloatArray
+from milanalysis.statistics.drawing import Datasets
 
 __all__ = ["ExactScore", "event_scores", "exact_score", "rate_information"]
 
@@ -25,14 +24,13 @@ class ExactScore:
         information: Fisher information of a dataset.
         information_error: its standard error, from the finite number of events in the population. Where scores have long
             tails it is large, since a few events hold much of the information.
-        overlap: mean number of events in a dataset over the effective number of events in the population they
-            were drawn from, ``(sum w)^2 / sum w^2``. The population is itself a sample, and its own fluctuation is
-            common to all datasets: it adds ``overlap * Var(estimate)`` to the variance of a bias.
+        common: `milanalysis.statistics.drawing.Datasets.common`; the fluctuation of the events that the datasets were drawn
+            from adds ``common * Var(estimate)`` to the variance of a bias.
     """
 
     values: FloatArray
     information: float
-    overlap: float = 0.0
+    common: float = 0.0
     information_error: float = 0.0
 
 
@@ -70,7 +68,7 @@ def event_scores(scores: EventScores, theta: float) -> FloatArray:
 
 def exact_score(
     scores: EventScores,
-    rows: IntArray | Sequence[IntArray],
+    datasets: Datasets,
     *,
     theta_true: float,
     weights: FloatArray,
@@ -80,7 +78,7 @@ def exact_score(
 
     Args:
         scores: exact log ratios of the events that the datasets were drawn from.
-        rows: the datasets, as `milanalysis.statistics.pseudoexperiments.run` takes them.
+        datasets: drawn from these events.
         theta_true: value of the parameter that the datasets represent.
         weights: with which the events were drawn, shape ``(n_population,)``.
         nu: expected number of events, if the number is part of the measurement; then the score and the
@@ -97,16 +95,16 @@ def exact_score(
     squares = (score - mean) ** 2
     variance = float(probability @ squares)
     error = float(np.sqrt(np.sum((probability * (squares - variance)) ** 2)))
-    values = np.array([score[dataset].sum() for dataset in rows])
-    counts = np.array([len(dataset) for dataset in rows], dtype=np.float64)
+    values = np.array([score[dataset].sum() for dataset in datasets.rows])
+    counts = np.array([len(dataset) for dataset in datasets.rows], dtype=np.float64)
     n_events = float(counts.mean())
     if nu is None:
-        return ExactScore(values, n_events * variance, overlap(weights, n_events), n_events * error)
+        return ExactScore(values, n_events * variance, datasets.common, n_events * error)
     expected = float(nu(theta_true))
     change = float(np.polynomial.Polynomial(nu.coefficients).deriv()(theta_true))
     values = values + counts * change / expected - change
     information = expected * variance + rate_information(nu, theta_true, expected)
-    return ExactScore(values, information, overlap(weights, n_events), expected * error)
+    return ExactScore(values, information, datasets.common, expected * error)
 
 
 def rate_information(nu: EFTPolynomial, theta: float, n_events: float) -> float:

@@ -47,7 +47,6 @@ __all__ = [
     "ExactScore",
     "FisherInformation",
     "MethodSummary",
-    "calibration_ratio",
     "clopper_pearson",
     "compare",
     "coverage_of",
@@ -288,7 +287,7 @@ def summarise(
     *,
     theta_true: float,
     rng: np.random.Generator,
-    group: IntArray | None = None,
+    group: IntArray,
     best_fits: MethodFits | None = None,
     captured: Sequence[Captured] = (),
 ) -> MethodSummary:
@@ -305,8 +304,7 @@ def summarise(
         exact: the exact score of the same pseudo-experiments.
         theta_true: value of the parameter in the pseudo-experiments.
         rng: source of randomness of the bootstrap.
-        group: which population each pseudo-experiment was drawn from, shape ``(n_experiments,)``; None if each has events of
-            its own.
+        group: which disjoint part of the events each pseudo-experiment was drawn from, shape ``(n_experiments,)``.
         best_fits: what the exact likelihood says about them, if it is among the methods.
         captured: what its log ratios capture.
     """
@@ -381,7 +379,7 @@ def compare(
             replace(exact, information=information.joint.value),
             theta_true=experiments.theta_true,
             rng=rng(),
-            group=None,
+            group=experiments.group,
             best_fits=best_fits,
             captured=(captured or {}).get(name, ()),
         )
@@ -398,18 +396,3 @@ def compare(
         information=information,
         information_rate=None if nu is None else rate_information(nu, experiments.theta_true, n_events),
     )
-
-
-def calibration_ratio(fits: MethodFits) -> tuple[float | None, float | None, float | None]:
-    """Return Eq. (34), its standard error, and the mean curvature.
-
-    The relative error of a variance of n estimates is sqrt(2 / (n - 1)) for a normal distribution.
-    """
-    fitted = np.isfinite(fits.estimate)
-    curved = np.isfinite(fits.curvature)
-    curvature = float(fits.curvature[curved].mean()) if curved.any() else None
-    estimate = fits.estimate[fitted]
-    if curvature is None or len(estimate) < 2 or np.ptp(estimate) == 0:
-        return None, None, curvature
-    ratio = float(1 / np.var(estimate, ddof=1)) / curvature
-    return ratio, ratio * float(np.sqrt(2 / (len(estimate) - 1))), curvature

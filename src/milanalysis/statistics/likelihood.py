@@ -308,6 +308,10 @@ class RateModel(Addable):
             msg = f"{what} is {values[lowest]:g} at {where} and has to be positive; narrow the ranges of the parameters"
             raise EventWeightError(msg)
 
+    def take(self, rows: IntArray) -> RateModel:  # noqa: ARG002
+        """Return the same model, which knows no events; see `Restrictable.take`."""
+        return self
+
     def observe(self, rows: IntArray) -> ProfileLikelihood:
         """Return the rate likelihood of a dataset; see `LikelihoodModel.observe`."""
         n_observed = len(rows)
@@ -327,6 +331,18 @@ class SumModel(Addable):
     """
 
     models: tuple[LikelihoodModel, ...]
+
+    def take(self, rows: IntArray) -> SumModel:
+        """Return the sum for some events only; see `Restrictable.take`.
+
+        Raises:
+            TypeError: if a term cannot be restricted.
+        """
+        taken = [one.take(rows) for one in self.models if isinstance(one, Restrictable)]
+        if len(taken) < len(self.models):
+            msg = "a term of this sum cannot be restricted to some events"
+            raise TypeError(msg)
+        return SumModel(tuple(taken))
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:
         """Return the joint likelihood of a dataset; see `LikelihoodModel.observe`."""

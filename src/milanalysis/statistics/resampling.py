@@ -14,7 +14,7 @@ import numpy as np
 
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.statistics.exact import ExactScore
-from milanalysis.statistics.pseudoexperiments import MethodFits
+from milanalysis.statistics.pseudoexperiments import MethodFits, calibration_ratio
 
 __all__ = ["measured_numbers"]
 
@@ -67,7 +67,7 @@ class _Repeated:
                 "coverage": self._mean(counts, fits.covers(self.theta_true).astype(np.float64)),
                 "width": self._median(counts, np.where(fits.valid, fits.high - fits.low, np.nan)),
             }
-            found["calibration_ratio"] = self._calibration_ratio(counts, fits)
+            found["calibration_ratio"] = calibration_ratio(fits, counts[:, self.group])
             if self.best is not None:
                 both = np.isfinite(estimate) & np.isfinite(self.best.estimate)
                 mine, its = (
@@ -76,16 +76,9 @@ class _Repeated:
                 )
                 # slope^2 / Var of both: the slopes are Cov(estimate, score) up to the same factor
                 found["variance_ratio"] = (mine[3] ** 2 / mine[1]) / (its[3] ** 2 / its[1])
-                of_best = self._calibration_ratio(counts, self.best)
+                of_best = calibration_ratio(self.best, counts[:, self.group])
                 found["calibration_ratio_over_exact"] = found["calibration_ratio"] / of_best
         return found
-
-    def _calibration_ratio(self, counts: FloatArray, fits: MethodFits) -> FloatArray:
-        """Return Eq. (34) of arXiv:2508.07114, of the pseudo-experiments that have an estimate and a curvature."""
-        good = np.isfinite(fits.estimate) & np.isfinite(fits.curvature)
-        estimate = np.where(good, fits.estimate, np.nan)
-        variance = self._moments(counts, estimate, self.score)[1]
-        return 1 / (variance * self._mean(counts, np.where(good, fits.curvature, np.nan)))
 
     def _moments(
         self, counts: FloatArray, first: FloatArray, second: FloatArray
@@ -139,7 +132,7 @@ def measured_numbers(
     exact: ExactScore,
     *,
     theta_true: float,
-    group: IntArray | None = None,
+    group: IntArray,
     best_fits: MethodFits | None = None,
     rng: np.random.Generator,
 ) -> dict[str, tuple[float | None, float | None]]:
@@ -149,8 +142,8 @@ def measured_numbers(
         fits: what the method says about the pseudo-experiments.
         exact: their exact scores.
         theta_true: value of the parameter in the pseudo-experiments.
-        group: which population each was drawn from, shape ``(n_experiments,)``; None if all are from one, whose fluctuation
-            then is part of the error of the bias alone.
+        group: which disjoint part of the events each was drawn from, shape ``(n_experiments,)``. If that is the same one for
+            all, its fluctuation is part of the error of the bias alone.
         best_fits: what the exact likelihood says about them, if it is among the methods.
         rng: source of randomness. Methods given streams of the same state are resampled alike.
 
@@ -158,8 +151,10 @@ def measured_numbers(
         Value and error by the name of the field of `information.MethodSummary`; None for what does not exist, and for an
         error where there are fewer than two groups.
     """
-    names, number = np.unique(np.arange(len(fits.status)) if group is None else group, return_inverse=True)
-    n_groups = len(names)
+    names, number = np.unique(group, return_inverse=True)
+    alone = len(names) == 1  # the fluctuation of the events is not in the spread of these pseudo-experiments
+    number = np.arange(len(group)) if alone else number
+    n_groups = len(group) if alone else len(names)
     repeated = _Repeated(
         fits,
         best_fits,
@@ -177,8 +172,8 @@ def measured_numbers(
         for name, value in values.items()
     }
     bias, error = found["bias"]
-    if group is None and error is not None:
-        common = exact.overlap * float(np.nanvar(fits.estimate))
+    if alone and error is not None:
+        common = exact.common * float(np.nanvar(fits.estimate))
         found["bias"] = (bias, float(np.hypot(error, np.sqrt(common))))
     return found
 
