@@ -116,6 +116,7 @@ TWO = [[1e-3, 2.5e-3]] * 2
         pytest.param(
             NAMES, RWGT.replace("id='a'", "id = ' a '"), ["a", "b"], TWO, id="blanks around the name"
         ),
+        pytest.param(NAMES, RWGT.replace("id=", "ID="), ["a", "b"], TWO, id="capitals"),
         pytest.param(NAMES, RWGT.replace("id=", "name="), ["a", "b"], TWO, id="name instead of id"),
         pytest.param(NAMES, RWGT.replace(" id='a'", "").replace(" id='b'", ""), ["0", "1"], TWO, id="no id"),
         pytest.param(
@@ -145,6 +146,7 @@ TWO = [[1e-3, 2.5e-3]] * 2
         ),
         pytest.param(NAMES, COMPACT, ["a", "b"], TWO, id="compact"),
         pytest.param("", COMPACT, ["0", "1"], TWO, id="compact without names"),
+        pytest.param(NAMES + NAMES, COMPACT, ["a", "b"], TWO, id="compact, the list of names twice"),
         pytest.param(f"<!--\n{NAMES}-->\n", COMPACT, ["0", "1"], TWO, id="compact, names commented out"),
         pytest.param(f"<![CDATA[\n{NAMES}]]>\n", COMPACT, ["a", "b"], TWO, id="compact, names in CDATA"),
         pytest.param(
@@ -153,6 +155,16 @@ TWO = [[1e-3, 2.5e-3]] * 2
             ["a", "b"],
             TWO,
             id="compact, names escaped",
+        ),
+        pytest.param(
+            "<initrwgt><weight id='a'/><weight id='b' /></initrwgt>\n",
+            COMPACT,
+            ["a", "b"],
+            TWO,
+            id="empty tags",
+        ),
+        pytest.param(
+            NAMES + "<card>\n<weight id='c'>no</weight>\n</card>\n", COMPACT, ["a", "b"], TWO, id="elsewhere"
         ),
         pytest.param(NAMES.replace('"', ""), COMPACT, ["a", "b"], TWO, id="compact, names without quotes"),
         pytest.param(
@@ -509,6 +521,7 @@ def test_names_of_files_are_taken_as_they_are(tmp_path: Path, name: str) -> None
         (b"\x01\x00\x02nonsense", "is not a Les Houches file"),
         (b"\x1f\x8b\x08nonsense", "is truncated or damaged|is not a Les Houches file"),
         (b"nonsense", "is not a Les Houches file"),
+        (text_of(event()).split("</init>")[0].encode(), "it ends before </init>"),
     ],
 )
 def test_what_is_no_les_houches_text_is_refused_with_one_message(

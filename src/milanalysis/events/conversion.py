@@ -140,7 +140,7 @@ def convert_lhe(path: Path, output: Path, advance: Callable[..., None] = lambda 
             "source": path.name,
             "source_path": str(path.resolve()),
             "n_events": file.n_events,
-            "n_trials": file.n_trials if file.has_trials else None,
+            "n_trials": _whole(file.n_trials) if file.has_trials else None,
             "cross_section_pb": section,
             "cross_section_error_pb": error,
             "strategy": file.head.strategy,
@@ -151,6 +151,11 @@ def convert_lhe(path: Path, output: Path, advance: Callable[..., None] = lambda 
         _warn(file, sums, summary)
         write_json(output.with_suffix(".json"), summary)
     return summary
+
+
+def _whole(value: float) -> float | int:
+    """Return a number as an integer if it is one."""
+    return int(value) if value == int(value) else value
 
 
 def _events_per_trial(path: Path) -> float:
@@ -173,7 +178,7 @@ def _warn(file: LHEFile, sums: _Sums, summary: dict[str, Any]) -> None:
     names, announced = set(summary["weight_names"]), set(file.announced.descriptions)
     if file.has_trials:
         logger.warning(
-            "%s: events have trials (%d for %d events), so that the cross-section is the sum of weights over the sum of "
+            "%s: events have trials (%g for %d events), so that the cross-section is the sum of weights over the sum of "
             "trials, %.6g pb; <init> gives %s, which is not used. All weights are multiplied by %.6g to average to it",
             file.path,
             file.n_trials,
