@@ -501,10 +501,14 @@ def test_trees_go_beside_the_link_the_user_names(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "far").iterdir()] == ["real.lhe"]
 
 
-@pytest.mark.parametrize("name", ["root:::site:1094::disk.lhe", "run[1].lhe", "a b#?*.lhe", "\xfc.lhe"])
+@pytest.mark.parametrize(
+    "name", ["root:::site:1094::disk.lhe", "run[1].lhe", "[red].lhe", "a b#?*.lhe", "\xfc.lhe"]
+)
 def test_names_of_files_are_taken_as_they_are(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(text_of(event() * 2))
-    assert milanalysis("convert", tmp_path / name).exit_code == 0
+    answer = milanalysis("convert", tmp_path / name)
+    assert answer.exit_code == 0
+    assert f"{name.replace('.lhe', '.lhef.root')}: 2 events, 0 weights; normalisation: mean" in answer.output
     with (tmp_path / name.replace(".lhe", ".lhef.root")).open("rb") as stream, uproot.open(stream) as file:
         assert file["LHEF"].num_entries == 2
 
