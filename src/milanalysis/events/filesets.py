@@ -12,7 +12,7 @@ from coffea.processor.executor import WorkItem
 
 from milanalysis.errors import InputFileError
 from milanalysis.events.objects import object_branches
-from milanalysis.events.rootfiles import InputFile, SkippedFile, open_root_file, read_description
+from milanalysis.events.rootfiles import FB_PER_PB, InputFile, SkippedFile, open_root_file, read_description
 from milanalysis.events.weight_names import (
     names_of_weights,
     places_of_weights,
@@ -24,8 +24,6 @@ from milanalysis.inputs import DelphesFormatConfig, LHEFFormatConfig, Normalisat
 __all__ = ["InputFile", "Role", "Sample", "SkippedFile", "open_sample", "weight_branch"]
 
 logger = logging.getLogger(__name__)
-
-_FB_PER_PB = 1000.0
 
 Role = Literal["simulation", "observed", "background"]
 
@@ -92,12 +90,12 @@ class Sample:
         """Return what turns a nominal weight of a file into the cross-section in fb the event stands for."""
         total = max(self.n_events, 1)
         if self.normalisation == "sum":
-            return _FB_PER_PB
+            return FB_PER_PB
         if self.normalisation == "file_sum":
-            return _FB_PER_PB * file.n_events / total
+            return FB_PER_PB * file.n_events / total
         if self.normalisation == "unit":
             return (self.cross_section_fb or 0.0) / total
-        return _FB_PER_PB / total
+        return FB_PER_PB / total
 
     def metadata(self, file: InputFile, scratch: Path | None) -> dict[str, Any]:
         """Return what a processor finds in ``events.metadata`` beside coffea's own keys."""
