@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,8 +21,6 @@ from milanalysis.events.weight_names import (
 from milanalysis.inputs import DelphesFormatConfig, LHEFFormatConfig, Normalisation
 
 __all__ = ["InputFile", "Role", "Sample", "SkippedFile", "open_sample", "weight_branch"]
-
-logger = logging.getLogger(__name__)
 
 Role = Literal["simulation", "observed", "background"]
 
@@ -223,12 +220,8 @@ def open_sample(
         except InputFileError as error:
             if on_bad_file == "fail":
                 raise
-            logger.warning("sample %s goes on without a file: %s", name, error)
             announced = read_description(path).get("n_events")
             skipped.append(SkippedFile(path, str(error), announced if isinstance(announced, int) else None))
-    for file in opened:
-        if file.n_events == 0:
-            logger.warning("%s: the tree %r has no events", file.path, file.tree)
     points = points_in_order(name, opened, weight_points, weight_names)
     named = isinstance(weight_points, Mapping)
     pairs = (variations or {}).values()
