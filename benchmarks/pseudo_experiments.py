@@ -22,11 +22,12 @@ from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import FloatArray, IntArray, parameter_points
 from milanalysis.randomness import stream
 from milanalysis.simulation.toys import QuadraticEFT
+from milanalysis.statistics.drawing import draw
 from milanalysis.statistics.inference import measure
 from milanalysis.statistics.information import exact_score, summarise
 from milanalysis.statistics.interpolation import NaturalSpline, ParabolaWindow
 from milanalysis.statistics.likelihood import LikelihoodModel, ShapeModel
-from milanalysis.statistics.pseudoexperiments import draw, run
+from milanalysis.statistics.pseudoexperiments import run
 from milanalysis.statistics.templates import TemplateModel, Templates, quantile_edges
 
 N_POPULATION, N_EVENTS = 200_000, 1000
@@ -112,7 +113,7 @@ def main() -> None:
         fits = run({name: model}, rows, theta_true=0.0).methods[name]
         cost = (time.perf_counter() - start) / n_experiments * 1e3
         observed = measure(model.observe(rows[0]))[1]
-        row = summarise(name, name, observed, fits, truth, theta_true=0.0)
+        row = summarise(name, name, observed, fits, truth, theta_true=0.0, rng=stream(1, "bootstrap"))
         print(
             f"{name:10s} {cost:7.2f} {row.rho2:7.4f} {row.slope:7.3f} {row.mean_curvature / truth.information:9.4f} "
             f"{row.calibration_ratio:6.3f} {row.coverage.fraction:6.3f} {row.coverage.n_failed}"

@@ -51,6 +51,7 @@ SMALL = {
     },
     "templates": {"discriminant": {"model": "polynomial", "theta": 0.2}, "bins": 4},
     "coverage": {"pseudo_experiments": 10, "events": 100},
+    "truth": {"points": 100_000},
     "processing": {
         "features": str(ROOT / "processors" / "features.py"),
         "bag_likelihood": str(ROOT / "processors" / "bag_likelihood.py"),

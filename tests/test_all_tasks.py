@@ -61,6 +61,7 @@ CHANGES = {
     "models": MODELS,
     "calibration": {"deep_set": [{"kind": "temperature", "bags_per_point": 10}]},
     "inference": {"interpolation": {"kind": "spline"}},
+    "coverage": {**SMALL["coverage"], "captured_at": [-0.5, 0.5]},  # points of all grids
 }
 
 
@@ -73,6 +74,13 @@ def test_every_task_gets_its_row_on_the_same_pseudo_experiments(tmp_path: Path):
     named = {one["name"] for one in comparison["methods"]}
     assert named >= {*MODELS, "deep_set.temperature", "template"} - {"binary"}
     assert "binary" not in named
+    # each grid has the exact likelihood beside it, and log ratios of bags are compared with exact ones of bags
+    assert named >= {"exact_grid_1", "exact_grid_2"}
+    captured = {one["name"]: one["captured"] for one in comparison["methods"]}
+    assert all([at["theta"] for at in captured[name]] == [-0.5, 0.5] for name in MODELS if name != "binary")
+    for at in captured["deep_set"]:  # it has learned something, and not more than there is
+        assert 0 < at["best_fraction"]["value"] < 1 + 4 * at["best_fraction"]["error"]
+    assert captured["deep_set.temperature"] == []
     coverage = json.loads((tmp_path / "run" / "results" / "pseudo_experiments.json").read_text())
     assert len({len(fits["estimate"]) for fits in coverage["methods"].values()}) == 1
     assert len(list((tmp_path / "run" / "models" / "binary_grid").glob("*.keras"))) == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,12 +160,6 @@ def test_nothing_depends_on_chw_and_the_beams_and_flavours_are_even(
         counts = np.array([np.sum(values == value) for value in shares])
         assert counts.sum() == N_EVENTS
         assert stats.chisquare(counts).pvalue > 1e-4
-
-
-def test_five_hundred_events_are_made_per_second(generator: BackgroundGenerator) -> None:
-    started = time.process_time()
-    generator.unweighted(2000, stream(34, "speed"))
-    assert 2000 / (time.process_time() - started) > 500
 
 
 # --- files ------------------------------------------------------------------------------------------------

@@ -106,14 +106,17 @@ def test_the_stage_writes_what_the_ratio_says(
 
 def test_every_method_is_compared_with_what_is_visible(run: Run):
     comparison = Comparison.from_dict(read_json(run.result("comparison")))
-    visible = comparison["exact_visible"]
-    # The exact visible likelihood follows the visible score; 10 experiments know that to percents.
-    assert visible.rho2_visible is not None
-    assert 0.9 < visible.rho2_visible <= 1.0
-    assert visible.information_visible is not None
-    assert visible.information_visible < visible.information_exact
-    assert comparison["exact"].rho2_visible is None
-    assert comparison["polynomial"].information_visible == visible.information_visible
+    assert comparison.exact_method == "exact_visible"
+    information = comparison.information
+    # neutrinos know 7 % of the information; the integral over 100,000 points knows both to a percent
+    assert information.visible is not None
+    assert information.visible.value / information.joint.value == pytest.approx(0.936, abs=0.01)
+    for one in comparison["exact_visible"].captured:
+        assert (one.fraction.value, one.fraction.error) == (1, pytest.approx(0, abs=1e-9))
+    assert comparison["exact_visible"].variance_ratio == pytest.approx(1)
+    # the exact likelihood at 21 points is still the exact one at the values in question
+    assert [one.fraction.value for one in comparison["exact_grid"].captured] == pytest.approx([1, 1])
+    assert {one.theta for one in comparison["template"].captured} == {-0.2, 0.2}
 
 
 def test_events_of_another_level_leave_the_row_out_and_say_why(small_run, tmp_path):
@@ -145,7 +148,7 @@ def test_the_row_can_be_done_without(small_run, tmp_path):
     assert result.exit_code == 0, result.output
     assert f"{'train':>9}  up to date" in result.output
     assert "exact (visible)" not in result.output
-    assert "I_eff/I_vis" not in result.output
+    assert "relative to the exact one (all momenta)" in result.output
     assert "never" in read_json(copy / "results" / "exact.json")["reason"]
 
 

@@ -17,6 +17,7 @@ from milanalysis.provenance import (
     package_versions,
     read_json,
     write_json,
+    write_result,
 )
 from milanalysis.randomness import stream, stream_seed
 
@@ -62,6 +63,14 @@ def test_json_refuses_numbers_that_are_not_numbers(tmp_path):
     with pytest.raises(ValueError, match="nan"):
         write_json(tmp_path / "x.json", {"x": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_results_have_null_for_numbers_that_are_not_defined(tmp_path):
+    path = tmp_path / "x.json"
+    write_result(
+        path, {"a": [1.5, float("nan")], "b": {"c": (np.float64("inf"), 2)}, "d": -np.inf, "e": "nan"}
+    )
+    assert read_json(path) == {"a": [1.5, None], "b": {"c": [None, 2]}, "d": None, "e": "nan"}
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "\udcff"])

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
 from milanalysis.config import ParameterConfig
+from milanalysis.errors import InputFileError
 from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import EFTPolynomial, parameter_points
 from milanalysis.simulation.toys import ExponentialTilt, GaussianShift, QuadraticEFT, ToyScores
+from milanalysis.statistics.calibration import Measured
+from milanalysis.statistics.captured import Captured
+from milanalysis.statistics.drawing import draw_datasets
 from milanalysis.statistics.inference import Interval, Status, measure
 from milanalysis.statistics.information import (
     Comparison,
     ExactScore,
+    FisherInformation,
     compare,
     coverage_of,
     event_scores,
@@ -24,10 +30,17 @@ from milanalysis.statistics.information import (
 )
 from milanalysis.statistics.interpolation import ParabolaWindow
 from milanalysis.statistics.likelihood import RateModel, ShapeModel
-from milanalysis.statistics.pseudoexperiments import MethodFits, draw, draw_poisson, run
+from milanalysis.statistics.pseudoexperiments import MethodFits, run
 
 PARAMETER = ParameterConfig()
 OBSERVED = Interval(0.1, 0.04, 0.16, 0.6827, Status.VALID)
+
+
+def summary_of(name, fits, exact, theta_true=0.0, **beside):
+    """Summarise a method on the same observed data, resampled in the same way."""
+    return summarise(
+        name, name, OBSERVED, fits, exact, theta_true=theta_true, rng=np.random.default_rng(30), **beside
+    )
 
 
 def fits_of(estimate, half_width=0.1, curvature=100.0, status=Status.VALID):
@@ -49,13 +62,23 @@ def strong():
         "exact_grid": ShapeModel(GridScores(grid, scores.per_event(grid)), PARAMETER, ParabolaWindow(0.4)),
     }
     weights = np.ones(len(events))
-    rows = draw(weights, 600, 1000, rng)
+    rows = draw_datasets(weights, np.full(600, 1000), rng)
     experiments = run(models, rows, theta_true=0.0)
     truth = exact_score(scores, rows, theta_true=0.0, weights=weights)
     observed = {name: measure(model.observe(rows[0]))[1] for name, model in models.items()}
     titles = {"exact": "exact", "exact_grid": "exact, on a grid"}
     return compare(
-        experiments, truth, observed, titles=titles, parameter="c", n_observed=1000, exact_method="exact"
+        experiments,
+        truth,
+        observed,
+        titles=titles,
+        parameter="c",
+        n_observed=1000,
+        information=FisherInformation(
+            joint=Measured(truth.information, truth.information_error), visible=None, source="events"
+        ),
+        rng=lambda: np.random.default_rng(21),
+        exact_method="exact",
     )
 
 
@@ -71,7 +94,10 @@ def test_the_exact_likelihood_extracts_all_information_of_the_strong_benchmark(s
     # the variance of 600 estimates is known to 5.8 %: 3 sigma
     assert method.calibration_ratio == pytest.approx(1, abs=0.18)
     assert method.calibration_ratio_over_exact == pytest.approx(1, abs=0.04)
-    assert method.calibration_ratio_error == pytest.approx(np.sqrt(2 / 599), rel=0.1)
+    assert method.calibration_ratio_error == pytest.approx(np.sqrt(2 / 599), rel=0.2)
+    assert method.variance_ratio == pytest.approx(1, abs=0.004)
+    # curvature 300 is an interval of half width 1 / sqrt(300)
+    assert method.width == pytest.approx(2 / np.sqrt(300), rel=0.03)
     assert abs(method.bias) < 4 * method.bias_error
     assert method.coverage.n_failed == 0
     # 3 binomial standard deviations of 600 trials
@@ -82,10 +108,10 @@ def test_the_gaussian_shift_has_its_closed_forms():
     toy, rng = GaussianShift(2.0), np.random.default_rng(1)
     events = toy.sample(rng, 50_000, 0.2)
     scores, weights = ToyScores(toy, events), np.ones(50_000)
-    rows = draw(weights, 500, 100, rng)
+    rows = draw_datasets(weights, np.full(500, 100), rng)
     fits = run({"exact": ShapeModel(scores, PARAMETER)}, rows, theta_true=0.2, level=0.9).methods["exact"]
     truth = exact_score(scores, rows, theta_true=0.2, weights=weights)
-    method = summarise("exact", "exact", OBSERVED, fits, truth, theta_true=0.2)
+    method = summary_of("exact", fits, truth, 0.2)
     # variance over a population of 50 000: 4 sigma = 4 sqrt(2 / 50 000)
     assert truth.information == pytest.approx(toy.fisher_information(100), rel=0.026)
     assert method.rho2 == pytest.approx(1, abs=1e-4)
@@ -99,13 +125,13 @@ def test_the_exponential_tilt_covers_away_from_the_reference():
     toy, rng = ExponentialTilt(), np.random.default_rng(2)
     events = toy.sample(rng, 50_000, 0.2)
     scores, weights = ToyScores(toy, events), np.ones(50_000)
-    rows = draw(weights, 400, 200, rng)
+    rows = draw_datasets(weights, np.full(400, 200), rng)
     parameter = ParameterConfig(low=-1, high=0.9)
     fits = run({"exact": ShapeModel(scores, parameter)}, rows, theta_true=0.2).methods["exact"]
     truth = exact_score(scores, rows, theta_true=0.2, weights=weights)
     # the fourth moment of the exponential makes the error of its variance sqrt(8 / 50 000): 4 sigma
     assert truth.information == pytest.approx(toy.fisher_information(200, 0.2), rel=0.05)
-    method = summarise("exact", "exact", OBSERVED, fits, truth, theta_true=0.2)
+    method = summary_of("exact", fits, truth, 0.2)
     assert method.rho2 > 0.98  # the estimate 1 - 1/mean bends: corr^2 = 1 - O(1/n)
     assert method.coverage.fraction == pytest.approx(0.6827, abs=3 * np.sqrt(0.217 / 400))
 
@@ -118,7 +144,7 @@ def test_shape_and_rate_together_have_the_sum_of_their_information():
         np.ones(50_000),
     )
     nu = EFTPolynomial(np.array([400.0, 160.0, 60.0]))
-    rows = draw_poisson(weights, 300, float(nu(0.0)), rng)
+    rows = draw_datasets(weights, rng.poisson(float(nu(0.0)), 300), rng)
     model = ShapeModel(scores, PARAMETER) + RateModel(nu, PARAMETER)
     fits = run({"both": model}, rows, theta_true=0.0).methods["both"]
     truth = exact_score(scores, rows, theta_true=0.0, weights=weights, nu=nu)
@@ -128,7 +154,7 @@ def test_shape_and_rate_together_have_the_sum_of_their_information():
     # the score of the datasets has mean 0 and the information as variance: 4 sigma of 300
     assert abs(truth.values.mean()) < 4 * np.sqrt(truth.information / 300)
     assert truth.values.var() == pytest.approx(truth.information, rel=4 * np.sqrt(2 / 300))
-    method = summarise("both", "both", OBSERVED, fits, truth, theta_true=0.0)
+    method = summary_of("both", fits, truth, 0.0)
     assert method.rho2 > 0.99
     assert method.slope == pytest.approx(1, abs=0.03)
 
@@ -138,56 +164,69 @@ def test_a_shrunk_estimator_has_a_slope_and_no_more_information():
     score = rng.normal(scale=10, size=2000)  # information 100
     noise = rng.normal(scale=0.05, size=2000)
     exact = ExactScore(score, 100.0)
-    full = summarise("full", "", OBSERVED, fits_of(score / 100 + noise), exact, theta_true=0.0)
-    shrunk = summarise("shrunk", "", OBSERVED, fits_of(0.1 * (score / 100 + noise)), exact, theta_true=0.0)
+    full = summary_of("full", fits_of(score / 100 + noise), exact, 0.0)
+    shrunk = summary_of("shrunk", fits_of(0.1 * (score / 100 + noise)), exact, 0.0)
     assert shrunk.variance_information == pytest.approx(100 * full.variance_information)
     assert shrunk.rho2 == pytest.approx(full.rho2)
     assert shrunk.slope == pytest.approx(0.1 * full.slope)
     # Var = 1/100 + 0.05^2, so rho2 = 0.8; its error is 2 rho (1 - rho2) / sqrt(2000) = 0.008: 4 sigma
     assert full.rho2 == pytest.approx(0.8, abs=0.032)
-    assert full.rho2_error == pytest.approx(0.008, rel=0.1)
+    assert full.rho2_error == pytest.approx(0.008, rel=0.15)
     assert full.information == pytest.approx(100 * full.rho2)
     assert full.slope == pytest.approx(1, abs=4 * full.slope_error)
-    assert full.slope_error == pytest.approx(0.5 / np.sqrt(2000), rel=0.1)
+    assert full.slope_error == pytest.approx(0.5 / np.sqrt(2000), rel=0.15)
 
 
-def test_the_efficiency_is_the_fraction_of_the_information_that_a_method_uses():
+def test_the_variance_ratio_is_the_fraction_of_the_information_that_a_method_uses():
     # Two Gaussian observables, both shifted by theta, of variances 1 and 1/3: information 1 and 3 per event.
     # A method that sees only the first uses a quarter; the best weights them 1:3.
     rng = np.random.default_rng(8)
     first, second = rng.normal(size=2000), rng.normal(scale=3**-0.5, size=2000)
     best, partial = fits_of((first + 3 * second) / 4), fits_of(first)
     exact = ExactScore(first + 3 * second, 4.0)
-    method = summarise("partial", "", OBSERVED, partial, exact, theta_true=0.0, best_fits=best)
-    # error 2 rho (1 - rho2) / sqrt(2000) = 0.017: 4 sigma
-    assert method.efficiency == pytest.approx(0.25, abs=0.067)
-    assert method.efficiency_error == pytest.approx(0.0168, rel=0.1)
-    assert method.efficiency == pytest.approx(method.rho2)  # the best estimate is the score here
-    itself = summarise("best", "", OBSERVED, best, exact, theta_true=0.0, best_fits=best)
-    assert itself.efficiency == pytest.approx(1)
-    assert summarise("alone", "", OBSERVED, partial, exact, theta_true=0.0).efficiency is None
+    method = summary_of("partial", partial, exact, 0.0, best_fits=best)
+    # the best estimate is the score here, so the ratio is a squared correlation: error 2 rho (1 - rho2) / sqrt(2000) = 0.017
+    assert method.variance_ratio == pytest.approx(0.25, abs=0.067)
+    assert method.variance_ratio_error == pytest.approx(0.0168, rel=0.2)
+    # an estimate that is shrunk, or moved, has the same ratio: it is corrected for the slope
+    shrunk = summary_of("shrunk", fits_of(0.3 * first + 0.1), exact, 0.0, best_fits=best)
+    assert shrunk.variance_ratio == pytest.approx(method.variance_ratio)
+    itself = summary_of("best", best, exact, 0.0, best_fits=best)
+    assert itself.variance_ratio == pytest.approx(1)
+    assert itself.variance_ratio_error == pytest.approx(0, abs=1e-9)
+    assert summary_of("alone", partial, exact).variance_ratio is None
+
+
+def test_a_variance_ratio_has_the_same_value_from_slopes_at_two_true_values():
+    # the covariance identity, d E[estimate] / d theta = Cov(estimate, score), beside a difference of means
+    toy, rng = GaussianShift(1.0), np.random.default_rng(40)
+    noise = rng.normal(size=(2, 4000))
+    data = rng.normal(scale=0.1, size=(2, 4000))  # means of 100 events at theta = -0.1 and 0.1
+    best = data + np.array([[-0.1], [0.1]])
+    worse = np.tanh(2 * best) / 2 + 0.15 * noise  # not linear, and noisy
+    slopes = [(one[1].mean() - one[0].mean()) / 0.2 for one in (best, worse)]
+    by_means = (slopes[1] ** 2 / worse[0].var()) / (slopes[0] ** 2 / best[0].var())
+    exact = ExactScore(data[0] * 100, toy.fisher_information(100))
+    method = summary_of("worse", fits_of(worse[0]), exact, -0.1, best_fits=fits_of(best[0]))
+    # slopes from 4000 pairs are good to 2 % and 1 %, and the estimate is bent by 3 % between the two values
+    assert method.variance_ratio == pytest.approx(by_means, rel=0.15)
 
 
 def test_the_calibration_ratio_is_information_over_curvature():
     estimate = np.array([-1.0, 1.0, -1.0, 1.0]) * 0.1
-    method = summarise(
-        "a", "a", OBSERVED, fits_of(estimate, curvature=25.0), ExactScore(estimate, 1.0), theta_true=0.1
-    )
+    method = summary_of("a", fits_of(estimate, curvature=25.0), ExactScore(estimate, 1.0), 0.1)
     variance = 0.01 * 4 / 3
     assert method.variance_information == pytest.approx(1 / variance)
     assert method.calibration_ratio == pytest.approx(1 / variance / 25)
-    assert method.calibration_ratio_error == pytest.approx(method.calibration_ratio * np.sqrt(2 / 3))
     assert method.bias == pytest.approx(-0.1)
     assert method.rho2 == pytest.approx(1)
 
 
 def test_what_cannot_be_calculated_is_none():
-    stuck = summarise(
-        "a", "a", OBSERVED, fits_of(np.zeros(5)), ExactScore(np.arange(5.0), 1.0), theta_true=0.0
-    )
+    stuck = summary_of("a", fits_of(np.zeros(5)), ExactScore(np.arange(5.0), 1.0))
     assert stuck.rho2 is stuck.slope is stuck.information is stuck.calibration_ratio is None
     nothing = fits_of(np.full(5, np.nan), curvature=np.nan, status=Status.FAILED)
-    failed = summarise("a", "a", OBSERVED, nothing, ExactScore(np.arange(5.0), 1.0), theta_true=0.0)
+    failed = summary_of("a", nothing, ExactScore(np.arange(5.0), 1.0), 0.0)
     assert failed.bias is failed.mean_curvature is failed.variance_information is None
     assert failed.coverage.n_failed == failed.coverage.n_total == 5
 
@@ -242,3 +281,21 @@ def test_the_comparison_survives_json_with_the_promised_fields(strong):
         assert {"n_covered", "n_total", "low", "high"} <= method["coverage"].keys()
     with pytest.raises(KeyError, match="there are exact, exact_grid"):
         strong["template"]
+
+
+def test_a_comparison_of_another_version_is_refused_by_name(strong):
+    old = strong.to_dict()
+    del old["information"]
+    with pytest.raises(InputFileError, match=r"another version of milanalysis.*information"):
+        Comparison.from_dict(old)
+    old = strong.to_dict()
+    del old["methods"][0]["width"]
+    with pytest.raises(InputFileError, match=r"another version of milanalysis.*width"):
+        Comparison.from_dict(old)
+
+
+def test_what_a_method_captures_survives_json(strong):
+    one = Captured(0.2, Measured(0.9, 0.01), Measured(0.95, 0.01), Measured(1.1, 0.02))
+    flat = replace(one, best_scale=None)
+    changed = replace(strong, methods=(replace(strong.methods[0], captured=(one, flat)),))
+    assert Comparison.from_dict(json.loads(json.dumps(changed.to_dict()))) == changed

@@ -49,7 +49,8 @@ def test_calibrated_rows_stand_beside_the_methods_they_calibrate(judged):
     _, run, result = judged
     assert f"{'infer':>9}  up to date" in result.output
     assert "calibration constants" in result.output
-    assert "Methods on a grid are read with a parabola" in result.output
+    assert "Methods on a grid are interpolated: parabola within 0.4" in result.output
+    assert "is the row 'exact, 21 points'" in result.output
     names = [
         method.name for method in Comparison.from_dict(read_json(run / "results" / "comparison.json")).methods
     ]
@@ -75,8 +76,9 @@ def test_a_calibration_does_what_its_constants_say(judged):
     comparison = Comparison.from_dict(read_json(results / "comparison.json"))
     shift = read_json(results / "calibration.json")["constants"]["multiclass_bag"]["bias"]["shift"][0]
     raw, moved = comparison["multiclass_bag"], comparison["multiclass_bag.bias"]
-    if raw.estimate is not None and moved.interval_status == raw.interval_status == "valid":
-        assert moved.estimate == pytest.approx(raw.estimate - shift, abs=5e-3)
+    assert moved.interval_status == raw.interval_status == "valid"
+    # a parabola is fitted to the same grid points before and after; the rest is the precision of MIGRAD
+    assert moved.estimate == pytest.approx(raw.estimate - shift, abs=1e-4)
     scaled = comparison["multiclass_bag.coverage"]
     scale = read_json(results / "calibration.json")["constants"]["multiclass_bag"]["coverage"]["scale"][0]
     assert scaled.mean_curvature == pytest.approx(scale * raw.mean_curvature, rel=1e-2)
@@ -85,7 +87,7 @@ def test_a_calibration_does_what_its_constants_say(judged):
 def test_the_report_has_all_true_values_levels_and_methods(judged):
     found = CoverageReport.from_dict(read_json(judged[1] / "results" / "coverage.json"))
     n_methods = len(found.titles)
-    assert n_methods == 12
+    assert n_methods == 13
     assert len(found.methods) == 3 * n_methods
     assert {one.theta_true for one in found.methods} == {0.0, -0.3, 0.3}
     assert all(len(one.coverage) == 2 for one in found.methods)
@@ -93,7 +95,6 @@ def test_the_report_has_all_true_values_levels_and_methods(judged):
     exact = found.responses["exact"]
     assert exact.value == pytest.approx(1, abs=4 * exact.error)
     assert 0 < found.overlap < 1
-    assert 0.8 < found.read_curvature < 1.2  # ten experiments of a hundred events
     assert found.interpolation == "parabola within 0.4 of the lowest grid point"
     observed = read_json(judged[1] / "results" / "observed.json")["methods"]
     assert observed["multiclass_bag"]["interpolation"] == found.interpolation

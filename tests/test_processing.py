@@ -38,6 +38,7 @@ def write_lhef(
     tree: str = "LHEF",
     drop: str = "",
     change: Callable[[str, Any], Any] | None = None,
+    start: int = 0,
     stop: int | None = None,
 ) -> Path:
     """Write some events of the genuine file, with something changed."""
@@ -47,7 +48,7 @@ def write_lhef(
             columns = {}
             for key in file.keys(filter_name=f"{name}/*"):
                 leaf = key.split("/")[1]
-                values = file[key].array(entry_stop=stop)
+                values = file[key].array(entry_start=start, entry_stop=stop)
                 if leaf != drop:
                     columns[leaf.split(".")[1]] = values if change is None else change(leaf, values)
             collections[name] = ak.zip(columns)
@@ -313,7 +314,7 @@ def bad_file(directory: Path, kind: str) -> Path:
         ("text", "is not a ROOT file"),
         ("truncated", "is truncated: it has .* bytes and should have"),
         ("header", "truncated or damaged"),
-        ("directory", "no such file"),
+        ("directory", "is a directory; give the files in it, such as .*directory.root/\\*.root"),
         ("tree", "has no tree 'LHEF'; its trees are: Events"),
         ("branch", "has no branch Particle.Px;"),
     ],
@@ -380,7 +381,7 @@ def test_a_file_damaged_after_it_was_opened_is_an_error_that_names_it(tmp_path: 
 @pytest.mark.parametrize(
     ("source", "text"),
     [
-        (None, "there is no such processor file"),
+        (None, "there is no such file; expected a processor file"),
         ("x = 1\n", "defines 0 processors instead of one"),
         ("import nosuchmodule\n", "cannot be loaded: ModuleNotFoundError"),
         ("class A(:\n", "cannot be loaded: SyntaxError"),

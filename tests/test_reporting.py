@@ -18,9 +18,12 @@ from milanalysis.events.tables import EventTable
 from milanalysis.provenance import read_json
 from milanalysis.reporting import plotting
 from milanalysis.reporting.gallery import FIGURES, draw
-from milanalysis.reporting.tables import comparison_table, information_remark, observation_table
+from milanalysis.reporting.numbers import in_brackets, plus_minus
+from milanalysis.reporting.tables import comparison_tables, information_remark, observation_table
+from milanalysis.statistics.calibration import Measured
+from milanalysis.statistics.captured import Captured
 from milanalysis.statistics.inference import Interval, Status
-from milanalysis.statistics.information import Comparison, Coverage, MethodSummary
+from milanalysis.statistics.information import Comparison, Coverage, FisherInformation, MethodSummary
 from milanalysis.statistics.observation import MethodObservation, Observation
 from milanalysis.statistics.pseudoexperiments import MethodFits, PseudoExperiments
 
@@ -46,6 +49,10 @@ def observation() -> Observation:
     )
 
 
+def captured_at(theta: float) -> Captured:
+    return Captured(theta, Measured(0.987, 0.004), Measured(0.9913, 0.0021), Measured(1.1, 0.02))
+
+
 def summary(name: str, **changes: object) -> MethodSummary:
     values = MethodSummary(
         name=name,
@@ -54,6 +61,11 @@ def summary(name: str, **changes: object) -> MethodSummary:
         interval=(0.0, 0.2),
         interval_status="valid",
         level=0.6827,
+        width=0.135,
+        width_error=0.002,
+        captured=(captured_at(-0.2), captured_at(0.2)),
+        variance_ratio=0.87,
+        variance_ratio_error=0.013,
         information=90.0,
         information_error=1.0,
         information_exact=100.0,
@@ -66,6 +78,7 @@ def summary(name: str, **changes: object) -> MethodSummary:
         calibration_ratio=1.01,
         calibration_ratio_error=0.05,
         calibration_ratio_over_exact=1.0,
+        calibration_ratio_over_exact_error=0.01,
         bias=0.001,
         bias_error=0.002,
         coverage=Coverage(68, 100, 0, 0.63, 0.73, {}),
@@ -75,11 +88,22 @@ def summary(name: str, **changes: object) -> MethodSummary:
 
 def comparison() -> Comparison:
     nothing = dict.fromkeys(
-        ("estimate", "information", "rho2", "rho2_error", "slope", "calibration_ratio", "bias")
+        (
+            "estimate",
+            "information",
+            "rho2",
+            "rho2_error",
+            "slope",
+            "calibration_ratio",
+            "bias",
+            "width",
+            "variance_ratio",
+        )
     )
     bad = summary(
         "bad",
         **nothing,
+        captured=(),
         interval=(None, None),
         interval_status="failed",
         coverage=Coverage(0, 100, 100, 0.0, 0.02, {"failed": 100}),
@@ -91,19 +115,58 @@ def comparison() -> Comparison:
         n_events=1000,
         n_observed=100,
         methods=(summary("good"), bad),
-        information_shape=100.0,
-        information_shape_error=1.5,
+        exact_method="exact_visible",
+        information=FisherInformation(
+            joint=Measured(100.0, 1.5),
+            visible=Measured(95.04, 0.42),
+            source="integrated over 1,000 phase-space points",
+        ),
         information_rate=11.0,
     )
 
 
 def test_the_remark_says_where_the_information_comes_from():
     assert information_remark(comparison()) == (
-        "The exact Fisher information of 1000 events at cHW = 0 (parton level) is 100.0 ± 1.5 with their shape, 11.0 with "
-        "their number, 111.0 with both."
+        "Fisher information of 1000 events at cHW = 0: 100.0 ± 1.5 of all momenta, 95.0 ± 0.4 of what is visible "
+        "(integrated over 1,000 phase-space points); their number adds 11.0."
     )
-    unknown = replace(comparison(), information_rate=None)
-    assert information_remark(unknown).endswith("is 100.0 ± 1.5 with their shape.")
+    own = FisherInformation(
+        joint=Measured(306.9, 14.4), visible=None, source="variance of the score of 10 test events"
+    )
+    unknown = replace(comparison(), information_rate=None, information=own)
+    assert information_remark(unknown).endswith(
+        ": 307 ± 14 of all momenta (variance of the score of 10 test events)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (0.9902, 0.0123, "0.990(12)"),
+        (0.9902, 0.0354, "0.990(35)"),
+        (0.9902, 0.0356, "0.99(4)"),
+        (0.9902, 0.0951, "0.99(10)"),
+        (0.9902, 0.0096, "0.990(10)"),
+        (1.0, 0.0, "1.000"),
+        (0.12344, 0.00012, "0.1234(1)"),
+        (0.12344, 0.00001, "0.1234"),
+        (-100.4, 1234.0, "-100(1200)"),
+        (-0.3, 36.0, "0(40)"),
+        (12.34, 3.6, "12(4)"),
+        (0.5, None, "0.500"),
+        (0.5, float("nan"), "0.500"),
+        (None, 0.1, "-"),
+    ],
+)
+def test_numbers_have_the_digits_that_their_errors_allow(value, error, text):
+    assert in_brackets(value, error) == text
+
+
+def test_numbers_beside_their_error_have_the_same_digits():
+    assert plus_minus(291.83, 0.42) == "291.8 ± 0.4"
+    assert plus_minus(306.94, 14.4) == "307 ± 14"
+    assert plus_minus(1234.0, 120.0) == "1230 ± 120"
+    assert plus_minus(0.0123, 0.00214) == "0.0123 ± 0.0021"
 
 
 def test_profiles_show_every_method_in_the_range_that_matters():
@@ -120,7 +183,7 @@ def test_coverage_is_drawn_with_its_interval_and_without_inventing_information()
     figure = plotting.coverage(comparison())
     left, right = figure.axes
     assert len(left.containers) == 2
-    assert len(right.containers) == 1
+    assert len(right.containers) == 3  # variance ratio and captured of the method that has them
 
 
 def test_kinematics_weight_events_to_each_point_and_leave_the_total_alone():
@@ -140,24 +203,46 @@ def test_kinematics_weight_events_to_each_point_and_leave_the_total_alone():
     assert (np.diff(ratio[:8]) > 0).all()
 
 
+def printed(width: int, *tables: object) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    for table in tables:
+        console.print(table)
+    return console.export_text()
+
+
 def test_failed_methods_stay_visible_in_the_tables():
-    console = Console(width=160, record=True, file=io.StringIO())
-    console.print(comparison_table(comparison()))
-    console.print(observation_table(observation()))
-    text = console.export_text()
-    last_cells = [line.split("│")[-2].strip() for line in text.splitlines() if line.count("│") > 8]
-    assert last_cells == ["0", "100"]
-    assert "[-, -] (failed)" in text
+    text = printed(160, *comparison_tables(comparison()), observation_table(observation()))
+    rows = [line.split() for line in text.splitlines() if line.startswith("bad method")]
+    assert rows[0][2:] == ["-", "[-,", "-]", "(failed)", "-", "0.0", "[0.0,", "2.0]"]
+    assert rows[1][2:] == ["-"] * 6
+    assert rows[2][2:] == ["-", "-", "-", "-", "100"]
     assert "+0.100 [+0.000, +0.200]" in text
-    assert "68.0 % [63.0, 73.0]" in text
-    assert "0.900(10)" in text
+    assert "68.0 [63.0, 73.0]" in text
+    for number in ("0.1350(20)", "0.987(4)", "0.991(2)", "1.100(20)", "0.870(13)", "1.000(10)", "1.01(5)"):
+        assert number in text
+
+
+def test_the_tables_of_the_comparison_fit_eighty_columns_with_every_number_whole():
+    long = "exact (parton level), as observable, with systematics"
+    one = replace(summary("long"), title=long)
+    tables = comparison_tables(replace(comparison(), methods=(one, *comparison().methods)))
+    text = printed(80, *tables)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "…" not in text
+    for number in ("0.1350(20)", "0.987(4)", "0.991(2)", "1.100(20)", "+0.0010(20)", "68.0 [63.0, 73.0]"):
+        assert number in text
+    for table in tables:
+        assert sum("exact" in line for line in printed(80, table).splitlines()) >= 1
+    # every column is explained in a line of its own
+    for heading in ("width:", "coverage:", "captured:", "best:", "scale:", "variance ratio:", "slope:", "c:"):
+        assert heading in text
 
 
 def test_estimates_leave_failed_fits_out_and_count_the_others():
     found = np.array([0.1, np.nan, -0.1, 0.05])
     status = tuple(Status.FAILED if np.isnan(value) else Status.VALID for value in found)
     fits = MethodFits(found, found - 0.1, found + 0.1, np.full(4, 100.0), status)
-    experiments = PseudoExperiments(0.0, 0.6827, np.full(4, 1000), {"good": fits, "bad": fits})
+    experiments = PseudoExperiments(0.0, 0.6827, np.full(4, 1000), {"good": fits, "bad": fits}, np.arange(4))
     figure = plotting.estimates(experiments, comparison())
     assert sum(figure.axes[0].patches[0].get_data().values) == 3
 

@@ -56,6 +56,19 @@ def test_a_table_comes_back_from_disk_as_it_was(tmp_path: Path, n_events: int, e
     assert (back.event_weights is None) == (table.event_weights is None)
 
 
+def test_a_table_can_be_read_without_its_features(tmp_path: Path) -> None:
+    table = random_table(50)
+    table.write(tmp_path / "events.parquet")
+    found = EventTable.read(tmp_path / "events.parquet", with_features=False)
+    assert (len(found), found.feature_names, found.features.shape) == (50, (), (50, 0))
+    assert EventTable.names_in(tmp_path / "events.parquet") == table.feature_names
+    np.testing.assert_array_equal(found.weight, table.weight)
+    np.testing.assert_array_equal(found.weights_at(0.3), table.weights_at(0.3))
+    np.testing.assert_array_equal(found.take(np.arange(7)).event_id, table.event_id[:7])
+    with pytest.raises(InputFileError, match="does not exist"):
+        EventTable.names_in(tmp_path / "none.parquet")
+
+
 def test_bytes_do_not_depend_on_how_rows_are_cut_into_pieces(tmp_path: Path) -> None:
     n_events = 2 * 65_536 + 17
     arrow = random_table(n_events).to_arrow()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import time
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -67,7 +66,6 @@ def test_losses_learning_rate_and_speed_of_a_running_training_are_shown(
 
     def wait(pending: set, **_: object) -> tuple[set, set]:
         polls.append(len(pending))
-        time.sleep(0.15)  # the display is drawn ten times in a second
         if len(polls) < 3:
             return set(), pending
         running.set_result(None)

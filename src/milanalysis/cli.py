@@ -97,10 +97,10 @@ _SCHEDULER = click.option(
 @_SCHEDULER
 def run(config: Path, output: Path | None, scheduler: str | None) -> None:
     """Run all stages of CONFIG that are not up to date, and print the comparison of methods."""
-    from milanalysis.pipeline.stages import STAGES, execute, open_run
+    from milanalysis.pipeline.stages import execute, names_of_run, open_run
 
     analysis = open_run(config, output, scheduler)
-    execute(analysis, [stage.name for stage in STAGES])
+    execute(analysis, names_of_run(analysis.config))
     _print_comparison(analysis)
 
 
@@ -224,7 +224,8 @@ def truth(config: Path, output: Path | None) -> None:
     """Compute the information that is there to be had: what no method can exceed.
 
     For the cuts, beams and parton densities under `generator`: Fisher information of all that is in the events and of what
-    is visible, expected widths of intervals, and the best separation of single events. Not a part of `run`.
+    is visible, expected widths of intervals, and the best separation of single events. A part of `run` where the simulation is
+    generated here and `truth.in_run` is not never.
 
     Reads nothing; writes results/truth.json.
     """
@@ -323,7 +324,7 @@ def _print_comparison(analysis: Run) -> None:
         limits_table,
         reading_remark,
     )
-    from milanalysis.reporting.tables import comparison_table, information_remark, observation_table
+    from milanalysis.reporting.tables import comparison_tables, information_remark, observation_table
     from milanalysis.statistics.coverage import CoverageReport
     from milanalysis.statistics.information import Comparison
 
@@ -336,7 +337,8 @@ def _print_comparison(analysis: Run) -> None:
     if constants:
         console.print(calibration_table(constants))
     comparison = Comparison.from_dict(read_json(analysis.result("comparison")))
-    console.print(comparison_table(comparison))
+    for table in comparison_tables(comparison):
+        console.print(table)
     console.print(information_remark(comparison), soft_wrap=True)
     remark = reading_remark(CoverageReport.from_dict(read_json(analysis.result("coverage"))))
     if remark:

@@ -43,6 +43,7 @@ from milanalysis.inputs import (
     ParslExecutorConfig,
     ProcessingConfig,
     SampleConfig,
+    own_processors,
 )
 from milanalysis.learning_config import (
     AttentionPoolConfig,
@@ -61,6 +62,7 @@ from milanalysis.learning_config import (
     TrainingConfig,
 )
 from milanalysis.parameters import FloatArray, parameter_points
+from milanalysis.paths import absolute_path
 from milanalysis.physics_config import (
     STRICT,
     CutsConfig,
@@ -331,6 +333,13 @@ class AnalysisConfig:
             if not low < theta < high:
                 msg = f"coverage.theta: {theta} has to lie between parameter.low ({low}) and parameter.high ({high})"
                 raise ValueError(msg)
+        below, above = self.captured_at()
+        if not low <= below < self.parameter.reference < above <= high:
+            msg = (
+                f"coverage.captured_at: [{below:g}, {above:g}] has to be one value below and one above parameter.reference "
+                f"({self.parameter.reference:g}), between parameter.low ({low}) and parameter.high ({high})"
+            )
+            raise ValueError(msg)
         model = self.templates.discriminant.model
         points = self.models[model].task.known_points(self.parameter.reference)
         if points is not None and not _has(points, self.templates.discriminant.theta):
@@ -370,7 +379,7 @@ class AnalysisConfig:
                     "bags only; use bartlett, coverage, bias or temperature"
                 )
                 raise ValueError(msg)
-            if self.coverage.number == "poisson" or self.coverage.events % one.bag_size:
+            if self.coverage.number == "poisson" or (self.coverage.events or 0) % one.bag_size:
                 msg = (
                     f"coverage: the ratio of model {label!r} is not a sum over events, so pseudo-experiments have to be whole "
                     f"bags of {one.bag_size} events; use number: fixed and a multiple of {one.bag_size} for events, not "
@@ -404,6 +413,14 @@ class AnalysisConfig:
         """Return the names of the samples that have a role, in the order of the file."""
         return [name for name, sample in self.samples.items() if sample.role == role]
 
+    def captured_at(self) -> tuple[float, float]:
+        """Return the values of the parameter at which log ratios of events are compared with the exact ones."""
+        if self.coverage.captured_at is not None:
+            return self.coverage.captured_at
+        one = self.parameter
+        low, high = (round(one.reference + (end - one.reference) / 5, 12) for end in (one.low, one.high))
+        return low, high
+
     def reference_point(self) -> FloatArray:
         """Return the reference as a parameter point, shape ``(n_parameters,)``."""
         point: FloatArray = parameter_points(self.parameter.reference)[0]
@@ -425,14 +442,19 @@ def load_config(path: Path) -> AnalysisConfig:
         The analysis, with absolute paths.
 
     Raises:
-        ConfigError: naming the file, the key, what was found and what was expected.
+        ConfigError: naming the file, the key, what was found and what was expected; naming the path, if it holds an
+            environment variable that is not set.
     """
+    base = path.resolve().parent
     values = read_mapping(path)
+    processing = values.get("processing", {})
+    if isinstance(processing, dict):  # otherwise the validation has something to say
+        values = {**values, "processing": {**own_processors(base), **processing}}
     try:
         config: AnalysisConfig = TypeAdapter(AnalysisConfig).validate_python(values)
     except ValidationError as error:
         raise ConfigError(_explain(path, error)) from error
-    absolute: AnalysisConfig = _with_absolute_paths(config, path.resolve().parent)
+    absolute: AnalysisConfig = _with_absolute_paths(config, base)
     return absolute
 
 
@@ -461,7 +483,7 @@ def _explain(path: Path, error: ValidationError) -> str:
 def _with_absolute_paths(value: Any, base: Path) -> Any:
     """Return a copy of a config in which every path is absolute."""
     if isinstance(value, Path):
-        return (base / value).resolve()
+        return absolute_path(value, base)
     if isinstance(value, tuple):
         return tuple(_with_absolute_paths(item, base) for item in value)
     if isinstance(value, dict):

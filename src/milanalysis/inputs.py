@@ -6,15 +6,14 @@ them. `milanalysis.config` puts these into the analysis.
 
 from __future__ import annotations
 
-import glob
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from milanalysis.errors import InputFileError
+from milanalysis.paths import matching_files, refuse_address
 from milanalysis.physics_config import STRICT, Count, Name, Positive
 
 __all__ = [
@@ -26,6 +25,7 @@ __all__ = [
     "FuturesExecutorConfig",
     "GenerateBackgroundConfig",
     "GenerateSampleConfig",
+    "GivenPath",
     "IterativeExecutorConfig",
     "LHEFFormatConfig",
     "Normalisation",
@@ -33,7 +33,12 @@ __all__ = [
     "ProcessingConfig",
     "SampleConfig",
     "WeightPairConfig",
+    "own_processors",
 ]
+
+
+GivenPath = Annotated[Path, BeforeValidator(refuse_address)]
+"""A file on a local disk; ``~``, ``$NAME`` and ``${NAME}`` are expanded, relative paths start at the configuration."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -134,23 +139,26 @@ class WeightPairConfig:
 class FileSampleConfig:
     """A sample read from ROOT files.
 
-    ``files`` may hold patterns such as ``run_*/events.root``. ``theta`` is the value of the parameter that the nominal
-    weight belongs to. ``weight_points`` say what the other weights belong to: a list of values in the order of the
-    file (``null`` for a weight that is none of them, such as a scale variation), or values by name, where the names
-    are in the JSON file beside each ROOT file (written by ``milanalysis convert``) or in ``weight_names``. A sample
-    without weight points has one value of the parameter and no event weights. ``weight_variations`` names, for each
-    systematic uncertainty, the weights of a shift by one standard deviation up and down. ``cross_section_fb`` is checked
-    against the weights, and so is the cross-section in a JSON file beside a ROOT file.
+    ``files`` are on local disks, and may hold patterns such as ``run_*/events.root`` (what exists under just this name
+    is no pattern). No event may be there twice, in one sample or in two: neither a file under two names nor the same
+    events in two files. ``theta`` is the value of the parameter that the nominal weight belongs to. ``weight_points``
+    say what the other weights belong to: a list of values in the order of the file (``null`` for a weight that is none
+    of them, such as a scale variation), or values by name, where the names are in the JSON file beside each ROOT file
+    (written by ``milanalysis convert``) or in ``weight_names``. A sample without weight points has one value of the
+    parameter and no event weights. ``weight_variations`` names, for each systematic uncertainty, the weights of a shift
+    by one standard deviation up and down. ``cross_section_fb`` is checked against the weights, and so is the
+    cross-section in a JSON file beside a ROOT file (or beside what it is a link to), unless that is null, zero, or
+    negative: not known. Each event with ``role: observed`` counts as one, so that their weights have to be equal.
     """
 
     kind: Literal["files"] = "files"
     role: Literal["simulation", "observed", "background"]
-    files: Annotated[tuple[Path, ...], Field(min_length=1)]
+    files: Annotated[tuple[GivenPath, ...], Field(min_length=1)]
     format: FormatConfig = LHEFFormatConfig()
     theta: float | None = None
     weight_points: tuple[float | None, ...] | dict[str, float] = ()
     weight_variations: dict[Name, WeightPairConfig] = field(default_factory=dict)
-    weight_names: Path | None = None
+    weight_names: GivenPath | None = None
     normalisation: Normalisation = "mean"
     cross_section_fb: Positive | None = None
 
@@ -169,17 +177,7 @@ class FileSampleConfig:
         Raises:
             InputFileError: if a pattern matches nothing.
         """
-        found: list[Path] = []
-        for path in self.files:
-            if not glob.has_magic(str(path)):
-                found.append(path)
-                continue
-            matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (patterns are absolute)
-            if not matches:
-                msg = f"{path}: no file matches this pattern; check it, relative ones start at the configuration"
-                raise InputFileError(msg)
-            found += map(Path, matches)
-        return tuple(found)
+        return tuple(found for path in self.files for found in matching_files(path))
 
 
 SampleConfig = Annotated[
@@ -225,16 +223,43 @@ class ParslExecutorConfig:
 ExecutorConfig = IterativeExecutorConfig | FuturesExecutorConfig | DaskExecutorConfig | ParslExecutorConfig
 
 
+def shipped_processor(name: str) -> Path:
+    """Return where a processor that comes with milanalysis is: in the installed package, or in the source tree of it."""
+    package = Path(__file__).resolve().parent
+    installed = package / "processors" / name
+    return installed if installed.is_file() else package.parents[1] / "processors" / name
+
+
+def own_processors(base: Path) -> dict[str, Path]:
+    """Return the processors of an analyst's project, by their key under ``processing``.
+
+    They are called as those that come with milanalysis, and are in ``processors/`` in the directory of the YAML file or
+    beside that directory.
+
+    Args:
+        base: directory of the YAML file.
+    """
+    found = {}
+    for key in ("features", "bag_likelihood"):
+        places = (base / "processors" / f"{key}.py", base.parent / "processors" / f"{key}.py")
+        existing = [place for place in places if place.is_file()]
+        if existing:
+            found[key] = existing[0]
+    return found
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ProcessingConfig:
     """Where the coffea processors are and how they are run.
 
-    Chunks have at most ``chunk_size`` events and begin at multiples of ``chunk_multiple`` events of their file (a bag
+    Where ``features`` or ``bag_likelihood`` is not given, ``processors/features.py`` or ``processors/bag_likelihood.py`` in
+    the directory of the YAML file, or beside that directory, is used, and without such a file the one that comes with
+    milanalysis. Chunks have at most ``chunk_size`` events and begin at multiples of ``chunk_multiple`` events of their file (a bag
     size, where bags shall not be cut). ``on_bad_file: skip`` leaves out files that cannot be read and says so.
     """
 
-    features: Path = Path("../processors/features.py")
-    bag_likelihood: Path = Path("../processors/bag_likelihood.py")
+    features: GivenPath = field(default_factory=lambda: shipped_processor("features.py"))
+    bag_likelihood: GivenPath = field(default_factory=lambda: shipped_processor("bag_likelihood.py"))
     executor: Annotated[ExecutorConfig, Field(discriminator="kind")] = FuturesExecutorConfig()
     chunk_size: Count = 100_000
     chunk_multiple: Count = 1

@@ -66,7 +66,7 @@ class ProgressBoard:
             return
         if name not in self._lines:
             self._lines[name] = self._progress.add_task(f"  {name}", total=total, note="")
-        self._progress.update(self._lines[name], completed=done, note=note)
+        self._progress.update(self._lines[name], completed=done, note=note, refresh=True)
 
     def hide(self, name: str) -> None:
         """Remove the line of a piece of work that is done."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ __all__ = [
     "package_versions",
     "read_json",
     "write_json",
+    "write_result",
 ]
 
 _PACKAGES = (
@@ -86,9 +88,29 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file, complete or not at all; keys keep their order, numbers are exact."""
+    """Write a JSON file, complete or not at all; keys keep their order, numbers are exact.
+
+    Raises:
+        ValueError: if a number is not finite, which JSON cannot hold; see `write_result`.
+    """
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_result(path: Path, value: Mapping[str, Any]) -> None:
+    """Write measured numbers as a JSON file; those that are not defined (not finite) become null."""
+    write_json(path, {key: _finite(one) for key, one in value.items()})
+
+
+def _finite(value: Any) -> Any:
+    """Return a JSON-like value with null for numbers that are not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return value
 
 
 def read_json(path: Path) -> dict[str, Any]:

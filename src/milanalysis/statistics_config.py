@@ -220,11 +220,16 @@ class CoverageConfig:
 
     ``theta`` is one true value or several. The comparison of methods is made at the first; with two or more, the final
     interval is also constructed from pseudo-experiments, after Neyman and after Feldman and Cousins. ``number`` says
-    whether every pseudo-experiment has ``events`` events, or a Poisson number with this mean.
+    whether every pseudo-experiment has ``events`` events, or a Poisson number with this mean; null takes the number that is
+    expected at the reference (whole bags, for models that are defined for these only). Shape and rate together are always
+    tested with a Poisson number whose mean depends on the true value. ``captured_at`` are the two
+    values of the parameter, below and above the reference, at which the log ratios of events are compared with the exact
+    ones; null takes those a fifth of the way from the reference to the ends of its range (-0.2 and 0.2 by default).
     """
 
     pseudo_experiments: Repetitions = 200
-    events: Count = 1000
+    events: Count | None = None
     number: Literal["fixed", "poisson"] = "fixed"
     theta: Annotated[tuple[float, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (0.0,)
     levels: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.6827, 0.9545)
+    captured_at: tuple[float, float] | None = None

@@ -20,7 +20,7 @@ and from ``events.metadata``, which `milanalysis.events.filesets` fills with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
@@ -31,7 +31,7 @@ import numpy.typing as npt
 from coffea.processor.executor import WorkItem
 
 from milanalysis.errors import AccountingError, EventWeightError, ProcessorError
-from milanalysis.events.tables import EventTable, assign_split, event_ids
+from milanalysis.events.tables import EventTable, assign_split, event_ids, is_reserved
 from milanalysis.events.weights import solve_polynomials
 from milanalysis.parameters import FloatArray
 
@@ -47,6 +47,8 @@ __all__ = [
 
 BoolArray = npt.NDArray[np.bool_]
 
+_READ, _FINITE_WEIGHTS = "read", "finite weights"
+"""Steps of every cutflow."""
 _FLOAT32_ROUNDING = 1e-6
 """Relative distance that two single-precision copies of a weight may have."""
 
@@ -168,7 +170,9 @@ def apply_cuts(events: Any, cuts: Mapping[str, npt.ArrayLike]) -> tuple[BoolArra
 
     Raises:
         EventWeightError: if events do not have one weight for each of the weight points.
+        ProcessorError: if a cut does not say yes or no of every event, or has a name that is in use.
     """
+    passed = {name: _decisions(name, passes, len(events)) for name, passes in cuts.items()}
     weight = _weight_fb(events)
     finite = np.isfinite(weight)
     weight = np.where(finite, weight, 0.0)
@@ -177,9 +181,9 @@ def apply_cuts(events: Any, cuts: Mapping[str, npt.ArrayLike]) -> tuple[BoolArra
         finite &= np.isfinite(varied).all(axis=1)
     keep = np.ones(len(weight), dtype=bool)
     left = exact_sum(weight)
-    steps = {"read": (len(weight), left)}
-    for name, passes in {"finite weights": finite, **cuts}.items():
-        before, keep = keep, keep & np.asarray(ak.to_numpy(passes), dtype=bool)
+    steps = {_READ: (len(weight), left)}
+    for name, passes in {_FINITE_WEIGHTS: finite, **passed}.items():
+        before, keep = keep, keep & passes
         left -= exact_sum(weight[before & ~keep])
         steps[name] = (int(keep.sum()), left)
     return keep, Cutflow(steps)
@@ -198,21 +202,19 @@ def chunk_table(events: Any, keep: BoolArray, columns: Mapping[str, npt.ArrayLik
 
     Raises:
         EventWeightError: if the weights do not belong to the weight points.
-        ProcessorError: if a feature is not finite or has the wrong length.
+        ProcessorError: if a feature is not finite, is no number, has the wrong length, or has the name of a column of
+            the table that is no feature.
     """
     metadata = events.metadata
     n_selected = int(keep.sum())
     features = np.empty((n_selected, len(columns)), dtype=np.float32, order="F")
+    _check_names(tuple(columns))
     for i, (name, values) in enumerate(columns.items()):
-        column = np.asarray(values)
-        if column.shape != (n_selected,):
-            msg = f"feature {name!r} has shape {column.shape} and {n_selected} events are selected"
-            raise ProcessorError(msg)
-        features[:, i] = column
+        features[:, i] = _feature(name, values, n_selected)
     bad = [name for i, name in enumerate(columns) if not np.isfinite(features[:, i]).all()]
     if bad:
         msg = (
-            f"the features {', '.join(bad)} are not finite for some selected events; "
+            f"the features {', '.join(bad)} are not finite (in single precision) for some selected events; "
             "add a cut to the processor that rejects and counts such events"
         )
         raise ProcessorError(msg)
@@ -228,6 +230,72 @@ def chunk_table(events: Any, keep: BoolArray, columns: Mapping[str, npt.ArrayLik
         _event_weights(events, keep),
         {name: varied[keep] for name, varied in _variations(events).items()},
     )
+
+
+def _check_names(names: Sequence[object]) -> None:
+    """Refuse features without a name, or with one that could be taken for another column."""
+    if not names:
+        msg = "the processor gives no features; a network needs one at least"
+        raise ProcessorError(msg)
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            msg = f"a feature is called {name!r}; its name should be a word, such as 'm_ll'"
+            raise ProcessorError(msg)
+        if is_reserved(name):
+            msg = (
+                f"a feature is called {name!r}, and tables use that name for something else (weight, weight_..., w_1, "
+                "theta, theta_..., event_id, split are reserved), so that a network could be trained on it; give the "
+                "feature another name in the processor"
+            )
+            raise ProcessorError(msg)
+
+
+def _feature(name: str, values: npt.ArrayLike, n_selected: int) -> FloatArray:
+    """Return the numbers of a feature, shape ``(n_selected,)``."""
+    column = _numbers(f"feature {name!r}", values)
+    if column.shape != (n_selected,):
+        msg = f"feature {name!r} has shape {column.shape} and {n_selected} events are selected; give one number for each"
+        raise ProcessorError(msg)
+    with np.errstate(over="ignore"):  # what is too large for single precision is found to be infinite
+        return column.astype(np.float32)
+
+
+def _decisions(name: str, passes: npt.ArrayLike, n_events: int) -> BoolArray:
+    """Return which events pass a cut, shape ``(n_events,)``."""
+    if name in (_READ, _FINITE_WEIGHTS):
+        msg = f"a cut is called {name!r}, which is a step of every cutflow; give it another name in the processor"
+        raise ProcessorError(msg)
+    column = _numbers(f"cut {name!r}", passes)
+    if column.dtype != np.bool_ or column.shape != (n_events,):
+        msg = (
+            f"cut {name!r} has shape {column.shape} and type {column.dtype}, and there are {n_events} events; give one "
+            "boolean for each event of the chunk"
+        )
+        raise ProcessorError(msg)
+    return column
+
+
+def _numbers(what: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Return numbers or booleans as a plain array.
+
+    Raises:
+        ProcessorError: if some are undefined, there are different numbers of them per event, or they are something else.
+    """
+    try:
+        column = ak.to_numpy(values) if isinstance(values, ak.Array) else np.asanyarray(values)
+    except ValueError as error:
+        msg = f"{what} does not have one value for each event ({str(error).splitlines()[0]:.100})"
+        raise ProcessorError(msg) from error
+    if isinstance(column, np.ma.MaskedArray):
+        n_undefined = int(np.ma.getmaskarray(column).sum())
+        if n_undefined:
+            msg = f"{what} is undefined (None) for {n_undefined} events; say what it is there, with ak.fill_none"
+            raise ProcessorError(msg)
+        column = column.data
+    if column.dtype.kind not in "bifu":
+        msg = f"{what} has values of type {column.dtype}, and they should be real numbers or booleans"
+        raise ProcessorError(msg)
+    return np.asarray(column)
 
 
 def _nominal(events: Any) -> FloatArray:
@@ -289,9 +357,14 @@ def _all_weights(events: Any) -> FloatArray:
         found = " or ".join(str(number) for number in numbers)
         nominal = " (the nominal one and those of the points)" if n_leading else ""
         listed = ", ".join("null" if point is None else f"{point:g}" for point in points)
+        known = (
+            f"lists {len(points)} weight_points ({listed})"
+            if set(points) != {None}
+            else f"names {len(points)} weights"
+        )
         msg = (
             f"{metadata['filename']} has {found} weights per event in {collection}.Weight{nominal} and sample "
-            f"{metadata['sample']!r} lists {len(points)} weight_points ({listed}); list one "
+            f"{metadata['sample']!r} {known}; list one "
             "value for each weight, in the order of the file (that of <initrwgt>), null for a weight that belongs to "
             "no value, or none to ignore the weights"
         )

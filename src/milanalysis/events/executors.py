@@ -12,6 +12,7 @@ import atexit
 import concurrent.futures
 import ctypes
 import gc
+import itertools
 import shutil
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import cloudpickle
@@ -33,6 +35,7 @@ from coffea.util import coffea_console
 
 from milanalysis.errors import ConfigError, MilAnalysisError, ProcessorError, UnreadableEventsError
 from milanalysis.events.objects import object_branches
+from milanalysis.events.rootfiles import LOCAL, UNCACHED
 from milanalysis.inputs import (
     DaskExecutorConfig,
     DelphesFormatConfig,
@@ -43,11 +46,17 @@ from milanalysis.inputs import (
     ParslExecutorConfig,
 )
 
-__all__ = ["ChunkFailure", "open_executor"]
+__all__ = ["PROCESSOR_MODULE", "ChunkFailure", "open_executor"]
 
 
 _CONNECTING_SECONDS = 10
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _KEPT_BYTES = -1, -3, 1 << 30  # malloc.h of glibc
+PROCESSOR_MODULE = "milanalysis_processor_"
+"""With which the names of modules begin that processors are loaded as."""
+_WRAPPINGS = ("Failed processing file", "Failed to open file", "Failed creating nanoevents")
+"""With which the messages of coffea begin that hold another exception."""
+_CARRIED = "<dynamic-code>"
+"""What cloudpickle calls the file of code that it has carried."""
 _IDLE_SECONDS = 300
 """After which local workers with nothing to do end; starting them costs seconds."""
 
@@ -61,22 +70,29 @@ class ChunkFailure(BaseException):
         place: file and entries of the chunk.
         original: the exception.
         trace: where it was raised, as text (tracebacks do not travel between processes).
+        summary: the exception in words.
+        line: file and line of the processor it came from, in brackets; empty if it came from elsewhere.
     """
 
-    def __init__(self, place: str, original: Exception, trace: str) -> None:
-        super().__init__(place, original, trace)
+    def __init__(
+        self, place: str, original: Exception, trace: str, summary: str = "", line: str = ""
+    ) -> None:
+        super().__init__(place, original, trace, summary, line)
         self.place = place
         self.original = original
         self.trace = trace
+        self.summary = summary
+        self.line = line
 
     def readable(self) -> MilAnalysisError:
         """Return the error to show: our own as it is, any other with the place where it happened."""
         error = self.original
         if not isinstance(error, MilAnalysisError):
             error = ProcessorError(
-                f"{self.place}: processing failed with {type(error).__name__}: {error}. "
-                "Run with --debug and the iterative executor to see where"
+                f"{self.place}: processing failed with {self.summary}{self.line}. The file can be read; run with --debug for the traceback"
             )
+        elif type(error) is ProcessorError and self.line:
+            error = ProcessorError(f"{error}{self.line}")
         error.add_note(f"In the worker:\n{self.trace}")
         return error
 
@@ -301,14 +317,15 @@ def _run_chunk(function: Callable[[WorkItem], Any], item: WorkItem) -> Any:
     gc.freeze()
     try:
         return function(item)
-    except Exception as error:  # noqa: BLE001 (an analyst's code may raise anything)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (an analyst's code may raise anything)
         original = _unreadable(item, _origin(error))
-        trace = "".join(traceback.format_exception(original))
+        trace = _trace(original)
+        summary, line = f"{type(original).__name__}: {original}", _line_of_processor(original)
         try:
             cloudpickle.loads(cloudpickle.dumps(original))
         except Exception:  # noqa: BLE001 (nor need its exceptions survive the journey)
             original = RuntimeError(f"{type(original).__name__}: {original}")
-        raise ChunkFailure(_place(item), original, trace) from None
+        raise ChunkFailure(_place(item), original, trace, summary, line) from None
     finally:
         gc.collect()
         gc.unfreeze()
@@ -330,16 +347,27 @@ def _keep_freed_memory() -> None:
 
 
 def _unreadable(item: WorkItem, error: Exception) -> Exception:
-    """Return an error that names the file if its events cannot be read, else the one that was raised."""
+    """Return an error that names the file if its events cannot be read, else the one that was raised.
+
+    Whether they can be read is tried out. Branches that every selection needs are read; the baskets of the others only if
+    the error came through uproot, since a processor may have asked for any of them.
+    """
     source = item.usermeta.get("format") if item.usermeta else None
     if source is None or isinstance(error, MilAnalysisError):
         return error
     kind = LHEFFormatConfig if source["kind"] == "lhef" else DelphesFormatConfig
+    needed = object_branches(kind(**source))
     try:
-        with uproot.open(item.filename, array_cache=None, object_cache=None) as file:
-            for branch in object_branches(kind(**source)):
-                name = f"{branch.split('.')[0]}/{branch}"
-                file[item.treename][name].array(entry_start=item.entrystart, entry_stop=item.entrystop)
+        with uproot.open({item.filename: item.treename}, **UNCACHED, **LOCAL) as tree:
+            others = []
+            for name in tree.keys():  # noqa: SIM118 (not a dictionary)
+                if name.split("/")[-1] in needed:
+                    tree[name].array(entry_start=item.entrystart, entry_stop=item.entrystop)
+                else:
+                    others.append(tree[name])
+            if _passed_through("uproot", error):
+                for branch in others:
+                    _decompress(branch, item.entrystart, item.entrystop)
     except Exception as cause:  # noqa: BLE001 (whatever the damaged bytes happen to cause)
         reason = " ".join(f"{type(cause).__name__}: {cause}".split())
         return UnreadableEventsError(
@@ -349,19 +377,66 @@ def _unreadable(item: WorkItem, error: Exception) -> Exception:
     return error
 
 
-def _origin(error: Exception) -> Exception:
+def _decompress(branch: Any, start: int, stop: int) -> None:
+    """Decompress the baskets of a branch that hold some entries; what their bytes mean need not be known."""
+    for number, (first, last) in enumerate(itertools.pairwise(branch.entry_offsets)):
+        if first < stop and last > start:
+            branch.basket(number)
+
+
+def _passed_through(package: str, error: Exception) -> bool:
+    """Return whether an error, or one that led to it, was raised inside a package."""
+    return any(
+        frame.f_globals.get("__name__", "").partition(".")[0] == package
+        for one in _chain(error)
+        for frame, _ in traceback.walk_tb(one.__traceback__)
+    )
+
+
+def _line_of_processor(error: Exception) -> str:
+    """Say which line of a processor an error came from; nothing if it was not raised on behalf of one."""
+    lines = [
+        f" ({_file_of(frame)}, line {number})"
+        for one in _chain(error)
+        for frame, number in traceback.walk_tb(one.__traceback__)
+        if frame.f_globals.get("__name__", "").startswith(PROCESSOR_MODULE)
+    ]
+    return lines[-1] if lines else ""
+
+
+def _trace(error: Exception) -> str:
+    """Return a traceback as text; cloudpickle takes the name of the file from code that it has carried."""
+    text = "".join(traceback.format_exception(error))
+    for one in reversed(list(_chain(error))):  # as they are printed
+        for frame, _ in traceback.walk_tb(one.__traceback__):
+            if frame.f_code.co_filename == _CARRIED:
+                text = text.replace(f'"{_CARRIED}"', f'"{_file_of(frame)}"', 1)
+    return text
+
+
+def _file_of(frame: FrameType) -> str:
+    """Return the file that the code of a frame was loaded from."""
+    return str(frame.f_globals.get("__file__", frame.f_code.co_filename))
+
+
+def _origin(error: BaseException) -> Exception:
     """Return the exception that a processor raised, from below coffea's wrapping."""
+    if not isinstance(error, Exception):
+        ended = RuntimeError(
+            f"{type(error).__name__}({error}); a processor raises an exception and does not end the program"
+        )
+        return ended.with_traceback(error.__traceback__)
     for one in _chain(error):
-        if type(one) is not Exception:  # coffea wraps in plain Exception
+        if isinstance(one, Exception) and not (type(one) is Exception and str(one).startswith(_WRAPPINGS)):
             return one
     return error
 
 
-def _chain(error: BaseException | None) -> Iterator[Exception]:
-    """Yield an exception and its causes."""
-    while isinstance(error, Exception):
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and what led to it."""
+    while error is not None:
         yield error
-        error = error.__cause__
+        error = error.__cause__ or error.__context__
 
 
 def _place(item: WorkItem) -> str:

@@ -2,63 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import uproot
 from coffea.processor.executor import WorkItem
 
-from milanalysis.errors import EventWeightError, InputFileError
+from milanalysis.errors import InputFileError
 from milanalysis.events.objects import object_branches
+from milanalysis.events.rootfiles import FB_PER_PB, InputFile, SkippedFile, open_root_file, read_description
+from milanalysis.events.weight_names import (
+    names_of_weights,
+    places_of_weights,
+    points_in_order,
+    unchecked_order,
+)
 from milanalysis.inputs import DelphesFormatConfig, LHEFFormatConfig, Normalisation
-from milanalysis.provenance import read_json
 
-__all__ = ["InputFile", "Sample", "SkippedFile", "open_sample", "weight_branch"]
+__all__ = ["InputFile", "Role", "Sample", "SkippedFile", "open_sample", "weight_branch"]
 
-logger = logging.getLogger(__name__)
-
-_FB_PER_PB = 1000.0
-
-
-@dataclass(frozen=True)
-class InputFile:
-    """A ROOT file that has been looked into.
-
-    Attributes:
-        path: of the file.
-        tree: name of its tree.
-        number: of the file within the analysis; part of the event ids.
-        n_events: entries of the tree.
-        uuid: ROOT's identification of the file.
-        state: size in bytes and time of the last change in ns.
-        cross_section_fb: as the JSON file beside it says; None if there is none.
-    """
-
-    path: Path
-    tree: str
-    number: int
-    n_events: int
-    uuid: bytes
-    state: tuple[int, int] = (0, 0)
-    cross_section_fb: float | None = None
-
-
-@dataclass(frozen=True)
-class SkippedFile:
-    """A file that is left out because it cannot be read.
-
-    Attributes:
-        path: of the file.
-        reason: why.
-        n_events: events that are missing because of that; None if the file does not even say that.
-    """
-
-    path: Path
-    reason: str
-    n_events: int | None
+Role = Literal["simulation", "observed", "background"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +42,8 @@ class Sample:
         seed: root seed of the analysis, for the split.
         split: fractions of train, validation and test.
         skipped: files that are left out.
+        role: of the sample in the analysis; None if there is none.
+        order: why a wrong order of the weight points would not be noticed; None if it would.
     """
 
     name: str
@@ -91,6 +57,8 @@ class Sample:
     seed: int
     split: tuple[float, float, float]
     skipped: tuple[SkippedFile, ...] = ()
+    role: Role | None = None
+    order: str | None = None
 
     @property
     def n_events(self) -> int:
@@ -108,16 +76,23 @@ class Sample:
             return None
         return sum((value or 0.0) * n for value, n in known) / n_events
 
+    @property
+    def expected_cross_section_error_fb(self) -> float:
+        """Standard error of `expected_cross_section_fb` as the JSON files say it; 0 if they do not."""
+        if self.cross_section_fb is not None or self.n_events == 0:
+            return 0.0
+        return sum(file.cross_section_error_fb * file.n_events for file in self.files) / self.n_events
+
     def fb_per_weight(self, file: InputFile) -> float:
         """Return what turns a nominal weight of a file into the cross-section in fb the event stands for."""
         total = max(self.n_events, 1)
         if self.normalisation == "sum":
-            return _FB_PER_PB
+            return FB_PER_PB
         if self.normalisation == "file_sum":
-            return _FB_PER_PB * file.n_events / total
+            return FB_PER_PB * file.n_events / total
         if self.normalisation == "unit":
             return (self.cross_section_fb or 0.0) / total
-        return _FB_PER_PB / total
+        return FB_PER_PB / total
 
     def metadata(self, file: InputFile, scratch: Path | None) -> dict[str, Any]:
         """Return what a processor finds in ``events.metadata`` beside coffea's own keys."""
@@ -207,6 +182,7 @@ def open_sample(
     first_file_number: int = 0,
     seed: int = 0,
     split: tuple[float, float, float] = (0.64, 0.16, 0.20),
+    role: Role | None = None,
 ) -> Sample:
     """Look into the files of a sample and say what their events mean.
 
@@ -225,6 +201,7 @@ def open_sample(
         first_file_number: number of the first file; no two files of an analysis may have the same.
         seed: root seed of the analysis.
         split: fractions of train, validation and test.
+        role: of the sample in the analysis.
 
     Raises:
         InputFileError: naming the first file that is missing, empty, truncated, was not closed, is not a ROOT
@@ -239,30 +216,35 @@ def open_sample(
     skipped: list[SkippedFile] = []
     for number, path in enumerate(map(Path, files), first_file_number):
         try:
-            opened.append(_open_file(path, source, branches, number))
+            opened.append(open_root_file(path, source, branches, number))
         except InputFileError as error:
             if on_bad_file == "fail":
                 raise
-            logger.warning("sample %s goes on without a file: %s", name, error)
-            announced = _beside(path).get("n_events")
+            announced = read_description(path).get("n_events")
             skipped.append(SkippedFile(path, str(error), announced if isinstance(announced, int) else None))
-    for file in opened:
-        if file.n_events == 0:
-            logger.warning("%s: the tree %r has no events", file.path, file.tree)
+    points = points_in_order(name, opened, weight_points, weight_names)
+    named = isinstance(weight_points, Mapping)
+    pairs = (variations or {}).values()
+    if not points and any(isinstance(one, str) for pair in pairs for one in pair):
+        # The files have to have as many weights as there are names, or the places would be others.
+        points = (None,) * len(names_of_weights(name, "weight_variations", opened, (), weight_names))
     sample = Sample(
         name=name,
         files=tuple(opened),
         source=source,
         theta=None if theta is None else (float(theta),),
-        weight_points=_points_in_order(name, opened, weight_points, weight_names),
+        weight_points=points,
         variations={
-            one: _places(name, opened, pair, weight_names) for one, pair in (variations or {}).items()
+            one: places_of_weights(name, opened, pair, weight_names)
+            for one, pair in (variations or {}).items()
         },
         normalisation=normalisation,
         cross_section_fb=cross_section_fb,
         seed=seed,
         split=split,
         skipped=tuple(skipped),
+        role=role,
+        order=None if named else unchecked_order(opened, points, theta),
     )
     sample.check_skipped()
     return sample
@@ -271,148 +253,3 @@ def open_sample(
 def weight_branch(source: LHEFFormatConfig | DelphesFormatConfig) -> str:
     """Return the branch of the weights beside the nominal one."""
     return "Rwgt.Weight" if isinstance(source, LHEFFormatConfig) else f"{source.weights}.Weight"
-
-
-def _points_in_order(
-    sample: str,
-    files: Sequence[InputFile],
-    points: Sequence[float | None] | Mapping[str, float],
-    names_file: Path | None,
-) -> tuple[float | None, ...]:
-    """Return the values of the coefficient in the order of the weights in the files."""
-    if not isinstance(points, Mapping):
-        return tuple(None if point is None else float(point) for point in points)
-    every = _names_of_weights(sample, "weight_points", files, list(points), names_file)
-    return tuple(points.get(name) for name in every)
-
-
-def _places(
-    sample: str, files: Sequence[InputFile], pair: tuple[int | str, int | str], names_file: Path | None
-) -> tuple[int, int]:
-    """Return the places of two weights in the files."""
-    named = [one for one in pair if isinstance(one, str)]
-    every = _names_of_weights(sample, "weight_variations", files, named, names_file) if named else ()
-    up, down = (every.index(one) if isinstance(one, str) else one for one in pair)
-    return up, down
-
-
-def _names_of_weights(
-    sample: str, key: str, files: Sequence[InputFile], wanted: Sequence[str], names_file: Path | None
-) -> tuple[str, ...]:
-    """Return the names of the weights in the order of the files; empty without files.
-
-    Raises:
-        EventWeightError: if a file does not say them, lacks one that is wanted, or has another order of these.
-    """
-    orders = []
-    for file in files:
-        origin = names_file or file.path.with_suffix(".json")
-        names = read_json(origin).get("weight_names") if origin.is_file() else None
-        if not names:
-            msg = (
-                f"sample {sample!r} gives {key} by name, and {origin} does not say the names of the weights in "
-                f"{file.path}; make it with `milanalysis convert`, or list the values in the order of the file"
-            )
-            raise EventWeightError(msg)
-        unknown = sorted(set(wanted) - set(names))
-        if unknown:
-            msg = f"sample {sample!r}: {origin} has no weight {', '.join(unknown)}; it has {', '.join(names)}"
-            raise EventWeightError(msg)
-        orders.append(tuple(names))
-    if len({tuple(name if name in wanted else None for name in names) for names in orders}) > 1:
-        msg = f"the files of sample {sample!r} have their weights in different orders; make a sample of each kind"
-        raise EventWeightError(msg)
-    return orders[0] if orders else ()
-
-
-def _beside(path: Path) -> dict[str, Any]:
-    """Return what the JSON file beside a ROOT file says; nothing if it is not one of ours."""
-    try:
-        return read_json(path.with_suffix(".json"))
-    except InputFileError:
-        return {}
-
-
-def _open_file(
-    path: Path, source: LHEFFormatConfig | DelphesFormatConfig, branches: Sequence[str], number: int
-) -> InputFile:
-    """Look into a ROOT file."""
-    expected = f"expected a ROOT file with a tree {source.tree!r}"
-    if not path.is_file():
-        msg = f"{path}: there is no such file; {expected}. Check the path, relative ones start at the configuration"
-        raise InputFileError(msg)
-    with path.open("rb") as stream:
-        magic = stream.read(4)
-    if not magic:
-        msg = f"{path} has no content: it is empty (0 bytes); {expected}. Copy or produce it again"
-        raise InputFileError(msg)
-    if magic != b"root":
-        msg = (
-            f"{path} is not a ROOT file (it starts with {magic!r}); {expected}. "
-            "`milanalysis convert` makes one of LHE text"
-        )
-        raise InputFileError(msg)
-    try:
-        with uproot.open(path, array_cache=None, object_cache=None) as file:
-            return _inspect(path, file, source, branches, number)
-    except InputFileError:
-        raise
-    except Exception as error:  # uproot raises whatever the damaged bytes happen to cause
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        msg = (
-            f"{path} cannot be read: it is truncated or damaged ({reason:.150}); "
-            f"{expected}. Copy or produce it again"
-        )
-        raise InputFileError(msg) from error
-
-
-def _inspect(
-    path: Path,
-    file: Any,
-    source: LHEFFormatConfig | DelphesFormatConfig,
-    branches: Sequence[str],
-    number: int,
-) -> InputFile:
-    """Check that a file is complete and has the tree and the branches."""
-    status = path.stat()
-    tree = source.tree
-    if status.st_size < file.file.fEND:
-        msg = (
-            f"{path} is truncated: it has {status.st_size} bytes and should have {file.file.fEND}; "
-            f"expected a ROOT file with a tree {tree!r}. Copy or produce it again"
-        )
-        raise InputFileError(msg)
-    classes = file.classnames(cycle=False)
-    trees = [name for name, kind in classes.items() if kind == "TTree"]
-    if not classes:
-        msg = (
-            f"{path} has no content: the program that wrote it was stopped before it closed the file; "
-            f"expected a tree {tree!r}. Produce the file again"
-        )
-        raise InputFileError(msg)
-    if tree not in trees:
-        msg = (
-            f"{path} has no tree {tree!r}; its trees are: {', '.join(trees) or 'none'}. "
-            "Give format and name of the tree in the configuration (format: {kind: delphes} for Delphes), or another file"
-        )
-        raise InputFileError(msg)
-    leaves = {name.split("/")[-1] for name in file[tree].keys()}  # noqa: SIM118 (not a dictionary)
-    needed = {*branches, *(f"{branch.split('.')[0]}_size" for branch in branches)}
-    absent = sorted(needed - leaves)
-    if absent:
-        collections = sorted(leaf.removesuffix("_size") for leaf in leaves if leaf.endswith("_size"))
-        msg = (
-            f"{path}: the tree {tree!r} has no branch {', '.join(absent)}; this selection reads {', '.join(branches)}. "
-            f"Its collections are {', '.join(collections) or 'none'}; the configuration names those to be read under format"
-        )
-        raise InputFileError(msg)
-    section = _beside(path).get("cross_section_pb")
-    return InputFile(
-        path,
-        tree,
-        number,
-        int(file[tree].num_entries),
-        file.file.uuid.bytes,
-        (status.st_size, status.st_mtime_ns),
-        _FB_PER_PB * section if isinstance(section, int | float) else None,
-    )

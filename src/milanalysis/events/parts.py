@@ -25,8 +25,10 @@ from milanalysis import __version__
 from milanalysis.errors import ProcessorError
 from milanalysis.events.chunks import Cutflow, chunk_name, exact_sum
 from milanalysis.events.filesets import Sample
-from milanalysis.events.tables import EventTable, write_stream
+from milanalysis.events.identity import momenta_digests
+from milanalysis.events.tables import DIGEST_COLUMN, EventTable, event_ids, write_stream
 from milanalysis.events.weights import PositiveRange, positive_range
+from milanalysis.parameters import IntArray
 from milanalysis.provenance import atomic_path, digest_of, file_digest
 
 __all__ = ["Merge", "PartsDirectory", "processor_digest", "sample_digest", "write_part"]
@@ -42,14 +44,16 @@ def write_part(table: EventTable, cutflow: Cutflow, events: Any) -> dict[str, in
         The name of the chunk and its number of rows, to be returned by a processor as ``"parts"``.
 
     Raises:
-        ProcessorError: if the run keeps no parts.
+        ProcessorError: if the run keeps no parts, or the table has events that are not of this chunk.
     """
     scratch = events.metadata.get("scratch")
     if scratch is None:
         msg = "this run keeps no parts; run the processor through make_tables, or do not call write_part"
         raise ProcessorError(msg)
     name = chunk_name(events)
-    arrow = table.to_arrow()
+    arrow = table.to_arrow().append_column(
+        DIGEST_COLUMN, pa.array(momenta_digests(events)[_entries(table, events)])
+    )
     steps = {step: [n, str(weight)] for step, (n, weight) in cutflow.steps.items()}
     metadata = {**arrow.schema.metadata, _CUTFLOW_KEY: json.dumps(steps).encode()}
     arrow = arrow.replace_schema_metadata(metadata)
@@ -60,6 +64,24 @@ def write_part(table: EventTable, cutflow: Cutflow, events: Any) -> dict[str, in
     ):
         writer.write_table(arrow)
     return {name: len(table)}
+
+
+def _entries(table: EventTable, events: Any) -> IntArray:
+    """Return which events of a chunk the rows of its table are.
+
+    Raises:
+        ProcessorError: if they are none of them.
+    """
+    metadata = events.metadata
+    first = event_ids(metadata["file_number"], np.array([metadata["entrystart"]]))
+    entries = table.event_id - first
+    if np.any((entries < 0) | (entries >= len(events))):
+        msg = (
+            f"the table of {metadata['filename']} has event ids that are not of its chunk; make the table with "
+            "chunk_table, which names the events"
+        )
+        raise ProcessorError(msg)
+    return entries
 
 
 def processor_digest(processor: Any) -> str:
@@ -149,7 +171,6 @@ class Merge:
     Attributes:
         n_events: rows that have passed.
         weight: their exact sum of weights, in fb.
-        squares: sum of the squares of their weights.
         positive: where their event weights are positive; None if there are none.
     """
 
@@ -165,7 +186,6 @@ class Merge:
         self.theta_range = theta_range
         self.n_events = 0
         self.weight = Fraction(0)
-        self.squares = 0.0
         self.positive: PositiveRange | None = None
         self._table = table
         self._over = threading.Event()
@@ -206,7 +226,6 @@ class Merge:
                 weights = part.column("weight").to_numpy()
                 self.n_events += part.num_rows
                 self.weight += exact_sum(weights)
-                self.squares += float(np.square(weights).sum())
                 names = [name for name in part.column_names if name.startswith("w_") and name[2:].isdigit()]
                 if names:
                     columns = [part.column(name).to_numpy() for name in names]

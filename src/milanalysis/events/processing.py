@@ -19,12 +19,14 @@ from typing import Any
 import cloudpickle
 from coffea.processor import ProcessorABC, Runner
 
-from milanalysis.errors import AccountingError, ProcessorError
+from milanalysis.errors import AccountingError, MilAnalysisError, ProcessorError
 from milanalysis.events.chunks import item_name
-from milanalysis.events.executors import ChunkFailure, open_executor
+from milanalysis.events.executors import PROCESSOR_MODULE, ChunkFailure, open_executor
 from milanalysis.events.filesets import Sample
+from milanalysis.events.rootfiles import LOCAL
 from milanalysis.events.schemas import DelphesSchema, LHEFSchema
 from milanalysis.inputs import ExecutorConfig
+from milanalysis.paths import problem_with_file
 from milanalysis.progress import progress_bar
 
 __all__ = ["load_processor", "make_processor", "run_processor"]
@@ -137,9 +139,18 @@ def run_processor(
             metadata_cache={},  # coffea's own outlives the run and does not notice a rewritten file
         )
         try:
-            result = runner.run(items, processor)
+            result = runner.run(items, processor, uproot_options=LOCAL)
         except ChunkFailure as failure:
             raise failure.readable() from failure.original
+        except MilAnalysisError:
+            raise
+        except Exception as error:
+            msg = (
+                f"what {type(processor).__name__} returned for the chunks of sample {sample.name!r} cannot be put together "
+                f"({type(error).__name__}: {error}); process returns what can be added up over chunks (see "
+                "processors/features.py), and postprocess takes the sum"
+            )
+            raise ProcessorError(msg) from error
     missing = set(items) - set(result["processed"])
     if missing:
         msg = f"{len(missing)} of {len(items)} chunks of sample {sample.name!r} were not processed"
@@ -150,13 +161,12 @@ def run_processor(
 
 def _load_module(path: Path) -> ModuleType:
     """Run a Python file as a module that is pickled by value."""
-    if not path.is_file():
-        msg = (
-            f"{path}: there is no such processor file; the ones that come with milanalysis are in processors/"
-        )
+    problem = problem_with_file(path, ".py")
+    if problem is not None:
+        msg = f"{problem}; expected a processor file, the ones that come with milanalysis are in processors/"
         raise ProcessorError(msg)
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
-    name = f"milanalysis_processor_{path.stem}_{digest}"
+    name = f"{PROCESSOR_MODULE}{path.stem}_{digest}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         msg = f"{path} is not a Python file; give the path of a .py file"

@@ -3,7 +3,7 @@
 On disk a table is one parquet file with a column for each feature, ``theta_0, theta_1, ...`` (the point an
 event was generated at), ``weight``, ``event_id``, ``split``, and ``w_1 ... w_4`` where event weights are known;
 ``weight_<name>_up`` and ``weight_<name>_down`` hold the weight after a shift by one standard deviation of something
-uncertain, in the unit of ``weight``.
+uncertain, in the unit of ``weight``. Tables made of files have a column ``momenta_digest`` besides, which is not read.
 The order of the features is part of the table and stands in the file's metadata.
 """
 
@@ -13,6 +13,7 @@ import enum
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -30,18 +31,25 @@ from milanalysis.parameters import Float32Array, FloatArray, IntArray, parameter
 from milanalysis.provenance import atomic_path
 
 __all__ = [
+    "DIGEST_COLUMN",
+    "ENTRY_BITS",
     "EventTable",
     "Split",
     "assign_split",
     "concatenate",
     "event_ids",
+    "is_reserved",
     "read_arrow",
     "write_stream",
 ]
 
 _FEATURES_KEY = b"milanalysis.features"
 _ROWS_PER_GROUP = 65_536
-_ENTRY_BITS = 40
+DIGEST_COLUMN = "momenta_digest"
+"""Column of the events of files by which an event is recognised; see `milanalysis.events.identity`."""
+ENTRY_BITS = 40
+"""Bits of an event id that hold the entry of the event in its file; those above hold the number of the file."""
+_RESERVED = re.compile(rf"weight|weight_.*|w_\d+|theta|theta_.*|event_id|split|{DIGEST_COLUMN}")
 _SIDES = ("up", "down")
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
@@ -187,8 +195,12 @@ class EventTable:
         write_stream([self.to_arrow()], path)
 
     @classmethod
-    def read(cls, path: Path) -> EventTable:
+    def read(cls, path: Path, *, with_features: bool = True) -> EventTable:
         """Read a table that `write` has written, column by column: no more than one is in memory twice.
+
+        Args:
+            path: of the file.
+            with_features: whether the features are read; they are most of a table, and statistics needs weights only.
 
         Raises:
             InputFileError: naming the file, if it is missing or is not a table of events.
@@ -196,8 +208,21 @@ class EventTable:
         with _readable(path), pq.ParquetFile(path) as file:
             n_rows = file.metadata.num_rows
             return cls._of_columns(
-                file.schema_arrow, n_rows, lambda name: file.read(columns=[name]).column(name)
+                file.schema_arrow,
+                n_rows,
+                lambda name: file.read(columns=[name]).column(name),
+                with_features=with_features,
             )
+
+    @staticmethod
+    def names_in(path: Path) -> tuple[str, ...]:
+        """Return the names of the features in a file that `write` has written, in their order.
+
+        Raises:
+            InputFileError: naming the file, if it is missing or is not a table of events.
+        """
+        with _readable(path):
+            return tuple(json.loads((pq.read_schema(path).metadata or {})[_FEATURES_KEY]))
 
     @classmethod
     def read_blocks(cls, path: Path) -> Iterator[EventTable]:
@@ -213,7 +238,12 @@ class EventTable:
 
     @classmethod
     def _of_columns(
-        cls, schema: pa.Schema, n_rows: int, column: Callable[[str], pa.ChunkedArray]
+        cls,
+        schema: pa.Schema,
+        n_rows: int,
+        column: Callable[[str], pa.ChunkedArray],
+        *,
+        with_features: bool = True,
     ) -> EventTable:
         """Return a table from columns in arrow's form, which are asked for one by one."""
         names = tuple(json.loads((schema.metadata or {})[_FEATURES_KEY]))
@@ -231,9 +261,10 @@ class EventTable:
             for name in schema.names
             if name.startswith("weight_") and name.endswith("_up") and name not in names
         ]
+        kept = names if with_features else ()
         return cls(
-            names,
-            stack(names, np.float32),
+            kept,
+            stack(kept, np.float32),
             stack(thetas, np.float64),
             stack(["weight"], np.float64)[:, 0],
             stack(["event_id"], np.int64)[:, 0],
@@ -332,6 +363,16 @@ def concatenate(tables: Sequence[EventTable]) -> EventTable:
     )
 
 
+def is_reserved(name: str) -> bool:
+    """Return whether a name is that of a column which is no feature, or could be taken for one.
+
+    Example:
+        >>> is_reserved("theta_ll"), is_reserved("w_1"), is_reserved("weighted_ht")
+        (True, True, False)
+    """
+    return _RESERVED.fullmatch(name) is not None
+
+
 def event_ids(file_number: int, entries: IntArray) -> IntArray:
     """Return the names of events: ``file_number * 2^40 + entry`` in its tree.
 
@@ -339,7 +380,7 @@ def event_ids(file_number: int, entries: IntArray) -> IntArray:
         file_number: number of the file within the analysis, counting from 0.
         entries: entry numbers in the tree, shape ``(n_events,)``.
     """
-    return (np.int64(file_number) << _ENTRY_BITS) + np.asarray(entries, dtype=np.int64)
+    return (np.int64(file_number) << ENTRY_BITS) + np.asarray(entries, dtype=np.int64)
 
 
 def assign_split(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -24,8 +25,10 @@ from milanalysis.errors import (
 )
 from milanalysis.events.chunks import Cutflow, item_name
 from milanalysis.events.filesets import Sample
+from milanalysis.events.nominal import nominal_weights, weight_warnings
 from milanalysis.events.parts import Merge, PartsDirectory, sample_digest
 from milanalysis.events.processing import run_processor
+from milanalysis.events.tables import DIGEST_COLUMN
 from milanalysis.inputs import ExecutorConfig
 from milanalysis.provenance import digest_of, file_digest, read_json, write_json
 
@@ -36,6 +39,7 @@ logger = logging.getLogger(__name__)
 _CROSS_SECTION_TOLERANCE = 0.02
 """Relative difference between the weights and a stated cross-section that rounding and truncation may cause."""
 _SIGMAS = 5.0
+"""Standard errors (of the mean of the weights, and of the cross-section) by which they may differ besides."""
 
 
 def make_tables(
@@ -77,7 +81,9 @@ def make_tables(
         EventWeightError: if the weights do not add up to the cross-section.
         ProcessorError, InputFileError: as `run_processor`.
     """
-    key = digest_of({"table": sample_digest(sample, processor), "range": list(theta_range)})
+    key = digest_of(
+        {"table": sample_digest(sample, processor), "range": list(theta_range), "identity": DIGEST_COLUMN}
+    )
     outputs = [directory / "events.parquet", directory / "cutflow.json"]
     if stamp is not None and _is_current(stamp, key, outputs):
         logger.info("sample %s: the table is up to date", sample.name)
@@ -102,7 +108,6 @@ def make_tables(
         except UnreadableEventsError as error:
             if on_bad_file == "fail":
                 raise
-            logger.warning("sample %s goes on without a file: %s", sample.name, error)
             sample = sample.without(error.path, str(error))
     try:
         summary = _summary(sample, cutflow, merge)
@@ -214,9 +219,10 @@ def _summary(sample: Sample, cutflow: Cutflow, merge: Merge) -> dict[str, Any]:
             f"selected and the table has {merge.n_events} with {float(merge.weight):g} fb"
         )
         raise AccountingError(msg)
-    _check_cross_section(sample, cutflow.weight_read, merge)
+    _check_cross_section(sample, cutflow.weight_read)
     warnings = [f"{file.path.name} has no events" for file in sample.files if file.n_events == 0]
     warnings += [f"{file.path.name} is left out: {file.reason}" for file in sample.skipped]
+    warnings += weight_warnings(sample)
     if merge.n_events == 0:
         warnings.append("no event is selected")
     positive = merge.positive
@@ -240,35 +246,45 @@ def _summary(sample: Sample, cutflow: Cutflow, merge: Merge) -> dict[str, Any]:
     }
 
 
-def _check_cross_section(sample: Sample, weight: Fraction, merge: Merge) -> None:
-    """Refuse weights that do not add up to the cross-section, where that is known."""
+def _check_cross_section(sample: Sample, weight: Fraction) -> None:
+    """Refuse weights that do not add up to the cross-section, where that is known and weights are used."""
     expected = sample.expected_cross_section_fb
-    if expected is None or sample.n_events == 0:
+    if expected is None or sample.n_events == 0 or sample.role == "observed":
         return
     found = float(weight)
-    n = sample.n_events
-    spread = 0.0
-    if merge.n_events and merge.weight:
-        mean = float(merge.weight) / merge.n_events
-        variance = max(float(merge.squares) / merge.n_events - mean**2, 0.0)
-        spread = _SIGMAS * math.sqrt(variance / n) / abs(mean)
-    if abs(found - expected) <= (_CROSS_SECTION_TOLERANCE + spread) * expected:
+    allowed = _allowed_difference(sample, expected)
+    if abs(found - expected) <= allowed:
         return
-    ratio = found / expected
-    factors = {"mean": 1.0 / n, "sum": 1.0, "file_sum": 1.0 / len(sample.files)}
-    now = factors.get(sample.normalisation, 1.0)
+    nominal = [nominal_weights(file) for file in sample.files]
+    others = [replace(sample, normalisation=name) for name in ("mean", "sum", "file_sum", "unit")]
     fitting = [
-        name
-        for name, factor in factors.items()
-        if name != sample.normalisation and abs(ratio * factor / now - 1) < _CROSS_SECTION_TOLERANCE + spread
+        other.normalisation
+        for other in others
+        if (other.normalisation != "unit" or sample.cross_section_fb is not None)
+        and abs(_sum_of_weights(other) - expected) <= _allowed_difference(other, expected)
     ]
-    advice = (
-        f"normalisation: {fitting[0]} would fit"
-        if fitting and sample.normalisation != "unit"
-        else "check normalisation, cross_section_fb, and that no file is missing or listed twice"
-    )
+    if fitting:
+        advice = f"normalisation: {fitting[0]} would fit"
+    elif all(one.are_units or one.n_events == 0 for one in nominal):
+        advice = f"its weights are 1: normalisation: unit with cross_section_fb: {expected:g} would fit"
+    else:
+        advice = "check normalisation, cross_section_fb, and that no file is missing or listed twice"
     msg = (
-        f"sample {sample.name!r}: with normalisation: {sample.normalisation} the weights of its {n} events "
-        f"add up to {found:g} fb, and the cross-section is {expected:g} fb; {advice}"
+        f"sample {sample.name!r}: with normalisation: {sample.normalisation} the weights of its {sample.n_events} events add up to "
+        f"{found:g} fb, and the cross-section is {expected:g} fb (they may differ by {allowed:.2g} fb); {advice}"
     )
     raise EventWeightError(msg)
+
+
+def _sum_of_weights(sample: Sample) -> float:
+    """Return the cross-section in fb that the nominal weights of a sample add up to."""
+    return sum(nominal_weights(file).total * sample.fb_per_weight(file) for file in sample.files)
+
+
+def _allowed_difference(sample: Sample, expected: float) -> float:
+    """Return how far in fb the weights of a sample may be from a cross-section."""
+    variance = sum(
+        nominal_weights(file).variance_of_sum * sample.fb_per_weight(file) ** 2 for file in sample.files
+    )
+    error = math.sqrt(variance) + sample.expected_cross_section_error_fb
+    return _CROSS_SECTION_TOLERANCE * expected + _SIGMAS * error

@@ -31,6 +31,7 @@ __all__ = [
     "EventScores",
     "GridScores",
     "PolynomialScores",
+    "RestrictedScores",
     "concatenate_scores",
     "grid_columns",
     "load_scores",
@@ -234,6 +235,43 @@ class GridScores:
     def save(self, path: Path) -> None:
         """Write the scores to an ``.npz`` file that `load_scores` reads."""
         _save(path, grid=self.grid, values=self.values)
+
+
+@dataclass(frozen=True, eq=False)
+class RestrictedScores:
+    """Scores that are defined at any point, shown at the points of a grid only: the best that a grid allows.
+
+    Attributes:
+        scores: the log ratios; evaluated when they are asked for.
+        points: the grid, shape ``(n_points, n_parameters)``.
+    """
+
+    scores: EventScores
+    points: FloatArray
+
+    @property
+    def grid(self) -> FloatArray | None:
+        """Points at which the scores are known, shape ``(n_points, n_parameters)``."""
+        return self.points
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def per_event(self, theta: npt.ArrayLike) -> FloatArray:
+        """Return the log ratio of each event, shape ``(n_events, n_points)``.
+
+        Raises:
+            OffGridError: if a point is not on the grid.
+        """
+        return self.scores.per_event(self.points[grid_columns(self.points, theta)])
+
+    def log_ratio(self, rows: IntArray, theta: npt.ArrayLike) -> FloatArray:
+        """Return the log ratio of datasets, shape ``(..., n_points)``; see `EventScores.log_ratio`."""
+        return self.scores.log_ratio(rows, self.points[grid_columns(self.points, theta)])
+
+    def take(self, rows: IntArray) -> RestrictedScores:
+        """Return the scores of some events only, in the order of ``rows``."""
+        return RestrictedScores(self.scores.take(rows), self.points)
 
 
 def load_scores(path: Path) -> PolynomialScores | GridScores:

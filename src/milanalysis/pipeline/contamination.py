@@ -9,15 +9,16 @@ import numpy as np
 from milanalysis.config import CoverageConfig
 from milanalysis.events.tables import Split
 from milanalysis.learning.scores import concatenate_scores, load_scores
+from milanalysis.pipeline.experiments import draw_shape
 from milanalysis.pipeline.layout import SCORED, Run
 from milanalysis.pipeline.methods import TEMPLATE, TEMPLATE_NUISANCES
 from milanalysis.pipeline.traditional import scored_background
 from milanalysis.provenance import read_json
-from milanalysis.randomness import stream
 from milanalysis.statistics.coverage import CoverageReport, report
+from milanalysis.statistics.drawing import Datasets
 from milanalysis.statistics.interpolation import interpolation_from
 from milanalysis.statistics.likelihood import LikelihoodModel, ShapeModel
-from milanalysis.statistics.pseudoexperiments import draw, draw_poisson, overlap
+from milanalysis.statistics.pseudoexperiments import PseudoExperiments
 from milanalysis.statistics.pseudoexperiments import run as run_experiments
 from milanalysis.statistics.template_result import TemplateResult
 from milanalysis.statistics.templates import TemplateModel
@@ -46,25 +47,32 @@ def repeat_with_background(run: Run, settings: CoverageConfig) -> CoverageReport
     share = background.fraction / (1 - background.fraction)
     of_background = np.where(other.split == Split.TEST, other.weight, 0.0)
     of_background *= share * at_reference / of_background.sum()
-    experiments, overlaps = [], []
+    experiments: list[PseudoExperiments] = []
+    drawn: list[Datasets] = []
     for position, theta in enumerate(settings.theta):
         # the background stays what it is; its share changes as the signal does
         of_signal = np.where(is_test, signal.weights_at(theta)[:, 0], 0.0)
         weights = np.concatenate([of_signal, of_background])
-        how = draw if settings.number == "fixed" else draw_poisson
-        rng = stream(config.seed, "coverage", "background", position)
-        rows = how(weights, settings.pseudo_experiments, settings.events, rng)
-        experiments.append(
-            run_experiments(models, rows, theta_true=theta, level=config.inference.level, workers=run.workers)
+        drawn.append(
+            draw_shape(run, settings, weights, "coverage", "background", position, with_background=True)
         )
-        overlaps.append(overlap(weights, settings.events))
+        experiments.append(
+            run_experiments(
+                models,
+                drawn[-1],
+                theta_true=theta,
+                level=config.inference.level,
+                levels=[one for one in settings.levels if one != config.inference.level],
+                workers=run.workers,
+            )
+        )
     found = report(
         experiments,
+        drawn,
         parameter=config.parameter.name,
         titles=titles,
         levels=settings.levels,
         number=settings.number,
-        overlap=max(overlaps),
     )
     return replace(found, background=background.fraction)
 

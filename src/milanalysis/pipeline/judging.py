@@ -1,223 +1,60 @@
-"""What is done with methods once they are there: calibrate them on one split, and judge them on another."""
+"""The measurement repeated on pseudo-experiments: whether intervals cover, and how methods compare."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from milanalysis.config import (
-    BartlettConfig,
-    BiasConfig,
-    CalibrationConfig,
-    CoverageConfig,
-    CoverageSearchConfig,
-    RateConfig,
-    TemperatureConfig,
-    load_config,
-    to_plain,
-)
+from milanalysis.config import AnalysisConfig, CoverageConfig, load_config, to_plain
 from milanalysis.errors import ConfigError, InputFileError
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.learning.scores import GridScores, PolynomialScores
-from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray, parameter_points
+from milanalysis.learning.bag_scores import BagScores
+from milanalysis.parameters import EFTPolynomial, FloatArray
+from milanalysis.pipeline.calibrating import load_calibrations, methods_of_run, validation_sample
+from milanalysis.pipeline.comparing import compare_methods
 from milanalysis.pipeline.contamination import repeat_with_background
+from milanalysis.pipeline.experiments import draw_combined, draw_shape, expected_signal
 from milanalysis.pipeline.layout import SCORED, Run
-from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
+from milanalysis.pipeline.methods import TEMPLATE_BAGS, TEMPLATE_NUISANCES, Methods
 from milanalysis.pipeline.traditional import rate_model
-from milanalysis.progress import progress_bar
-from milanalysis.provenance import read_json, write_json
+from milanalysis.provenance import read_json, write_result
 from milanalysis.randomness import stream
-from milanalysis.statistics.calibration import (
-    Calibration,
-    CalibrationSample,
-    RateOffset,
-    RescaledModel,
-    Rescaling,
-    learn_bartlett,
-    learn_bias,
-    learn_coverage,
-    learn_rate_offset,
-    learn_temperature,
-)
 from milanalysis.statistics.coverage import CoverageReport, construct, report
-from milanalysis.statistics.inference import Interval, Status
-from milanalysis.statistics.information import ExactScore, compare, exact_score
+from milanalysis.statistics.drawing import Datasets, draw_datasets
 from milanalysis.statistics.interpolation import interpolation_from
-from milanalysis.statistics.likelihood import ShapeModel
-from milanalysis.statistics.observable import Observable, learn_observable
-from milanalysis.statistics.observation import Observation, observe
-from milanalysis.statistics.pseudoexperiments import (
-    MethodFits,
-    PseudoExperiments,
-    draw,
-    draw_poisson,
-    overlap,
-)
+from milanalysis.statistics.likelihood import LikelihoodModel, ShapeModel, SumModel
+from milanalysis.statistics.observation import Observation
+from milanalysis.statistics.pseudoexperiments import PseudoExperiments
 from milanalysis.statistics.pseudoexperiments import run as run_experiments
-from milanalysis.statistics.resampling import bootstrap_errors
-from milanalysis.statistics.template_result import TemplateResult
-from milanalysis.statistics.variations import VariedObservable, WeightVariation, learn_varied_observable
 
-__all__ = ["Repetition", "calibrate", "coverage", "read_observation", "repeat", "report_run"]
-
-_KINDS: Mapping[str, type[Rescaling | RateOffset | Observable | VariedObservable]] = {
-    "rescaling": Rescaling,
-    "rate_offset": RateOffset,
-    "observable": Observable,
-    "varied_observable": VariedObservable,
-}
-
-
-def calibrate(run: Run) -> Sequence[Path]:
-    """Learn all calibrations on the validation events, and fit the calibrated methods to the observed events."""
-    config = run.config
-    calibrations: dict[str, dict[str, Calibration]] = {}
-    observed: dict[str, Any] | None = None
-    if config.calibration:
-        simulated = run.load_table("simulation")
-        scored = simulated.take(simulated.rows(*SCORED))
-        methods = _methods(run, simulated, scored, {})
-        _validation(scored).require_disjoint(scored.event_id[scored.rows(Split.TEST)])
-        n_calibrations = sum(len(entries) for entries in config.calibration.values())
-        with progress_bar("calibrating", n_calibrations) as advance:
-            for label, entries in config.calibration.items():
-                learner = _Learner(run, label, methods.shapes[label], scored)
-                calibrations[label] = {}
-                for entry in entries:
-                    calibrations[label][entry.name] = learner.learn(entry)
-                    advance(1, f"{label} {entry.name}")
-        observed = _observe(run, calibrations).to_dict()
-    values = {
-        "calibrations": {
-            label: {name: one.to_dict() for name, one in some.items()} for label, some in calibrations.items()
-        },
-        "constants": {
-            label: {
-                name: {key: [constant.value, constant.error] for key, constant in one.constants.items()}
-                for name, one in some.items()
-            }
-            for label, some in calibrations.items()
-        },
-        "observed": observed,
-    }
-    write_json(run.result("calibration"), values)
-    return [run.result("calibration")]
-
-
-class _Learner:
-    """Learns the calibrations of one model; pseudo-experiments are run once for all that need them."""
-
-    def __init__(self, run: Run, label: str, model: ShapeModel, scored: EventTable) -> None:
-        self.run, self.label, self.model, self.sample = run, label, model, _validation(scored)
-        self.events = scored.take(self.sample.rows)
-        self.theta = run.config.parameter.reference
-        self.fits = cache(self._fits)  # by number of pseudo-experiments and shift
-
-    def learn(self, entry: CalibrationConfig) -> Calibration:
-        """Return one calibration."""
-        parameter, scores = self.run.config.parameter, self.model.scores
-        if isinstance(entry, RateConfig):
-            return learn_rate_offset(scores, self.sample, parameter)
-        if isinstance(entry, TemperatureConfig):
-            points = scores.grid
-            if points is None:
-                points = parameter_points(np.linspace(parameter.low, parameter.high, 21))
-            temperature = learn_temperature(
-                scores,
-                self.sample,
-                points,
-                bag_size=self.run.config.models[self.label].bag_size,
-                bags_per_point=entry.bags_per_point,
-                rng=self._stream("bags"),
-            )
-            return Rescaling(temperature)
-        if isinstance(entry, BartlettConfig | CoverageSearchConfig | BiasConfig):
-            return self._rescaling(entry)
-        if entry.systematics:
-            variations = [
-                WeightVariation(name, *(varied / self.events.weight[:, None]).T)
-                for name, varied in self.events.variations.items()
-            ]
-            return learn_varied_observable(scores, self.sample, parameter, variations, entry.half_width)
-        return learn_observable(scores, self.sample, parameter, entry.half_width)
-
-    def _rescaling(self, entry: BartlettConfig | CoverageSearchConfig | BiasConfig) -> Rescaling:
-        n = entry.pseudo_experiments
-        moved = Rescaling()
-        if isinstance(entry, BiasConfig) or entry.bias_corrected:
-            weights = self.sample.weights_at(self.theta)
-            shared = overlap(weights, self.run.config.coverage.events)
-            moved = Rescaling(shift=learn_bias(self.fits(n, 0.0), self.theta, shared))
-        if isinstance(entry, BiasConfig):
-            return moved
-        fits = self.fits(n, moved.shift.value)
-        if isinstance(entry, BartlettConfig):
-            return moved.scaled(learn_bartlett(fits, self._stream("bootstrap")))
-        return moved.scaled(learn_coverage(fits, entry.level))
-
-    def _fits(self, n_experiments: int, shift: float) -> MethodFits:
-        """Return the fits of pseudo-experiments, which are the same for all models, with estimates moved."""
-        config = self.run.config
-        rows = self.sample.draw(
-            self.theta, n_experiments, config.coverage.events, stream(config.seed, "calibrate")
-        )
-        return run_experiments(
-            {self.label: RescaledModel(self.model, shift=shift)},
-            rows,
-            theta_true=self.theta,
-            workers=self.run.workers,
-        ).methods[self.label]
-
-    def _stream(self, purpose: str) -> np.random.Generator:
-        return stream(self.run.config.seed, "calibrate", self.label, purpose)
+__all__ = ["Repetition", "coverage", "read_observation", "repeat", "report_run"]
 
 
 def coverage(run: Run) -> Sequence[Path]:
     """Repeat the measurement on pseudo-experiments, with every method on the same events."""
     repeated = repeat(run, run.config.coverage)
-    first, methods = repeated.experiments[0], repeated.methods
-    observation = read_observation(run)
-    unknown = Interval(None, None, None, run.config.inference.level, Status.UNKNOWN)
-    assert methods.exact_scores is not None  # simulated events have event weights
-
-    def truth(scores: PolynomialScores) -> ExactScore:
-        return exact_score(scores, repeated.rows, theta_true=first.theta_true, weights=repeated.weights)
-
-    exact = truth(methods.exact_scores)
-    comparison = compare(
+    first = repeated.experiments[0]
+    comparison = compare_methods(
+        run,
         first,
-        exact,
-        {
-            name: observation.methods[name].shape if name in observation.methods else unknown
-            for name in methods.titles
-        },
-        titles=methods.titles,
-        parameter=run.config.parameter.name,
-        n_observed=observation.n_observed,
-        exact_method=EXACT,
-        visible=None if methods.visible_scores is None else truth(methods.visible_scores),
-        visible_method=None if methods.visible_scores is None else EXACT_VISIBLE,
-        nu=EFTPolynomial.from_dict(read_json(run.result("expected_events"))),
+        repeated.methods,
+        datasets=repeated.datasets,
+        weights=repeated.weights,
+        scored=repeated.scored,
+        observation=read_observation(run),
     )
-    rng = stream(run.config.seed, "coverage", "bootstrap")
-    summaries = [
-        replace(one, bootstrap=bootstrap_errors(first.methods[one.name], exact, first.theta_true, rng))
-        for one in comparison.methods
-    ]
-    comparison = replace(comparison, methods=tuple(summaries))
-    write_json(run.result("pseudo_experiments"), first.to_dict())
-    write_json(run.result("comparison"), comparison.to_dict())
-    write_json(run.result("coverage"), repeated.report.to_dict())
+    write_result(run.result("pseudo_experiments"), first.to_dict())
+    write_result(run.result("comparison"), comparison.to_dict())
+    write_result(run.result("coverage"), repeated.report.to_dict())
     names = ["pseudo_experiments", "comparison", "coverage"]
     if run.config.background is not None:
         with_background = repeat_with_background(run, run.config.coverage)
-        write_json(run.result("background"), with_background.to_dict())
+        write_result(run.result("background"), with_background.to_dict())
         names.append("background")
     return [run.result(name) for name in names]
 
@@ -230,15 +67,17 @@ class Repetition:
         experiments: the pseudo-experiments at each true value.
         methods: what was fitted.
         report: coverage, and the final intervals if there are several true values.
-        rows: the datasets at the first true value.
+        datasets: those at the first true value.
         weights: with which they were drawn, shape ``(n_events,)``.
+        scored: the events that the methods know.
     """
 
     experiments: tuple[PseudoExperiments, ...]
     methods: Methods
     report: CoverageReport
-    rows: IntArray | list[IntArray]
+    datasets: Datasets
     weights: FloatArray
+    scored: EventTable
 
 
 def repeat(run: Run, settings: CoverageConfig) -> Repetition:
@@ -248,37 +87,110 @@ def repeat(run: Run, settings: CoverageConfig) -> Repetition:
         run: an analysis whose methods are fitted and calibrated.
         settings: true values, levels and numbers, which need not be those of its configuration.
     """
-    simulated = run.load_table("simulation")
+    # networks look at features only where their ratios are those of bags
+    of_bags = any(not model.is_additive for model in run.config.models.values())
+    simulated = run.load_table("simulation", with_features=of_bags)
     scored = simulated.take(simulated.rows(*SCORED))
-    calibrations = _load_calibrations(run)
+    calibrations = load_calibrations(run)
     if calibrations:
-        _validation(scored).require_disjoint(scored.event_id[scored.rows(Split.TEST)])
-    methods = _methods(run, simulated, scored, calibrations)
-    theta, config = settings.theta, run.config
-    drawn = [_datasets(run, scored, position, settings) for position in range(len(theta))]
-    experiments = tuple(
-        run_experiments(
-            methods.models(), rows, theta_true=one, level=config.inference.level, workers=run.workers
-        )
-        for one, (rows, _) in zip(theta, drawn, strict=True)
+        validation_sample(scored).require_disjoint(scored.event_id[scored.rows(Split.TEST)])
+    methods = methods_of_run(run, simulated, scored, calibrations)
+    is_test = scored.split == Split.TEST
+    weights = [np.where(is_test, scored.weights_at(theta)[:, 0], 0.0) for theta in settings.theta]
+    shape, drawn = _experiments(
+        run,
+        settings,
+        methods.models(),
+        [draw_shape(run, settings, one, "coverage", at) for at, one in enumerate(weights)],
+        "shape",
+    )
+    nu = _rate(run, settings)
+    combined, drawn_combined = _experiments(
+        run,
+        settings,
+        _with_rate(run, methods, nu),
+        [
+            draw_combined(run, settings, one, nu, theta, "coverage", "combined", at)
+            for at, (one, theta) in enumerate(zip(weights, settings.theta, strict=True))
+        ],
+        "shape and rate",
     )
     found = report(
-        experiments,
-        parameter=config.parameter.name,
+        shape,
+        drawn,
+        parameter=run.config.parameter.name,
         titles=methods.titles,
         levels=settings.levels,
         number=settings.number,
-        overlap=max(overlap(weights, settings.events) for _, weights in drawn),
+        combined=combined,
+        drawn_combined=drawn_combined,
     )
-    if len(set(theta)) > 1:
-        found = construct(found, experiments, read_observation(run))
-    rows, weights = drawn[0]
-    found = replace(
-        found,
-        interpolation=interpolation_from(config.inference.interpolation).description,
-        read_curvature=_read_curvature(run, methods, rows, experiments[0]),
-    )
-    return Repetition(experiments, methods, found, rows, weights)
+    found = replace(found, interpolation=interpolation_from(run.config.inference.interpolation).description)
+    if len(set(settings.theta)) > 1:
+        found = _constructed(run, settings, methods, weights, found)
+    return Repetition(tuple(shape), methods, found, drawn[0], weights[0], scored)
+
+
+def _experiments(
+    run: Run,
+    settings: CoverageConfig,
+    models: Mapping[str, LikelihoodModel],
+    drawn: Sequence[Datasets],
+    description: str,
+) -> tuple[list[PseudoExperiments], Sequence[Datasets]]:
+    """Measure the datasets of all true values, with intervals at all levels."""
+    level = run.config.inference.level
+    found = [
+        run_experiments(
+            models,
+            datasets,
+            theta_true=theta,
+            level=level,
+            levels=[one for one in settings.levels if one != level],
+            description=f"{description} at {theta:g}",
+            workers=run.workers,
+        )
+        for theta, datasets in zip(settings.theta, drawn, strict=True)
+    ]
+    return found, drawn
+
+
+def _rate(run: Run, settings: CoverageConfig) -> EFTPolynomial:
+    """Return the expected number of signal events, for another luminosity if the settings name a number of events."""
+    nu = expected_signal(run)
+    if settings.events is None:
+        return nu
+    return nu.scaled(settings.events / float(nu(run.config.parameter.reference)))
+
+
+def _with_rate(run: Run, methods: Methods, nu: EFTPolynomial) -> dict[str, LikelihoodModel]:
+    """Return the methods for shape and rate together; those of whole bags have none for any number of events."""
+    rate = rate_model(run, nu)
+    found: dict[str, LikelihoodModel] = {}
+    for name, model in methods.models().items():
+        inner = getattr(model, "model", model)  # of a rescaled method
+        if name == TEMPLATE_BAGS or (isinstance(inner, ShapeModel) and isinstance(inner.scores, BagScores)):
+            continue
+        if name == TEMPLATE_NUISANCES and methods.nuisances is not None:
+            found[name] = replace(methods.nuisances, with_rate=True)
+        else:
+            found[name] = SumModel((model, rate))
+    return found
+
+
+def _constructed(
+    run: Run, settings: CoverageConfig, methods: Methods, weights: Sequence[FloatArray], found: CoverageReport
+) -> CoverageReport:
+    """Add intervals from belts of pseudo-experiments that have as many events as are observed."""
+    observation = read_observation(run)
+    sizes = np.full(settings.pseudo_experiments, observation.n_observed)
+    drawn = [
+        draw_datasets(one, sizes, stream(run.config.seed, "coverage", "belts", at))
+        for at, one in enumerate(weights)
+    ]
+    models = {name: one for name, one in methods.models().items() if name in observation.methods}
+    belts, _ = _experiments(run, settings, models, drawn, "belts")
+    return construct(found, belts, observation, drawn)
 
 
 def read_observation(run: Run) -> Observation:
@@ -313,101 +225,31 @@ def report_run(directory: Path, changes: Mapping[str, Any]) -> list[CoverageRepo
     if not changes:
         results = [needed, *([run.result("background")] if run.config.background is not None else [])]
         return [CoverageReport.from_dict(read_json(path)) for path in results]
-    try:
-        settings = TypeAdapter(CoverageConfig).validate_python({**to_plain(run.config.coverage), **changes})
-    except ValidationError as error:
-        problem = error.errors()[0]
-        msg = f"coverage.{problem['loc'][0]}: {problem['msg']}; found {problem['input']!r:.80}"
-        raise ConfigError(msg) from error
+    settings = _changed(run.config, changes)
     found = {"coverage_report": repeat(run, settings).report}
     if run.config.background is not None:
         found["background_report"] = repeat_with_background(run, settings)
     for name, one in found.items():
-        write_json(run.result(name), one.to_dict())
+        write_result(run.result(name), one.to_dict())
     return list(found.values())
 
 
-def _observe(run: Run, calibrations: Mapping[str, Mapping[str, Calibration]]) -> Observation:
-    """Fit the calibrated methods to the observed events."""
-    simulated, observed = run.load_table("simulation"), run.load_table("observed")
-    methods = _methods(run, simulated, observed, calibrations, role="observed")
-    already = Observation.from_dict(read_json(run.result("observed")))
-    nu = EFTPolynomial.from_dict(read_json(run.result("expected_events")))
-    rows = np.arange(len(observed))
-    return observe(
-        {name: one for name, one in methods.with_titles().items() if name in methods.calibrated},
-        rate_model(run, nu).observe(rows),
-        rows,
-        points=np.array(already.points),
-        level=run.config.inference.level,
-        n_expected=already.n_expected,
-    )
+def _changed(config: AnalysisConfig, changes: Mapping[str, Any]) -> CoverageConfig:
+    """Return coverage settings with some changes, checked like those of a YAML file.
 
-
-def _methods(
-    run: Run,
-    simulated: EventTable,
-    events: EventTable,
-    calibrations: Mapping[str, Mapping[str, Calibration]],
-    role: str = "simulation",
-) -> Methods:
-    """Assemble all methods; events of the simulation are those that have scores."""
-    visible = run.load_exact(role)
-    if visible is not None and role == "simulation":
-        visible = visible.take(simulated.rows(*SCORED))
-    result = TemplateResult.from_dict(read_json(run.result("templates")))
-    return Methods.of(
-        run,
-        simulated,
-        events,
-        role=role,
-        visible=visible,
-        templates=result.templates,
-        # pseudo-experiments without background have nothing to say about one; see `contamination`
-        with_nuisances=result.with_nuisances if run.config.background is None else None,
-        of_bags=result.of_bags,
-        calibrations=calibrations,
-    )
-
-
-def _load_calibrations(run: Run) -> dict[str, dict[str, Calibration]]:
-    """Read the calibrations of all models."""
-    values = read_json(run.result("calibration"))["calibrations"]
-    return {
-        label: {name: _KINDS[one["kind"]].from_dict(one) for name, one in some.items()}
-        for label, some in values.items()
-    }
-
-
-def _validation(scored: EventTable) -> CalibrationSample:
-    """Return the validation events."""
-    rows = scored.rows(Split.VALIDATION)
-    events = scored.take(rows)
-    return CalibrationSample(rows, events.weights_at(0.0) * events.event_polynomials(), events.event_id)
-
-
-def _datasets(
-    run: Run, scored: EventTable, position: int, settings: CoverageConfig
-) -> tuple[IntArray | list[IntArray], FloatArray]:
-    """Draw pseudo-experiments of one true value from the test events; also return the weights of all events."""
-    theta = settings.theta[position]
-    weights = np.where(scored.split == Split.TEST, scored.weights_at(theta)[:, 0], 0.0)
-    names = ("coverage",) if position == 0 else ("coverage", position)
-    rng = stream(run.config.seed, *names)
-    how = draw if settings.number == "fixed" else draw_poisson
-    return how(weights, settings.pseudo_experiments, settings.events, rng), weights
-
-
-def _read_curvature(
-    run: Run, methods: Methods, rows: IntArray | list[IntArray], experiments: PseudoExperiments
-) -> float | None:
-    """Return which fraction of the exact curvature is read through the interpolation of grids, on the same datasets."""
-    grids = [one.scores.grid for one in methods.shapes.values() if one.scores.grid is not None]
-    if not grids or methods.exact_scores is None:
-        return None
-    scores = GridScores(grids[0], methods.exact_scores.per_event(grids[0]))
-    model = ShapeModel(scores, run.config.parameter, interpolation_from(run.config.inference.interpolation))
-    fits = run_experiments(
-        {"read": model}, rows, theta_true=experiments.theta_true, workers=run.workers
-    ).methods["read"]
-    return float(np.nanmean(fits.curvature) / np.nanmean(experiments.methods[EXACT].curvature))
+    Raises:
+        ConfigError: if a setting is not possible.
+    """
+    values = to_plain(config)
+    try:
+        changed: AnalysisConfig = TypeAdapter(AnalysisConfig).validate_python(
+            {**values, "coverage": {**values["coverage"], **changes}}
+        )
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"]) or "coverage"
+        what = problem["msg"].removeprefix("Value error, ")
+        found = "" if problem["type"] == "value_error" else f"; found {problem['input']!r:.80}"
+        msg = f"{what}{found}" if what.startswith("coverage") else f"{place}: {what}{found}"
+        raise ConfigError(msg) from error
+    return changed.coverage

@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from milanalysis.config import AnalysisConfig, FileSampleConfig, IterativeExecutorConfig
-from milanalysis.errors import TooFewEventsError
+from milanalysis.config import (
+    AnalysisConfig,
+    FileSampleConfig,
+    GenerateSampleConfig,
+    IterativeExecutorConfig,
+)
+from milanalysis.errors import InputFileError, TooFewEventsError
 from milanalysis.events.tables import EventTable, Split, concatenate
 from milanalysis.learning.scores import GridScores, PolynomialScores, concatenate_scores, load_scores
 from milanalysis.provenance import read_json
 
-__all__ = ["SCORED", "Run"]
+__all__ = ["SCORED", "Run", "truth_is_known"]
 
 SCORED = (Split.VALIDATION, Split.TEST)
 """The splits of the simulation whose events have scores."""
@@ -37,16 +42,40 @@ class Run:
         """Return the table of features of a sample."""
         return self.directory / "tables" / sample / "events.parquet"
 
-    def load_table(self, role: str) -> EventTable:
+    def load_table(self, role: str, *, with_features: bool = True) -> EventTable:
         """Read the tables of all samples with a role, in their order.
+
+        Args:
+            role: of the samples.
+            with_features: whether the features are read.
 
         Raises:
             TooFewEventsError: if they have no events.
         """
         self.require_events(role)
         return concatenate(
-            [EventTable.read(self.table(name)) for name in self.config.samples_with_role(role)]
+            [
+                EventTable.read(self.table(name), with_features=with_features)
+                for name in self.config.samples_with_role(role)
+            ]
         )
+
+    def feature_names(self, role: str) -> tuple[str, ...]:
+        """Return the names of the features of the samples with a role, in their order.
+
+        Raises:
+            InputFileError: if two tables have different ones.
+        """
+        paths = [self.table(name) for name in self.config.samples_with_role(role)]
+        names = [EventTable.names_in(path) for path in paths]
+        for path, other in zip(paths, names, strict=True):
+            if other != names[0]:
+                msg = (
+                    f"{path} has other features than {paths[0]}, or in another order; run `milanalysis process` to make both with "
+                    "the same processor"
+                )
+                raise InputFileError(msg)
+        return names[0]
 
     def require_events(self, role: str) -> None:
         """Refuse samples of which no event is selected.
@@ -108,3 +137,15 @@ class Run:
     def stamp(self, stage: str) -> Path:
         """Return the stamp of a stage."""
         return self.directory / "stages" / f"{stage}.json"
+
+
+def truth_is_known(config: AnalysisConfig) -> bool:
+    """Say whether the reference information of `milanalysis.simulation.truth` is about the simulation of an analysis.
+
+    It is if all of it is generated here, and the comparison is made at the reference. Whether the selection removes events is
+    seen later, from the cutflow.
+    """
+    samples = [config.samples[name] for name in config.samples_with_role("simulation")]
+    generated = all(isinstance(sample, GenerateSampleConfig) for sample in samples)
+    at_reference = config.coverage.theta[0] == config.parameter.reference
+    return config.truth.in_run == "automatic" and generated and at_reference

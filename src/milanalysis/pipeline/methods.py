@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,15 +13,23 @@ from milanalysis.events.tables import EventTable
 from milanalysis.learning.bag_scores import BagScores
 from milanalysis.learning.ratios import ExactRatio
 from milanalysis.learning.runs import cached_model
-from milanalysis.learning.scores import EventScores, PolynomialScores
+from milanalysis.learning.scores import EventScores, PolynomialScores, RestrictedScores
+from milanalysis.parameters import FloatArray
 from milanalysis.pipeline.layout import Run
 from milanalysis.statistics.bag_templates import BagTemplateModel
 from milanalysis.statistics.calibration import Calibration
-from milanalysis.statistics.interpolation import interpolation_from
+from milanalysis.statistics.interpolation import EXACT_GRID, interpolation_from
 from milanalysis.statistics.likelihood import LikelihoodModel, ShapeModel
 from milanalysis.statistics.templates import TemplateModel, Templates
 
-__all__ = ["EXACT", "EXACT_VISIBLE", "TEMPLATE", "TEMPLATE_BAGS", "TEMPLATE_NUISANCES", "Methods"]
+__all__ = [
+    "EXACT",
+    "EXACT_VISIBLE",
+    "TEMPLATE",
+    "TEMPLATE_BAGS",
+    "TEMPLATE_NUISANCES",
+    "Methods",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -108,9 +116,15 @@ class Methods:
         if visible is not None:
             titles[EXACT_VISIBLE] = "exact (visible)"
             shapes[EXACT_VISIBLE] = ShapeModel(visible, config.parameter)
-        for label, one in scores.items():
-            if not _has_profile(label, one, role):
-                continue
+        usable = {label: one for label, one in scores.items() if _has_profile(label, one, role)}
+        best = exact if visible is None else visible
+        if best is not None:
+            grids = _distinct_grids(one.grid for one in usable.values())
+            for number, grid in enumerate(grids, start=1):
+                name = EXACT_GRID if len(grids) == 1 else f"{EXACT_GRID}_{number}"
+                titles[name] = _title_on(grid, grids)
+                shapes[name] = ShapeModel(RestrictedScores(best, grid), config.parameter, interpolation)
+        for label, one in usable.items():
             shapes[label] = ShapeModel(one, config.parameter, None if one.grid is None else interpolation)
         discriminant = config.templates.discriminant
         values = scores[discriminant.model].per_event(discriminant.theta)[:, 0]
@@ -149,6 +163,23 @@ class Methods:
     def with_titles(self) -> dict[str, tuple[str, LikelihoodModel]]:
         """Return title and likelihood of each method, by name."""
         return {name: (self.titles[name], model) for name, model in self.models().items()}
+
+
+def _distinct_grids(grids: Iterable[FloatArray | None]) -> list[FloatArray]:
+    """Return the different grids among those of some methods, in their order."""
+    found: list[FloatArray] = []
+    for grid in grids:
+        if grid is not None and not any(np.array_equal(grid, other) for other in found):
+            found.append(grid)
+    return found
+
+
+def _title_on(grid: FloatArray, grids: Sequence[FloatArray]) -> str:
+    """Return the title of the exact likelihood on a grid; with its ends if another has as many points."""
+    title = f"exact, {len(grid)} points"
+    if sum(len(other) == len(grid) for other in grids) > 1:
+        title += f" from {grid[:, 0].min():g} to {grid[:, 0].max():g}"
+    return title
 
 
 def _scores(run: Run, label: str, role: str, events: EventTable) -> EventScores:

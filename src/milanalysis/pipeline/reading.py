@@ -70,6 +70,7 @@ def open_samples(run: Run, *, generated: bool = True) -> dict[str, Any]:
         opened[name] = open_sample(
             name,
             files,
+            role=sample.role,
             theta=sample.theta,
             weight_points=sample.weight_points,
             on_bad_file=config.processing.on_bad_file,

@@ -14,12 +14,12 @@ from milanalysis.learning.ratios import ExactRatio
 from milanalysis.learning.scores import EventScores
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.pipeline.layout import SCORED, Run
-from milanalysis.provenance import read_json, write_json
+from milanalysis.provenance import read_json, write_result
 from milanalysis.randomness import stream
+from milanalysis.statistics.drawing import draw
 from milanalysis.statistics.exact import event_scores
 from milanalysis.statistics.identities import BartlettTest, bartlett_test
 from milanalysis.statistics.information import Comparison
-from milanalysis.statistics.pseudoexperiments import draw
 from milanalysis.statistics.scaling import (
     ErrorVariance,
     ScalingReport,
@@ -66,7 +66,7 @@ def scaling_of_run(directory: Path) -> tuple[dict[str, ScalingReport], dict[str,
         "scaling": {name: one.to_dict() for name, one in found.items()},
         "bartlett": {name: asdict(one) for name, one in tests.items()},
     }
-    write_json(run.result("scaling"), values)
+    write_result(run.result("scaling"), values)
     return found, tests
 
 
@@ -74,7 +74,7 @@ def _errors(run: Run) -> tuple[dict[str, ScalingReport], dict[str, BartlettTest]
     """Return the scaling of the error variance of each model with log ratios of events, and the test of the identity."""
     config = run.config
     reference = config.parameter.reference
-    simulated = run.load_table("simulation")
+    simulated = run.load_table("simulation", with_features=False)
     scored = simulated.take(simulated.rows(*SCORED))
     visible = run.load_exact("simulation")
     exact: EventScores = (

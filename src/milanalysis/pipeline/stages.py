@@ -28,8 +28,9 @@ from milanalysis.config import (
 )
 from milanalysis.errors import InputFileError, StageOrderError
 from milanalysis.learning.labels import uses_exact_labels
+from milanalysis.paths import beside, problem_with_file
 from milanalysis.pipeline import training, work
-from milanalysis.pipeline.layout import Run
+from milanalysis.pipeline.layout import Run, truth_is_known
 from milanalysis.pipeline.locking import alone_in
 from milanalysis.progress import console
 from milanalysis.provenance import (
@@ -41,7 +42,7 @@ from milanalysis.provenance import (
     write_json,
 )
 
-__all__ = ["STAGES", "TRUTH", "TUNE", "Stage", "execute", "open_run"]
+__all__ = ["STAGES", "TRUTH", "TUNE", "Stage", "execute", "names_of_run", "open_run"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Stage:
         inputs: the files it reads.
         work: does it, and returns the files it has written.
         summary: what it reads and writes, in words.
+        is_wanted: whether an analysis has this stage.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Stage:
     inputs: Callable[[Run], Sequence[Path]]
     work: Callable[[Run], Sequence[Path]]
     summary: str
+    is_wanted: Callable[[AnalysisConfig], bool] = lambda config: True  # noqa: ARG005
 
 
 def open_run(config_path: Path, output: Path | None = None, scheduler: str | None = None) -> Run:
@@ -100,8 +103,10 @@ def execute(run: Run, names: Sequence[str]) -> None:
     current: dict[str, bool] = {}
     n_run = 0
     with ExitStack() as alone:
-        for stage in (*STAGES, TRUTH, TUNE):
-            missing = [name for name in stage.needs if not current[name]]
+        for stage in (TRUTH, *STAGES, TUNE):
+            missing = [
+                name for name in stage.needs if not current[name] and _stage(name).is_wanted(run.config)
+            ]
             current[stage.name] = not missing and _is_current(run, stage)
             if stage.name not in names:
                 continue
@@ -126,6 +131,16 @@ def execute(run: Run, names: Sequence[str]) -> None:
         console().print(f"Finished in {seconds:.0f} s; results are in {run.directory}.")
 
 
+def names_of_run(config: AnalysisConfig) -> list[str]:
+    """Return the names of the stages of ``milanalysis run``."""
+    return [stage.name for stage in (TRUTH, *STAGES) if stage.is_wanted(config)]
+
+
+def _stage(name: str) -> Stage:
+    """Return a stage by its name."""
+    return {stage.name: stage for stage in (TRUTH, *STAGES, TUNE)}[name]
+
+
 def _require_given_files(run: Run) -> None:
     """Refuse a configuration that names files that are not there, before any work."""
     processing = run.config.processing
@@ -136,12 +151,17 @@ def _require_given_files(run: Run) -> None:
         "processing.features": (processing.features,),
         "processing.bag_likelihood": (processing.bag_likelihood,),
     }
+    for name, sample in run.config.samples.items():
+        if isinstance(sample, FileSampleConfig) and sample.weight_names is not None:
+            given[f"samples.{name}.weight_names"] = (sample.weight_names,)
     for key, paths in given.items():
+        suffix = {"files": ".root", "weight_names": ".json"}.get(key.rpartition(".")[2], ".py")
         for path in paths:
-            if not path.is_file():
+            problem = problem_with_file(path, suffix)
+            if problem is not None:
                 msg = (
-                    f"{path}: there is no such file; it is named under {key} in the configuration, where relative "
-                    "paths start at the directory of the YAML file"
+                    f"{problem}; it is named under {key} in the configuration, where relative paths start at the "
+                    "directory of the YAML file"
                 )
                 raise InputFileError(msg)
 
@@ -174,7 +194,7 @@ def _place(run: Run, path: Path) -> str:
 
 def _write_manifest(run: Run) -> None:
     """Write down where everything in the run directory comes from."""
-    stamps = {stage.name: run.stamp(stage.name) for stage in (*STAGES, TRUTH, TUNE)}
+    stamps = {stage.name: run.stamp(stage.name) for stage in (TRUTH, *STAGES, TUNE)}
     manifest = {
         "config": to_plain(run.config),
         "config_digest": digest_of(to_plain(run.config)),
@@ -225,8 +245,9 @@ def _event_files(run: Run) -> list[Path]:
             # A file that is missing is an error, unless such files are skipped.
             if run.config.processing.on_bad_file == "fail" or path.is_file():
                 files.append(path)
-            if path.with_suffix(".json").is_file():
-                files.append(path.with_suffix(".json"))
+            description = beside(path)
+            if description is not None:
+                files.append(description)
         if isinstance(sample, FileSampleConfig) and sample.weight_names is not None:
             files.append(sample.weight_names)
     return files
@@ -266,9 +287,10 @@ TRUTH = Stage(
     },
     inputs=lambda run: [],  # noqa: ARG005
     work=work.truth,
-    summary="integrates over phase space what there is to know; writes results/truth.json",
+    summary="integrates the Fisher information over phase space; writes results/truth.json",
+    is_wanted=truth_is_known,
 )
-"""The reference information, which no other stage needs."""
+"""The reference information, where it is about the simulation of the analysis."""
 
 
 def _learns_exact(run: Run) -> bool:
@@ -434,16 +456,18 @@ STAGES = (
     ),
     Stage(
         name="coverage",
-        needs=("process", "exact", "infer", "calibrate"),
+        needs=("truth", "process", "exact", "infer", "calibrate"),
         settings=lambda config: {
             "seed": config.seed,
             "parameter": to_plain(config.parameter),
             "templates": to_plain(config.templates),
             "inference": to_plain(config.inference),
             "coverage": to_plain(config.coverage),
+            "luminosity_uncertainty": config.luminosity_uncertainty,
             "background": _background(config),
         },
         inputs=lambda run: [
+            *([run.result("truth")] if truth_is_known(run.config) else []),
             *_tables(run, "simulation"),
             *_scores(run, "simulation"),
             *_background_table(run),

@@ -12,7 +12,7 @@ import yaml
 from milanalysis.config import AnyModelConfig, to_plain
 from milanalysis.errors import ConfigError, ProcessMismatchError
 from milanalysis.pipeline.layout import Run
-from milanalysis.provenance import atomic_path, digest_of, file_digest, read_json, write_json
+from milanalysis.provenance import atomic_path, digest_of, file_digest, read_json, write_result
 
 if TYPE_CHECKING:
     from milanalysis.learning.runs import TrainingJob
@@ -60,7 +60,7 @@ def tune(run: Run) -> Sequence[Path]:
     directory = run.directory / "tuning" / f"{label}-{digest_of(of_search)[:8]}"
     first, *_ = _training_jobs(run, {label: model}, directory)
     tuning = search(replace(first, directory=directory), config.tune, workers=run.workers)
-    write_json(run.result("tuning"), tuning.to_dict())
+    write_result(run.result("tuning"), tuning.to_dict())
     best = to_plain(with_settings(model, tuning.best.settings))
     tuned = run.directory / "results" / "tuned.yaml"
     with atomic_path(tuned) as temporary:

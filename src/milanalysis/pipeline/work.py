@@ -27,8 +27,8 @@ from milanalysis.pipeline.reading import (
     run_bag_processor,
     selected_yield,
 )
-from milanalysis.progress import progress_bar
-from milanalysis.provenance import write_json
+from milanalysis.progress import console, progress_bar
+from milanalysis.provenance import write_json, write_result
 from milanalysis.randomness import stream
 from milanalysis.simulation.generator import EventSource
 
@@ -49,6 +49,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _PROFILE_POINTS = 201
+_EVENTS_OF_TRUTH = 1000  # information is proportional to it
 
 
 def simulate(run: Run) -> Sequence[Path]:
@@ -94,16 +95,27 @@ def _generator(
 
 
 def process(run: Run) -> Sequence[Path]:
-    """Turn the events of every sample into a table of features."""
+    """Turn the events of every sample into a table of features.
+
+    Raises:
+        InputFileError, EventWeightError: as `milanalysis.events.admission.admit`.
+        DataLeakError: if different files have the same events.
+    """
+    from milanalysis.events.admission import admit
+    from milanalysis.events.identity import require_different_events
     from milanalysis.events.processing import make_processor
     from milanalysis.events.tabulating import make_tables
+    from milanalysis.reporting.cutflow import cutflow_table
 
     processing = run.config.processing
     features = make_processor(processing.features)
     written = []
-    for name, sample in open_samples(run).items():
+    samples = open_samples(run)
+    admit(list(samples.values()))
+    summaries = {}
+    for name, sample in samples.items():
         directory = run.table(name).parent
-        make_tables(
+        summaries[name] = make_tables(
             features,
             sample,
             directory,
@@ -115,6 +127,11 @@ def process(run: Run) -> Sequence[Path]:
             stamp=run.stamp(f"process-{name}"),
         )
         written += [run.table(name), directory / "cutflow.json"]
+    console().print(cutflow_table(summaries, {name: one.role for name, one in run.config.samples.items()}))
+    for warning in require_different_events(
+        list(samples.values()), {name: run.table(name) for name in samples}
+    ):
+        logger.warning("%s", warning)
     return written
 
 
@@ -142,13 +159,13 @@ def exact(run: Run) -> Sequence[Path]:
     written = [run.result("exact")]
     rate = None
     if not reason:
-        simulated = run.load_table("simulation")
+        simulated = run.load_table("simulation", with_features=False)
         samples = [polynomials[name] for name in config.samples_with_role("simulation")]
         rate = mean_polynomial(simulated, np.arange(len(simulated)), np.concatenate(samples))
         for name, one in polynomials.items():
             PolynomialScores(one[None], rate[None]).save(run.exact_file(name))
             written.append(run.exact_file(name))
-    write_json(
+    write_result(
         run.result("exact"),
         {
             "available": not reason,
@@ -208,9 +225,11 @@ def infer(run: Run) -> Sequence[Path]:
     from milanalysis.statistics.templates import Templates
 
     config = run.config
-    simulated, observed = run.load_table("simulation"), run.load_table("observed")
+    # the networks see the features of simulated events in the processor
+    names, simulated = run.feature_names("simulation"), run.load_table("simulation", with_features=False)
+    observed = run.load_table("observed")
     for label, model in config.models.items():
-        Manifest.read(run.model(label)).require(model, config.reference_point(), simulated.feature_names)
+        Manifest.read(run.model(label)).require(model, config.reference_point(), names)
 
     written = []
     backgrounds = () if config.background is None else (config.background.sample,)
@@ -260,11 +279,11 @@ def infer(run: Run) -> Sequence[Path]:
         None if nuisances is None else nuisances.fit_with_pyhf(counts),
         bags,
     )
-    write_json(run.result("observed"), observation.to_dict())
-    write_json(run.result("templates"), template_result.to_dict())
-    write_json(run.result("workspace"), (nuisances or methods.template).workspace(counts))
-    write_json(run.result("expected_events"), nu.to_dict())
-    write_json(run.result("limits"), _limits(run, methods, signal, counts))
+    write_result(run.result("observed"), observation.to_dict())
+    write_result(run.result("templates"), template_result.to_dict())
+    write_result(run.result("workspace"), (nuisances or methods.template).workspace(counts))
+    write_result(run.result("expected_events"), {**nu.to_dict(), "signal": signal.to_dict()})
+    write_result(run.result("limits"), _limits(run, methods, signal, counts))
     names = ("observed", "templates", "workspace", "expected_events", "limits")
     return [*written, *(run.result(name) for name in names)]
 
@@ -287,10 +306,10 @@ def _limits(run: Run, methods: Methods, signal: EFTPolynomial, counts: IntArray)
 
 
 def calibrate(run: Run) -> Sequence[Path]:
-    """Learn all calibrations; see `milanalysis.pipeline.judging`."""
-    from milanalysis.pipeline import judging
+    """Learn all calibrations; see `milanalysis.pipeline.calibrating`."""
+    from milanalysis.pipeline import calibrating
 
-    return judging.calibrate(run)
+    return calibrating.calibrate(run)
 
 
 def coverage(run: Run) -> Sequence[Path]:
@@ -323,13 +342,13 @@ def truth(run: Run) -> Sequence[Path]:
             parameter=config.parameter.name,
             theta=config.parameter.reference,
             auc_at=config.truth.auc_at,
-            n_events=config.coverage.events,
+            n_events=config.coverage.events or _EVENTS_OF_TRUTH,
             n_points=config.truth.points,
             seed=config.seed,
             workers=run.workers,
             progress=advance,
         )
-    write_json(run.result("truth"), information.to_dict())
+    write_result(run.result("truth"), information.to_dict())
     return [run.result("truth")]
 
 
@@ -354,7 +373,7 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
         )
         _require_output(run.config.processing.bag_likelihood, output, models, additive)
         chunks = sorted(output["event_id"])
-        table = EventTable.read(run.table(name))
+        table = EventTable.read(run.table(name), with_features=False)
         scored: IntArray = np.concatenate([output["event_id"][chunk] for chunk in chunks])
         if not np.array_equal(scored, table.event_id[table.rows(*splits)]):
             msg = f"sample {name!r}: the bag processor did not see the events of {run.table(name)}; process it again"

@@ -9,8 +9,11 @@ from rich.table import Table
 
 from milanalysis.statistics.calibration import Measured
 from milanalysis.statistics.coverage import CoverageReport, Pulls
+from milanalysis.statistics.drawing import LARGEST_OVERLAP
 from milanalysis.statistics.identities import BartlettTest
 from milanalysis.statistics.inference import Interval
+from milanalysis.statistics.information import Coverage
+from milanalysis.statistics.interpolation import EXACT_GRID
 from milanalysis.statistics.scaling import ScalingReport
 
 __all__ = [
@@ -32,32 +35,68 @@ def coverage_table(report: CoverageReport) -> Table:
             f"coverage of {report.parameter}: {report.n_experiments} pseudo-experiments of {report.n_events:.0f} events"
             f"{mixed} ({report.number} number) at each true value"
         ),
-        caption=(
-            "Coverage in %, with its Clopper-Pearson interval at 68.27 %. pull: mean and width of (estimate - true value) "
-            "over its error. width: mean of the ordinary intervals at the level of the configuration. not valid: searches at the level of the configuration without an ordinary interval. One "
-            f"pseudo-experiment is {100 * report.overlap:.2g} % of the events there are to draw from."
-        ),
+        caption=_about_coverage(report),
     )
-    table.add_column("method")
+    table.add_column("method", min_width=12)
     table.add_column(f"true {report.parameter}", justify="right")
     for level in report.levels:
-        table.add_column(f"at {100 * level:.4g} %", justify="right", no_wrap=True)
+        table.add_column(f"{100 * level:.4g} %", justify="right")
+    if report.combined:
+        table.add_column(f"with rate {100 * report.levels[0]:.4g} %", justify="right")
     for heading in ("pull mean", "pull width", "width", "not valid"):
         table.add_column(heading, justify="right")
+    with_rate = {(one.method, one.theta_true): one for one in report.combined}
     previous = ""
     for one in report.methods:
         if previous and one.method != previous:
             table.add_section()
         title = report.titles[one.method] if one.method != previous else ""
         previous = one.method
-        shares = [
-            f"{100 * part.fraction:.1f} \\[{100 * part.low:.1f}, {100 * part.high:.1f}]"
-            for part in one.coverage
-        ]
+        shares = [_share(one.coverage[i : i + 1]) for i in range(len(report.levels))]
+        if report.combined:
+            beside = with_rate.get((one.method, one.theta_true))
+            shares.append("-" if beside is None else _share(beside.coverage[:1]))
         width = "-" if one.width is None else f"{one.width:.3f}"
         not_valid = ", ".join(f"{n} {name}" for name, n in one.outcomes.items()) or "0"
         table.add_row(title, f"{one.theta_true:+g}", *shares, *_pulls(one.pulls), width, not_valid)
     return table
+
+
+def _share(coverage: Sequence[Coverage]) -> str:
+    """Return a coverage and its interval in percent, below each other where the terminal is narrow."""
+    if not coverage:
+        return "-"
+    (one,) = coverage
+    return f"{100 * one.fraction:.1f} \\[{100 * one.low:.1f}, {100 * one.high:.1f}]"
+
+
+def _about_coverage(report: CoverageReport) -> str:
+    """Return what the columns of the coverage table are, and how far the pseudo-experiments are independent."""
+    text = (
+        "Coverage in %: pseudo-experiments whose valid interval contains the true value, of all of them, with the "
+        "Clopper-Pearson interval at 68.27 %. "
+    )
+    if report.combined:
+        text += (
+            "with rate: of shape and number of events together, in pseudo-experiments whose number is Poisson with the mean "
+            "of the true value; '-' for methods of whole bags. "
+        )
+    text += (
+        "pull: mean and width of (estimate - true value) over its error. width: median of the valid intervals. not valid: "
+        "outcomes other than a valid interval, at the level of the configuration. "
+    )
+    if report.overlap == 0:
+        return text + "No two pseudo-experiments of a true value share an event."
+    text += (
+        f"One pseudo-experiment is up to {100 * report.overlap:.2g} % of the events it is drawn from; all together use up to "
+        f"{report.used:.2g} times the effective number of test events."
+    )
+    if report.overlap > LARGEST_OVERLAP:
+        text += (
+            f" Above {100 * LARGEST_OVERLAP:.2g} % they have too much in common to say anything about coverage: simulate more "
+            "events, or set fewer coverage.events."
+        )
+    return text
 
 
 def interval_table(report: CoverageReport) -> Table:
@@ -88,7 +127,9 @@ def interval_table(report: CoverageReport) -> Table:
     return table
 
 
-def calibration_table(constants: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> Table:
+def calibration_table(
+    constants: Mapping[str, Mapping[str, Mapping[str, Sequence[float | None]]]],
+) -> Table:
     """Return all calibration constants with their errors.
 
     Args:
@@ -101,7 +142,9 @@ def calibration_table(constants: Mapping[str, Mapping[str, Mapping[str, Sequence
     for label, calibrations in constants.items():
         for name, some in calibrations.items():
             for constant, (value, error) in some.items():
-                text = f"{value:.4g}" if error == 0 else f"{value:.4g} ± {error:.2g}"
+                text = "-" if value is None else f"{value:.4g}"
+                if error != 0:
+                    text += " ± ?" if error is None else f" ± {error:.2g}"  # null: not defined
                 table.add_row(label, name, constant, text)
     return table
 
@@ -166,14 +209,13 @@ def bartlett_table(tests: Mapping[str, BartlettTest]) -> Table:
 
 
 def reading_remark(report: CoverageReport) -> str:
-    """Return how grids are read, and what that does to the exact likelihood, in words; empty if no method knows a grid."""
-    share = report.read_curvature
-    if share is None:
+    """Return how grids are interpolated, in words; empty if no method knows a grid."""
+    titles = [title for name, title in report.titles.items() if name.startswith(EXACT_GRID)]
+    if not titles:
         return ""
-    direction = "less" if share < 1 else "more"
     return (
-        f"Methods on a grid are read with a {report.interpolation}. Of the exact likelihood of the same events it reads "
-        f"{100 * abs(1 - share):.1f} % {direction} curvature than there is: c of these methods contains that."
+        f"Methods on a grid are interpolated: {report.interpolation}. The exact likelihood treated the same way, the most "
+        f"they can reach, is the row {' or '.join(repr(title) for title in titles)}."
     )
 
 

@@ -228,7 +228,7 @@ def estimates(experiments: PseudoExperiments, comparison: Comparison) -> Figure:
 
 
 def coverage(comparison: Comparison, ax: Axes | None = None) -> Figure:
-    """Draw the coverage of every method with its Clopper-Pearson interval, and the information it extracts."""
+    """Draw the coverage of every method with its Clopper-Pearson interval, and how it compares with the exact likelihood."""
     with style():
         if ax is None:
             figure = Figure(figsize=(11.5, 0.75 * len(comparison.methods) + 2.2))
@@ -247,10 +247,19 @@ def coverage(comparison: Comparison, ax: Axes | None = None) -> Figure:
                 capsize=3,
             )
             if right is not None:
-                values = (
-                    (method.rho2, method.rho2_error, "s", "C2", r"$I_{eff}\,/\,I_{exact}$"),
-                    (method.efficiency, method.efficiency_error, "D", "C3", "efficiency"),
-                )
+                values = [
+                    (method.variance_ratio, method.variance_ratio_error, "s", "C2", "variance ratio"),
+                    *(
+                        (
+                            one.fraction.value,
+                            one.fraction.error,
+                            marker,
+                            "C3",
+                            f"captured at {one.theta:+g}",
+                        )
+                        for one, marker in zip(method.captured, "<>", strict=False)
+                    ),
+                ]
                 for value, error, marker, colour, label in values:
                     if value is not None:
                         right.errorbar(
@@ -263,9 +272,16 @@ def coverage(comparison: Comparison, ax: Axes | None = None) -> Figure:
         left.set_xlabel(f"coverage of {comparison.methods[0].level:.1%} intervals")
         if right is not None:
             right.axvline(1.0, color="0.4", linestyle="--", linewidth=1.2)
-            right.set_xlabel("fraction of the exact information")
+            right.set_xlabel("relative to the exact likelihood")
             named = dict(zip(*reversed(right.get_legend_handles_labels()), strict=True))
-            right.legend(named.values(), named.keys(), loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+            right.legend(
+                named.values(),
+                named.keys(),
+                loc="lower center",
+                bbox_to_anchor=(0.5, 1.0),
+                ncols=3,
+                fontsize=10,
+            )
     return figure
 
 

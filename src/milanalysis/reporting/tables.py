@@ -2,58 +2,116 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
+from milanalysis.reporting.numbers import in_brackets, plus_minus
 from milanalysis.simulation.truth import ReferenceInformation
 from milanalysis.statistics.inference import Interval
-from milanalysis.statistics.information import Comparison, MethodSummary
+from milanalysis.statistics.information import Comparison
 from milanalysis.statistics.observation import Observation
 
-__all__ = ["comparison_table", "information_remark", "information_table", "observation_table"]
+__all__ = ["comparison_tables", "information_remark", "information_table", "observation_table"]
 
 
-def comparison_table(comparison: Comparison) -> Table:
-    """Return all methods side by side: what they measure, and how good they are on pseudo-experiments."""
-    level = comparison.methods[0].level
-    table = Table(
-        title=(
-            f"{comparison.parameter} from the shape of {comparison.n_observed} observed events; quality on "
-            f"{comparison.n_experiments} pseudo-experiments of {comparison.n_events:.0f} events at "
-            f"{comparison.parameter} = {comparison.theta_true:g}"
-        ),
-        caption=(
-            "I_eff/I: effective over exact Fisher information (parton level). efficiency: squared correlation with the "
-            "exact likelihood's estimate on the same events. c: 1/Var over curvature, 1 where the likelihood is "
-            "calibrated. slope: response of the estimate. Statistical errors in brackets, in units of the last digit."
-        ),
+def comparison_tables(comparison: Comparison) -> tuple[Table, Table, Table]:
+    """Return all methods side by side in three tables that fit 80 columns.
+
+    The measurement with the verified coverage; what single events say; and what pseudo-experiments say.
+    """
+    return _measurement(comparison), _single_events(comparison), _repeated(comparison)
+
+
+def _measurement(comparison: Comparison) -> Table:
+    """Return estimate and interval on the observed data, with the width and coverage that intervals of this kind have."""
+    level = f"{100 * comparison.methods[0].level:.4g} %"
+    table = _table(
+        f"{comparison.parameter} from the shape of {comparison.n_observed} observed events",
+        f"width: median width of valid intervals, {comparison.n_experiments} pseudo-experiments.\n"
+        "coverage: of all of them, with its 68 % Clopper-Pearson interval.",
+        ("estimate", f"{level} interval", "width", "coverage / %"),
     )
-    table.add_column("method")
-    columns = (
-        "estimate",
-        f"{level:.0%} interval",
-        "I_eff/I",
-        "efficiency",
-        "slope",
-        "c",
-        "bias",
-        "coverage",
-        "failed",
-    )
-    for heading in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
     for method in comparison.methods:
+        one = method.coverage
         table.add_row(
             method.title,
             _number(method.estimate, "+.3f"),
             _ends(method.interval, method.interval_status),
-            _with_error(method.rho2, method.rho2_error),
-            _with_error(method.efficiency, method.efficiency_error),
-            _with_error(method.slope, method.slope_error),
-            _with_error(method.calibration_ratio, method.calibration_ratio_error),
-            _with_error(method.bias, method.bias_error, "+.3f"),
-            _coverage(method),
+            in_brackets(method.width, method.width_error),
+            f"{100 * one.fraction:.1f} \\[{100 * one.low:.1f}, {100 * one.high:.1f}]",
+        )
+    return table
+
+
+def _single_events(comparison: Comparison) -> Table:
+    """Return what the log ratios of the methods capture of the exact one, at two values of the parameter."""
+    points = sorted({one.theta for method in comparison.methods for one in method.captured})
+    exact = "all momenta" if comparison.exact_method in {None, "exact"} else "visible"
+    table = _table(
+        f"expected log ratio of an event, relative to the exact one ({exact})",
+        "captured: E[ln r] / E[ln r_exact] at this true value; 1 if exact.\n"
+        "best: the same for the best power a of r, normalised.\n"
+        "scale: that a; above 1, log ratios are too flat.",
+        [f"{heading}\n{point:+g}" for heading in ("captured", "best", "scale") for point in points],
+    )
+    for method in comparison.methods:
+        by_point = {one.theta: one for one in method.captured}
+        every = [by_point.get(point) for point in points]
+        values = [
+            *(None if one is None else one.fraction for one in every),
+            *(None if one is None else one.best_fraction for one in every),
+            *(None if one is None else one.best_scale for one in every),
+        ]
+        table.add_row(
+            method.title,
+            *("-" if one is None else in_brackets(one.value, one.error, most_decimals=3) for one in values),
+        )
+    return table
+
+
+def _repeated(comparison: Comparison) -> Table:
+    """Return what pseudo-experiments say about estimates and curvatures."""
+    table = _table(
+        f"{comparison.n_experiments} pseudo-experiments of {comparison.n_events:.0f} events at "
+        f"{comparison.parameter} = {comparison.theta_true:g}",
+        "variance ratio: slope^2 / Var(estimate), relative to the exact one's.\n"
+        "slope: d E[estimate] / d true value. bias: E[estimate] - true value.\n"
+        "c: 1 / (Var(estimate) x mean curvature); < 1: intervals too narrow.\n"
+        "failed: fits without a valid interval.\n"
+        "Errors, in units of the last digit, are from a bootstrap.",
+        ("variance\nratio", "slope", "c", "bias", "failed"),
+    )
+    for method in comparison.methods:
+        table.add_row(
+            method.title,
+            "1"
+            if method.name == comparison.exact_method
+            else in_brackets(method.variance_ratio, method.variance_ratio_error),
+            in_brackets(method.slope, method.slope_error),
+            in_brackets(method.calibration_ratio, method.calibration_ratio_error),
+            in_brackets(method.bias, method.bias_error, sign=True),
             str(method.coverage.n_failed),
         )
+    return table
+
+
+def _table(title: str, caption: str, headings: Sequence[str]) -> Table:
+    """Return an empty table of methods that is narrow: no lines between columns, one space on each side."""
+    table = Table(
+        title=escape(title),
+        caption=escape(caption),
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("method", min_width=12)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 
@@ -75,13 +133,15 @@ def observation_table(observation: Observation) -> Table:
 
 
 def information_remark(comparison: Comparison) -> str:
-    """Return where the information comes from, in words."""
-    n, name = comparison.n_events, comparison.parameter
-    shape, rate = comparison.information_shape, comparison.information_rate
-    from_number = "" if rate is None else f", {rate:.1f} with their number, {shape + rate:.1f} with both"
+    """Return how much Fisher information there is, and where that number comes from, in words."""
+    information = comparison.information
+    visible, rate = information.visible, comparison.information_rate
+    of_visible = "" if visible is None else f", {plus_minus(visible.value, visible.error)} of what is visible"
+    of_rate = "" if rate is None else f"; their number adds {rate:.1f}"
     return (
-        f"The exact Fisher information of {n:.0f} events at {name} = {comparison.theta_true:g} (parton level) is "
-        f"{shape:.1f} ± {comparison.information_shape_error:.1f} with their shape{from_number}."
+        f"Fisher information of {comparison.n_events:.0f} events at {comparison.parameter} = {comparison.theta_true:g}: "
+        f"{plus_minus(information.joint.value, information.joint.error)} of all momenta{of_visible} "
+        f"({information.source}){of_rate}."
     )
 
 
@@ -120,12 +180,6 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _with_error(value: float | None, error: float | None, form: str = ".3f") -> str:
-    if value is None:
-        return "-"
-    return format(value, form) if error is None else f"{format(value, form)}({round(1000 * error)})"
-
-
 def _ends(ends: tuple[float | None, float | None], status: str) -> str:
     # rich takes a square bracket for markup, unless there is a backslash before it
     text = rf"\[{_number(ends[0], '+.3f')}, {_number(ends[1], '+.3f')}]"
@@ -134,8 +188,3 @@ def _ends(ends: tuple[float | None, float | None], status: str) -> str:
 
 def _interval(interval: Interval) -> str:
     return f"{_number(interval.estimate, '+.3f')} {_ends((interval.low, interval.high), interval.status)}"
-
-
-def _coverage(method: MethodSummary) -> str:
-    one = method.coverage
-    return f"{100 * one.fraction:.1f} % \\[{100 * one.low:.1f}, {100 * one.high:.1f}]"

@@ -85,12 +85,14 @@ def vertex_polynomial(
     """Return the squared h W W vertex between two left-handed massless currents, as a polynomial in kappa.
 
     The currents are ``J1 = <2|gamma|a]`` and ``J2 = <1|gamma|b]``: fermion a turns into 2 on line 1, b into 1 on
-    line 2, and the W momenta are ``q1 = a - 2``, ``q2 = b - 1``. With ``x = q1.q2``, ``A = |J1.J2|^2``,
-    ``B = Re (J1.J2)^* (J1.q2)(J2.q1)`` and ``C = |J1.q2|^2 |J2.q1|^2`` the square is ::
+    line 2, and the W momenta are ``q1 = a - 2``, ``q2 = b - 1``. With ``(ij) = p_i.p_j`` and
+    ``G = (ab)(12) + (a2)(b1) - (a1)(b2)`` the square is ::
 
-        T(kappa) = A + kappa (2 B - 2 x A) + kappa^2 (x^2 A - 2 x B + C).
+        T(kappa) = 16 { [(ab) - kappa G] [(12) - kappa G] + kappa^2 (a2)(b1) [(ab) - (12)]^2 }.
 
-    Crossing a particle to the other side changes the sign of its momentum, hence of its dot products.
+    It is never negative: its discriminant in kappa is ``-[(ab) - (12)]^2`` times the square of the Levi-Civita tensor
+    contracted with a, b, 1 and 2 (Gram determinant). Crossing a particle to the other side changes the sign of its
+    momentum, hence of its dot products.
 
     Args:
         ab: ``p_a . p_b`` [GeV^2], any shape; the others alike (broadcast against each other).
@@ -108,18 +110,12 @@ def vertex_polynomial(
         np.float64(24.0)
     """
     ab, a1, a2, b1, b2, l12 = np.broadcast_arrays(ab, a1, a2, b1, b2, l12)
-    x = ab - a1 - b2 + l12
-    scalar = 16.0 * ab * l12
-    # The trace of the interference, with q1 and q2 written out.
-    crossed = b2 * a1 - a2 * b1 + l12 * ab
-    mixed = 8.0 * (ab * crossed - 2.0 * ab * l12 * (b2 + a1) + l12 * crossed)
-    # |J1.q2|^2 = 2 [2 (p2.q2)(pa.q2) - q2^2 (p2.pa)], and the same for line 2.
-    line_1 = (b2 - l12) * (ab - a1) + b1 * a2
-    line_2 = (a1 - l12) * (ab - b2) + a2 * b1
-    polynomial = np.empty((*x.shape, 3))
-    polynomial[..., 0] = scalar
-    polynomial[..., 1] = 2.0 * (mixed - x * scalar)
-    polynomial[..., 2] = x * (x * scalar - 2.0 * mixed) + 16.0 * line_1 * line_2
+    lines = a2 * b1
+    g = ab * l12 + lines - a1 * b2
+    polynomial = np.empty((*g.shape, 3))
+    polynomial[..., 0] = 16.0 * ab * l12
+    polynomial[..., 1] = -16.0 * (ab + l12) * g
+    polynomial[..., 2] = 16.0 * (g**2 + lines * (ab - l12) ** 2)
     return polynomial
 
 

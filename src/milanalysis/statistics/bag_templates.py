@@ -92,7 +92,7 @@ def learn_bag_templates(
     points = np.linspace(parameter.low, parameter.high, 2 * degree + 5)
 
     def discriminants(point: float) -> FloatArray:
-        return scores.log_ratio(sample.draw(point, n_bags, bag_size, rng), theta)[:, 0]
+        return scores.log_ratio(sample.bags(point, n_bags, bag_size, rng), theta)[:, 0]
 
     edges = quantile_edges(discriminants(parameter.reference), np.ones(n_bags), bins)
     numbers = [np.searchsorted(edges[1:-1], discriminants(float(point)), side="right") for point in points]

@@ -28,9 +28,16 @@ from milanalysis.config import ParameterConfig
 from milanalysis.errors import DataLeakError, FitError
 from milanalysis.learning.scores import EventScores, GridScores
 from milanalysis.parameters import FloatArray, IntArray, parameter_points
+from milanalysis.statistics.drawing import Datasets, draw, draw_datasets, group_counts
 from milanalysis.statistics.inference import rise_of_level
-from milanalysis.statistics.likelihood import Addable, LikelihoodModel, ProfileLikelihood, ShapeModel
-from milanalysis.statistics.pseudoexperiments import MethodFits, draw
+from milanalysis.statistics.likelihood import (
+    Addable,
+    EventRatios,
+    LikelihoodModel,
+    ProfileLikelihood,
+    ShapeModel,
+)
+from milanalysis.statistics.pseudoexperiments import MethodFits, calibration_ratio
 
 __all__ = [
     "Calibration",
@@ -93,9 +100,14 @@ class CalibrationSample:
         weights: FloatArray = self.contents @ theta ** np.arange(self.contents.shape[1])
         return weights
 
-    def draw(self, theta: float, n_experiments: int, n_events: int, rng: np.random.Generator) -> IntArray:
-        """Return datasets of one value of the parameter, as rows that the methods know; see `pseudoexperiments.draw`."""
-        return self.rows[draw(self.weights_at(theta), n_experiments, n_events, rng)]
+    def bags(self, theta: float, n_bags: int, bag_size: int, rng: np.random.Generator) -> IntArray:
+        """Return bags of one value of the parameter, as rows that the methods know; see `drawing.draw`."""
+        return self.rows[draw(self.weights_at(theta), n_bags, bag_size, rng)]
+
+    def datasets(self, theta: float, n_experiments: int, n_events: int, rng: np.random.Generator) -> Datasets:
+        """Return pseudo-experiments of one value of the parameter, as rows that the methods know."""
+        drawn = draw_datasets(self.weights_at(theta), np.full(n_experiments, n_events), rng)
+        return replace(drawn, rows=[self.rows[one] for one in drawn.rows])
 
     def require_disjoint(self, judged: IntArray) -> None:
         """Make sure that no event of the sample is among those a calibration is judged on.
@@ -128,6 +140,13 @@ class RescaledModel(Addable):
     model: LikelihoodModel
     scale: float = 1.0
     shift: float = 0.0
+
+    def event_log_ratios(self, theta: float, reference: float) -> FloatArray | None:
+        """Return the log ratio of each event; see `milanalysis.statistics.likelihood.EventRatios`."""
+        if not isinstance(self.model, EventRatios):
+            return None
+        ratios = self.model.event_log_ratios(theta + self.shift, reference + self.shift)
+        return None if ratios is None else self.scale * ratios
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:
         """Return the likelihood of a dataset; see `LikelihoodModel.observe`."""
@@ -185,14 +204,13 @@ class Rescaling:
         return cls(Measured(**values["scale"]), Measured(**values["shift"]))
 
 
-def learn_bias(fits: MethodFits, theta_true: float, overlap: float = 0.0) -> Measured:
+def learn_bias(fits: MethodFits, theta_true: float, common: float = 0.0) -> Measured:
     """Return the mean estimate minus the true value.
 
     Args:
         fits: of pseudo-experiments.
         theta_true: value of the parameter that they represent.
-        overlap: as `pseudoexperiments.overlap` returns it; the fluctuation of the finite population is part of the
-            error.
+        common: `drawing.Datasets.common`; the fluctuation of the simulated events is part of the error.
 
     Raises:
         FitError: if fewer than two pseudo-experiments have an estimate.
@@ -200,17 +218,18 @@ def learn_bias(fits: MethodFits, theta_true: float, overlap: float = 0.0) -> Mea
     Source:
         Eq. (35) of arXiv:2508.07114.
     """
-    estimate = _estimates(fits)
-    error = float(np.std(estimate, ddof=1) * np.sqrt(1 / len(estimate) + overlap))
+    estimate = _estimates(fits, np.isfinite(fits.estimate))
+    error = float(np.std(estimate, ddof=1) * np.sqrt(1 / len(estimate) + common))
     return Measured(float(estimate.mean() - theta_true), error)
 
 
-def learn_bartlett(fits: MethodFits, rng: np.random.Generator) -> Measured:
+def learn_bartlett(fits: MethodFits, group: IntArray, rng: np.random.Generator) -> Measured:
     """Return the constant that makes the mean curvature equal to the inverse variance of the estimates.
 
     Args:
-        fits: of pseudo-experiments.
-        rng: of the bootstrap over pseudo-experiments that gives the error.
+        fits: of pseudo-experiments; those with an estimate and a curvature count.
+        group: which disjoint part of the events each was drawn from, shape ``(n_experiments,)``.
+        rng: of the bootstrap over these groups that gives the error.
 
     Raises:
         FitError: if there are too few estimates, or they do not vary.
@@ -218,11 +237,10 @@ def learn_bartlett(fits: MethodFits, rng: np.random.Generator) -> Measured:
     Source:
         Eq. (34) of arXiv:2508.07114.
     """
-    good = np.isfinite(fits.estimate) & np.isfinite(fits.curvature)
-    estimate, curvature = _estimates(fits, good), fits.curvature[good]
-    chosen = rng.integers(0, len(estimate), (_RESAMPLES, len(estimate)))
-    resampled = 1 / (np.var(estimate[chosen], axis=1, ddof=1) * curvature[chosen].mean(axis=1))
-    return Measured(float(1 / (np.var(estimate, ddof=1) * curvature.mean())), float(np.std(resampled)))
+    _estimates(fits, np.isfinite(fits.estimate) & np.isfinite(fits.curvature))
+    value = calibration_ratio(fits, np.ones((1, len(group))))[0]
+    resampled = calibration_ratio(fits, group_counts(group, _RESAMPLES, rng))
+    return Measured(float(value), float(np.std(resampled[np.isfinite(resampled)])))
 
 
 def learn_coverage(fits: MethodFits, level: float = 0.6827) -> Measured:
@@ -290,7 +308,7 @@ def learn_temperature(
     Raises:
         FitError: if the log ratios do not tell the points apart at all.
     """
-    bags = [sample.draw(float(point), bags_per_point, bag_size, rng) for point in points[:, 0]]
+    bags = [sample.bags(float(point), bags_per_point, bag_size, rng) for point in points[:, 0]]
     logits = np.concatenate([scores.log_ratio(rows, points) for rows in bags])  # (n_bags, n_points)
     truth = np.repeat(np.arange(len(points)), bags_per_point)
     true_logits = logits[np.arange(len(logits)), truth]
@@ -417,13 +435,13 @@ def learn_rate_offset(
     )
 
 
-def _estimates(fits: MethodFits, good: npt.NDArray[np.bool_] | None = None) -> FloatArray:
+def _estimates(fits: MethodFits, good: npt.NDArray[np.bool_]) -> FloatArray:
     """Return the estimates that there are.
 
     Raises:
         FitError: if there are fewer than two, or they do not vary.
     """
-    estimate = fits.estimate[np.isfinite(fits.estimate) if good is None else good]
+    estimate = fits.estimate[good]
     if len(estimate) < 2 or np.ptp(estimate) == 0:
         msg = (
             f"{len(estimate)} of {len(fits.status)} pseudo-experiments have an estimate with a curvature, and a constant "

@@ -11,8 +11,9 @@ import numpy as np
 from milanalysis.errors import FitError
 from milanalysis.statistics.belts import FeldmanCousinsBelt, NeymanBelt
 from milanalysis.statistics.calibration import Measured
+from milanalysis.statistics.drawing import LARGEST_OVERLAP, Datasets
 from milanalysis.statistics.inference import Interval, Status, rise_of_level
-from milanalysis.statistics.information import Coverage, clopper_pearson
+from milanalysis.statistics.information import Coverage, clopper_pearson, coverage_of
 from milanalysis.statistics.observation import Observation
 from milanalysis.statistics.pseudoexperiments import MethodFits, PseudoExperiments
 
@@ -22,7 +23,7 @@ __all__ = [
     "MethodCoverage",
     "Pulls",
     "construct",
-    "coverage_at",
+    "coverage_together",
     "pulls_of",
     "report",
     "response",
@@ -64,11 +65,11 @@ class MethodCoverage:
     Attributes:
         method: its name.
         theta_true: value of the parameter in the pseudo-experiments.
-        coverage: at each level of the report. What counts is whether the true value is in the region that the
-            likelihood allows at the level, whatever its form; a failed fit covers nothing.
+        coverage: at each level of the report: the fraction of all pseudo-experiments whose valid interval contains the true
+            value. Empty where it is withheld.
         outcomes: how many searches for an interval did not end with an ordinary one, by name.
         pulls: None if there are fewer than two estimates with a curvature.
-        width: mean width of the ordinary intervals at the level of the configuration; None if there are none.
+        width: median width of the valid intervals at the level of the configuration; None if there are none.
     """
 
     method: str
@@ -142,17 +143,18 @@ class CoverageReport:
         n_experiments: pseudo-experiments at each true value.
         n_events: mean number of events in each.
         number: whether that number is "fixed" or "poisson".
-        overlap: what fraction of the events there are to draw from one pseudo-experiment is, at the true value where it
-            is largest.
-        methods: one entry for each method and true value.
+        overlap: what fraction of the events it is drawn from one pseudo-experiment is, at the true value where it is
+            largest; 0 if no two of them share an event.
+        used: events in all pseudo-experiments over the effective number of test events, likewise the largest.
+        methods: one entry for each method and true value: the shape of so many events.
+        combined: the same for shape and rate together, with a Poisson number of events whose mean depends on the true value;
+            empty for methods of whole bags.
         intervals: on the observed data, for each method that knows them and each level; empty if there is a single true
             value.
         responses: ``d E[estimate] / d theta`` of each method over all true values, with its error; empty if there is a
             single true value.
         background: expected share of background in the pseudo-experiments.
         interpolation: how methods that know a grid are made continuous, in words.
-        read_curvature: curvature that is read so from the exact likelihood on the grid, over its own; None if no method
-            knows a grid.
     """
 
     parameter: str
@@ -162,12 +164,13 @@ class CoverageReport:
     n_events: float
     number: str
     overlap: float
+    used: float
     methods: tuple[MethodCoverage, ...]
+    combined: tuple[MethodCoverage, ...] = ()
     intervals: tuple[FinalInterval, ...] = ()
     responses: dict[str, Measured] = field(default_factory=dict)
     background: float = 0.0
     interpolation: str = ""
-    read_curvature: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-like form."""
@@ -181,19 +184,20 @@ class CoverageReport:
                 **values,
                 "levels": tuple(values["levels"]),
                 "methods": tuple(MethodCoverage.from_dict(one) for one in values["methods"]),
+                "combined": tuple(MethodCoverage.from_dict(one) for one in values["combined"]),
                 "intervals": tuple(FinalInterval.from_dict(one) for one in values["intervals"]),
                 "responses": {name: Measured(**one) for name, one in values["responses"].items()},
             }
         )
 
 
-def coverage_at(fits: MethodFits, level: float, n_parameters: int = 1) -> Coverage:
-    """Count how many likelihoods allow the true value at a level; see `MethodCoverage`.
+def coverage_together(fits: MethodFits, level: float, n_parameters: int) -> Coverage:
+    """Count how many likelihoods allow the true values of several parameters of interest together.
 
     Args:
         fits: of pseudo-experiments.
-        level: confidence level.
-        n_parameters: number of parameters of interest, whose true values have to be allowed together.
+        level: confidence level of the region.
+        n_parameters: number of parameters of interest.
     """
     covered, total = int((fits.rise <= rise_of_level(level, n_parameters)).sum()), len(fits.status)
     failed = total - int(np.isfinite(fits.rise).sum())
@@ -201,8 +205,14 @@ def coverage_at(fits: MethodFits, level: float, n_parameters: int = 1) -> Covera
     return Coverage(covered, total, failed, low, high, {Status.FAILED.value: failed} if failed else {})
 
 
-def pulls_of(fits: MethodFits, theta_true: float, overlap: float = 0.0) -> Pulls | None:
-    """Return the distribution of the pulls; None if there are fewer than two."""
+def pulls_of(fits: MethodFits, theta_true: float, common: float = 0.0) -> Pulls | None:
+    """Return the distribution of the pulls; None if there are fewer than two.
+
+    Args:
+        fits: of pseudo-experiments.
+        theta_true: value of the parameter in them.
+        common: `drawing.Datasets.common`, the fluctuation of the simulated events.
+    """
     pulls = (fits.estimate - theta_true) * np.sqrt(fits.curvature)
     pulls = pulls[np.isfinite(pulls)]
     n = len(pulls)
@@ -212,7 +222,7 @@ def pulls_of(fits: MethodFits, theta_true: float, overlap: float = 0.0) -> Pulls
     counts, _ = np.histogram(pulls, _PULL_EDGES)
     return Pulls(
         float(pulls.mean()),
-        width * float(np.sqrt(1 / n + overlap)),
+        width * float(np.sqrt(1 / n + common)),
         width,
         width / float(np.sqrt(2 * (n - 1))),
         tuple(int(count) for count in counts),
@@ -222,35 +232,34 @@ def pulls_of(fits: MethodFits, theta_true: float, overlap: float = 0.0) -> Pulls
 
 def report(
     experiments: Sequence[PseudoExperiments],
+    datasets: Sequence[Datasets],
     *,
     parameter: str,
     titles: Mapping[str, str],
     levels: Sequence[float],
     number: str,
-    overlap: float,
+    combined: Sequence[PseudoExperiments] = (),
+    drawn_combined: Sequence[Datasets] = (),
 ) -> CoverageReport:
     """Report the coverage of all methods.
 
+    Where pseudo-experiments overlap by more than `drawing.LARGEST_OVERLAP` there is nothing to say about coverage, pulls,
+    widths and responses, and these are left out.
+
     Args:
-        experiments: one for each true value, of the same methods.
+        experiments: one for each true value, of the same methods, with intervals at all levels.
+        datasets: how those were drawn.
         parameter: name of the parameter of interest.
         titles: of the methods, by name.
         levels: confidence levels.
         number: how the number of events was drawn.
-        overlap: as `pseudoexperiments.overlap` returns it, the largest.
+        combined: pseudo-experiments at the same true values, of shape and rate.
+        drawn_combined: how those were drawn.
     """
-    methods = tuple(
-        MethodCoverage(
-            name,
-            one.theta_true,
-            tuple(coverage_at(one.methods[name], level) for level in levels),
-            one.methods[name].count(),
-            pulls_of(one.methods[name], one.theta_true, overlap),
-            _mean_width(one.methods[name]),
-        )
-        for name in experiments[0].methods
-        for one in experiments
-    )
+    overlap = max(one.overlap for one in (*datasets, *drawn_combined))
+    withheld = overlap > LARGEST_OVERLAP
+    common = [one.common for one in datasets]
+    shared = [one.common for one in drawn_combined]
     first = experiments[0]
     return CoverageReport(
         parameter,
@@ -260,12 +269,42 @@ def report(
         float(first.n_events.mean()),
         number,
         overlap,
-        methods,
-        responses=_responses(experiments, overlap),
+        max(one.used for one in (*datasets, *drawn_combined)),
+        _methods(experiments, common, levels, withheld=withheld),
+        _methods(combined, shared, levels, withheld=withheld) if combined else (),
+        responses={} if withheld else _responses(experiments, common),
     )
 
 
-def response(experiments: Sequence[PseudoExperiments], method: str, overlap: float = 0.0) -> Measured | None:
+def _methods(
+    experiments: Sequence[PseudoExperiments],
+    common: Sequence[float],
+    levels: Sequence[float],
+    *,
+    withheld: bool,
+) -> tuple[MethodCoverage, ...]:
+    """Return an entry for each method and true value."""
+    entries = []
+    for name in experiments[0].methods:
+        for one, shared in zip(experiments, common, strict=True):
+            fits = one.methods[name]
+            at_levels = [fits if level == one.level else fits.at(level) for level in levels]
+            entries.append(
+                MethodCoverage(
+                    name,
+                    one.theta_true,
+                    () if withheld else tuple(coverage_of(found, one.theta_true) for found in at_levels),
+                    fits.count(),
+                    None if withheld else pulls_of(fits, one.theta_true, shared),
+                    None if withheld else _median_width(fits),
+                )
+            )
+    return tuple(entries)
+
+
+def response(
+    experiments: Sequence[PseudoExperiments], method: str, common: Sequence[float] | None = None
+) -> Measured | None:
     """Return how much the mean estimate of a method changes with the true value, from samples at several of them.
 
     Unlike the slope of `milanalysis.statistics.information` it needs no exact score.
@@ -273,19 +312,19 @@ def response(experiments: Sequence[PseudoExperiments], method: str, overlap: flo
     Args:
         experiments: one for each true value; at least two different ones.
         method: its name.
-        overlap: as `pseudoexperiments.overlap` returns it; the fluctuation of the finite population is part of the error,
-            as if it were independent at different true values.
+        common: `drawing.Datasets.common` at each true value; the fluctuation of the simulated events is part of the error,
+            as if it were independent at different true values. None: no datasets share events.
 
     Returns:
         Slope and error of a straight line by least squares; None if there is no estimate at two true values.
     """
     points = []
-    for one in experiments:
+    for one, shared in zip(experiments, common or [0.0] * len(experiments), strict=True):
         estimate = one.methods[method].estimate
         estimate = estimate[np.isfinite(estimate)]
         if len(estimate) > 1:
             points.append(
-                (one.theta_true, estimate.mean(), np.var(estimate, ddof=1) * (1 / len(estimate) + overlap))
+                (one.theta_true, estimate.mean(), np.var(estimate, ddof=1) * (1 / len(estimate) + shared))
             )
     theta, mean, variance = np.array(points).reshape(-1, 3).T
     if len(np.unique(theta)) < 2:
@@ -296,34 +335,46 @@ def response(experiments: Sequence[PseudoExperiments], method: str, overlap: flo
     return Measured(float(np.sum(weight * away * mean) / spread), float(1 / np.sqrt(spread)))
 
 
-def _responses(experiments: Sequence[PseudoExperiments], overlap: float) -> dict[str, Measured]:
+def _responses(experiments: Sequence[PseudoExperiments], common: Sequence[float]) -> dict[str, Measured]:
     """Return the responses of all methods that have one."""
-    found = {name: response(experiments, name, overlap) for name in experiments[0].methods}
+    found = {name: response(experiments, name, common) for name in experiments[0].methods}
     return {name: one for name, one in found.items() if one is not None}
 
 
-def _mean_width(fits: MethodFits) -> float | None:
-    """Return the mean width of the ordinary intervals."""
-    return float(np.mean((fits.high - fits.low)[fits.valid])) if fits.valid.any() else None
+def _median_width(fits: MethodFits) -> float | None:
+    """Return the median width of the valid intervals."""
+    return float(np.median((fits.high - fits.low)[fits.valid])) if fits.valid.any() else None
 
 
 def construct(
-    found: CoverageReport, experiments: Sequence[PseudoExperiments], observation: Observation
+    found: CoverageReport,
+    experiments: Sequence[PseudoExperiments],
+    observation: Observation,
+    datasets: Sequence[Datasets],
 ) -> CoverageReport:
     """Add the final intervals on the observed data to a report.
 
     Args:
         found: the report.
-        experiments: what it was made of.
+        experiments: with as many events each as are observed, at two or more true values; those of a method that are
+            missing leave it out.
         observation: all methods on the observed data, with their profiles.
+        datasets: how the pseudo-experiments were drawn.
     """
     points = np.array(observation.points)
+    overlap = max(one.overlap for one in datasets)
     intervals = []
-    for name in (name for name in found.titles if name in observation.methods):
+    for name in (name for name in experiments[0].methods if name in observation.methods):
         one = observation.methods[name]
         rise = np.array([np.nan if value is None else value for value in one.profile])
         for level in found.levels:
             try:
+                if overlap > LARGEST_OVERLAP:
+                    msg = (
+                        f"one pseudo-experiment of {observation.n_observed} events is {overlap:.0%} of the simulated events it "
+                        "is drawn from; simulate more events"
+                    )
+                    raise FitError(msg)
                 belt = FeldmanCousinsBelt.of(experiments, name, level)
                 neyman = NeymanBelt.of(experiments, name, level).interval(one.shape.estimate)
             except FitError as error:

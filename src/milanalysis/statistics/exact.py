@@ -9,7 +9,7 @@ import numpy as np
 
 from milanalysis.learning.scores import EventScores, PolynomialScores
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
-from milanalysis.statistics.pseudoexperiments import overlap
+from milanalysis.statistics.drawing import Datasets
 
 __all__ = ["ExactScore", "event_scores", "exact_score", "rate_information"]
 
@@ -25,14 +25,13 @@ class ExactScore:
         information: Fisher information of a dataset.
         information_error: its standard error, from the finite number of events in the population. Where scores have long
             tails it is large, since a few events hold much of the information.
-        overlap: mean number of events in a dataset over the effective number of events in the population they
-            were drawn from, ``(sum w)^2 / sum w^2``. The population is itself a sample, and its own fluctuation is
-            common to all datasets: it adds ``overlap * Var(estimate)`` to the variance of a bias.
+        common: `milanalysis.statistics.drawing.Datasets.common`; the fluctuation of the events that the datasets were drawn
+            from adds ``common * Var(estimate)`` to the variance of a bias.
     """
 
     values: FloatArray
     information: float
-    overlap: float = 0.0
+    common: float = 0.0
     information_error: float = 0.0
 
 
@@ -70,7 +69,7 @@ def event_scores(scores: EventScores, theta: float) -> FloatArray:
 
 def exact_score(
     scores: EventScores,
-    rows: IntArray | Sequence[IntArray],
+    rows: Datasets | IntArray | Sequence[IntArray],
     *,
     theta_true: float,
     weights: FloatArray,
@@ -91,22 +90,23 @@ def exact_score(
         Scores and ``information = N Var(s)``, with N the mean number of events and the variance over the
         population; with a rate term ``nu'^2 / nu`` is added.
     """
+    datasets = Datasets.of(rows)
     score = event_scores(scores, theta_true)
     probability = weights / weights.sum()
     mean = float(probability @ score)
     squares = (score - mean) ** 2
     variance = float(probability @ squares)
     error = float(np.sqrt(np.sum((probability * (squares - variance)) ** 2)))
-    values = np.array([score[dataset].sum() for dataset in rows])
-    counts = np.array([len(dataset) for dataset in rows], dtype=np.float64)
+    values = np.array([score[dataset].sum() for dataset in datasets.rows])
+    counts = np.array([len(dataset) for dataset in datasets.rows], dtype=np.float64)
     n_events = float(counts.mean())
     if nu is None:
-        return ExactScore(values, n_events * variance, overlap(weights, n_events), n_events * error)
+        return ExactScore(values, n_events * variance, datasets.common, n_events * error)
     expected = float(nu(theta_true))
     change = float(np.polynomial.Polynomial(nu.coefficients).deriv()(theta_true))
     values = values + counts * change / expected - change
     information = expected * variance + rate_information(nu, theta_true, expected)
-    return ExactScore(values, information, overlap(weights, n_events), expected * error)
+    return ExactScore(values, information, datasets.common, expected * error)
 
 
 def rate_information(nu: EFTPolynomial, theta: float, n_events: float) -> float:

@@ -91,28 +91,29 @@ def measure(likelihood: ProfileLikelihood, level: float = 0.6827) -> tuple[FitRe
 
 
 def measure_at(
-    likelihood: ProfileLikelihood, level: float, theta: float | Sequence[float]
-) -> tuple[FitResult, Interval, float]:
-    """Fit a likelihood, find the interval, and say how far up the likelihood a value lies.
+    likelihood: ProfileLikelihood, levels: Sequence[float], theta: float | Sequence[float]
+) -> tuple[FitResult, list[Interval], float]:
+    """Fit a likelihood, find the intervals at some levels, and say how far up the likelihood a value lies.
 
     Args:
         likelihood: of a dataset.
-        level: confidence level, between 0 and 1.
+        levels: confidence levels, between 0 and 1.
         theta: value of the parameter of interest, for example the true one of a pseudo-experiment; or values of
             several, the first ones of the likelihood.
 
     Returns:
-        As `measure`, and ``-2 ln L`` at the value minus the minimum, minimised over all other parameters; NaN
+        The fit, an interval for each level, and ``-2 ln L`` at the value minus the minimum, minimised over all other parameters; NaN
         where that failed. The value lies in the region allowed at a level if this is below `rise_of_level`.
     """
-    check_level(level)
+    for level in levels:
+        check_level(level)
     search = _minimise(likelihood)
     point = np.atleast_1d(np.asarray(theta, dtype=np.float64))
     if len(point) == 1:
         rise = float(_profile(likelihood, search, point)[0])
     else:
         rise = _rise_at(likelihood, search, point)
-    return search.result, _crossings(search, level), rise
+    return search.result, [_crossings(search, level) for level in levels], rise
 
 
 @lru_cache

@@ -25,6 +25,7 @@ from milanalysis.errors import ConfigError
 from milanalysis.parameters import FloatArray
 
 __all__ = [
+    "EXACT_GRID",
     "Curve",
     "Interpolation",
     "NaturalSpline",
@@ -32,6 +33,10 @@ __all__ = [
     "PolynomialFit",
     "interpolation_from",
 ]
+
+EXACT_GRID = "exact_grid"
+"""Name of the exact likelihood as methods on a grid are interpolated, the most they can reach; numbered if there are several
+grids."""
 
 Curve = Callable[[FloatArray], FloatArray]
 

@@ -10,10 +10,11 @@ Everything here is on the ``-2 ln L`` scale, where one standard deviation is a r
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError
@@ -23,10 +24,12 @@ from milanalysis.statistics.interpolation import Curve, Interpolation
 
 __all__ = [
     "Addable",
+    "EventRatios",
     "LikelihoodModel",
     "Parameters",
     "ProfileLikelihood",
     "RateModel",
+    "Restrictable",
     "ShapeModel",
     "SumModel",
     "check_positive",
@@ -151,6 +154,33 @@ class LikelihoodModel(Protocol):
         """
 
 
+@runtime_checkable
+class Restrictable(Protocol):
+    """A method that can be restricted to some of the events it knows."""
+
+    def observe(self, rows: IntArray) -> ProfileLikelihood:
+        """Return the likelihood of a dataset; see `LikelihoodModel.observe`."""
+
+    def take(self, rows: IntArray) -> LikelihoodModel:
+        """Return the method for some events only, whose row numbers are then their positions in ``rows``."""
+
+
+@runtime_checkable
+class EventRatios(Protocol):
+    """A method that has a log ratio for each single event."""
+
+    def event_log_ratios(self, theta: float, reference: float) -> FloatArray | None:
+        """Return ``ln p(x|theta)/p(x|reference)`` of each event the model can be shown.
+
+        Args:
+            theta: value of the parameter of interest.
+            reference: another one.
+
+        Returns:
+            Shape ``(n_events,)``; None if it is not known at these points.
+        """
+
+
 class Addable:
     """Gives likelihood models their ``+``."""
 
@@ -196,6 +226,29 @@ class ShapeModel(Addable):
         grid = self.scores.grid[:, 0]
         for lowest in grid:  # it has to work wherever the minimum will be
             self.interpolation.curve(grid, np.abs(grid - lowest))
+
+    def take(self, rows: IntArray) -> ShapeModel:
+        """Return the method for some events only; see `Restrictable.take`."""
+        return replace(self, scores=self.scores.take(rows))
+
+    def event_log_ratios(self, theta: float, reference: float) -> FloatArray | None:
+        """Return the log ratio of each event between two points; see `EventRatios.event_log_ratios`.
+
+        Between the points of a grid it is that of the natural cubic spline through all of them, event by event, and None
+        beyond its ends.
+        """
+        grid = self.scores.grid
+        points = np.array([theta, reference])
+        if grid is None or (np.abs(grid[:, 0] - points[:, None]) < 1e-9).any(axis=1).all():
+            terms = self.scores.per_event(points[:, None])
+            return np.asarray(terms[:, 0] - terms[:, 1])
+        order = np.argsort(grid[:, 0])
+        known = grid[order, 0]
+        if points.min() < known[0] or points.max() > known[-1]:
+            return None
+        weights = CubicSpline(known, np.eye(len(known)), bc_type="natural")(points)
+        between: FloatArray = self.scores.per_event(grid)[:, order] @ (weights[0] - weights[1])
+        return between
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:
         """Return the shape likelihood of a dataset; see `LikelihoodModel.observe`."""
@@ -255,6 +308,10 @@ class RateModel(Addable):
             msg = f"{what} is {values[lowest]:g} at {where} and has to be positive; narrow the ranges of the parameters"
             raise EventWeightError(msg)
 
+    def take(self, rows: IntArray) -> RateModel:  # noqa: ARG002
+        """Return the same model, which knows no events; see `Restrictable.take`."""
+        return self
+
     def observe(self, rows: IntArray) -> ProfileLikelihood:
         """Return the rate likelihood of a dataset; see `LikelihoodModel.observe`."""
         n_observed = len(rows)
@@ -274,6 +331,18 @@ class SumModel(Addable):
     """
 
     models: tuple[LikelihoodModel, ...]
+
+    def take(self, rows: IntArray) -> SumModel:
+        """Return the sum for some events only; see `Restrictable.take`.
+
+        Raises:
+            TypeError: if a term cannot be restricted.
+        """
+        taken = [one.take(rows) for one in self.models if isinstance(one, Restrictable)]
+        if len(taken) < len(self.models):
+            msg = "a term of this sum cannot be restricted to some events"
+            raise TypeError(msg)
+        return SumModel(tuple(taken))
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:
         """Return the joint likelihood of a dataset; see `LikelihoodModel.observe`."""

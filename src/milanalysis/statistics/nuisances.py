@@ -142,6 +142,10 @@ class LuminosityRateModel(Addable):
     def __post_init__(self) -> None:
         check_positive(self.nu, self.parameter, "the expected number of events")
 
+    def take(self, rows: IntArray) -> LuminosityRateModel:  # noqa: ARG002
+        """Return the same model, which knows no events; see `milanalysis.statistics.likelihood.Restrictable.take`."""
+        return self
+
     def observe(self, rows: IntArray) -> ProfileLikelihood:
         """Return the likelihood of a dataset; its second parameter is the luminosity relative to the nominal one."""
         n_observed, nu_reference = len(rows), float(self.nu(self.parameter.reference))

@@ -1,8 +1,7 @@
 """The measurement repeated on simulated datasets, the same ones for all methods.
 
-A pseudo-experiment is a draw of row numbers from the test events, so that differences between methods are
-differences on the same events. Rows are drawn with replacement; how many different events there are to draw
-from is part of the result.
+A pseudo-experiment is a set of row numbers of the test events (see `milanalysis.statistics.drawing`), so that differences
+between methods are differences on the same events.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,21 +17,54 @@ import numpy as np
 import numpy.typing as npt
 from loky import get_reusable_executor
 
-from milanalysis.errors import EventWeightError
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.progress import progress_bar
-from milanalysis.statistics.inference import Status, measure_at
-from milanalysis.statistics.likelihood import LikelihoodModel
+from milanalysis.statistics.drawing import Datasets
+from milanalysis.statistics.inference import Interval, Status, measure_at
+from milanalysis.statistics.likelihood import LikelihoodModel, Restrictable, SumModel
 
 __all__ = [
+    "Intervals",
     "MethodFits",
     "PseudoExperiments",
-    "draw",
-    "draw_poisson",
-    "mixture_weights",
-    "overlap",
+    "calibration_ratio",
     "run",
 ]
+
+
+@dataclass(frozen=True, eq=False)
+class Intervals:
+    """The intervals of one method at one level.
+
+    Attributes:
+        low: lower end, NaN where it is not defined, shape ``(n_experiments,)``.
+        high: upper end, likewise.
+        status: how each search ended, length ``n_experiments``.
+    """
+
+    low: FloatArray
+    high: FloatArray
+    status: tuple[Status, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-like form."""
+        return {
+            "low": _numbers(self.low),
+            "high": _numbers(self.high),
+            "status": [status.value for status in self.status],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Intervals:
+        """Make the intervals from what `to_dict` returned."""
+        low, high = (np.array(values[end], dtype=np.float64) for end in ("low", "high"))
+        return cls(low, high, tuple(Status(status) for status in values["status"]))
+
+    @classmethod
+    def merged(cls, parts: Sequence[Intervals]) -> Intervals:
+        """Return the intervals of all parts, in their order."""
+        low, high = (np.concatenate([getattr(part, end) for part in parts]) for end in ("low", "high"))
+        return cls(low, high, tuple(status for part in parts for status in part.status))
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +82,7 @@ class MethodFits:
             empty if it has not been computed. With several parameters of interest, at their true values together.
         others: estimates of the parameters after the first, NaN where the fit failed, shape
             ``(n_experiments, n_parameters - 1)``; empty if there is one parameter.
+        further: intervals at further levels, by level.
     """
 
     estimate: FloatArray
@@ -59,6 +92,16 @@ class MethodFits:
     status: tuple[Status, ...]
     rise: FloatArray = field(default_factory=lambda: np.empty(0))
     others: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
+    further: dict[float, Intervals] = field(default_factory=dict)
+
+    def at(self, level: float) -> MethodFits:
+        """Return the same fits with the intervals of a further level.
+
+        Raises:
+            KeyError: if it is not one of them.
+        """
+        found = self.further[level]
+        return replace(self, low=found.low, high=found.high, status=found.status)
 
     @property
     def valid(self) -> npt.NDArray[np.bool_]:
@@ -87,6 +130,7 @@ class MethodFits:
             "status": [status.value for status in self.status],
             "rise": _numbers(self.rise),
             **({"others": [_numbers(one) for one in self.others]} if self.others.size else {}),
+            "further": [[level, found.to_dict()] for level, found in self.further.items()],
         }
 
     @classmethod
@@ -100,6 +144,7 @@ class MethodFits:
             status=tuple(Status(status) for status in values["status"]),
             rise=np.array(values["rise"], dtype=np.float64),
             others=np.array(values.get("others", np.empty((0, 0))), dtype=np.float64),
+            further={level: Intervals.from_dict(found) for level, found in values["further"]},
         )
 
     @classmethod
@@ -107,7 +152,11 @@ class MethodFits:
         """Return the fits of all parts, in their order."""
         names = ("estimate", "low", "high", "curvature", "rise", "others")
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-        return cls(**arrays, status=tuple(status for part in parts for status in part.status))
+        further = {
+            level: Intervals.merged([part.further[level] for part in parts]) for level in parts[0].further
+        }
+        status = tuple(status for part in parts for status in part.status)
+        return cls(**arrays, status=status, further=further)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +168,7 @@ class PseudoExperiments:
         level: confidence level of the intervals.
         n_events: number of events in each dataset, shape ``(n_experiments,)``.
         methods: what each method found, by name.
+        group: which disjoint part of the simulated events each dataset was drawn from, shape ``(n_experiments,)``.
         others_true: values of the further parameters of interest, if there are several.
     """
 
@@ -126,10 +176,16 @@ class PseudoExperiments:
     level: float
     n_events: IntArray
     methods: dict[str, MethodFits]
+    group: IntArray
     others_true: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.n_events)
+
+    @property
+    def n_groups(self) -> int:
+        """Number of disjoint parts of the simulated events."""
+        return int(self.group.max()) + 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-like form."""
@@ -138,6 +194,7 @@ class PseudoExperiments:
             "level": self.level,
             "n_events": self.n_events.tolist(),
             "methods": {name: fits.to_dict() for name, fits in self.methods.items()},
+            "group": self.group.tolist(),
             **({"others_true": list(self.others_true)} if self.others_true else {}),
         }
 
@@ -149,6 +206,7 @@ class PseudoExperiments:
             values["level"],
             np.array(values["n_events"], dtype=np.int64),
             {name: MethodFits.from_dict(fits) for name, fits in values["methods"].items()},
+            np.array(values["group"], dtype=np.int64),
             tuple(values.get("others_true", ())),
         )
 
@@ -156,7 +214,7 @@ class PseudoExperiments:
     def merged(cls, parts: Sequence[PseudoExperiments]) -> PseudoExperiments:
         """Return the pseudo-experiments of all parts together, for example of several machines.
 
-        The parts have to be drawn from different random streams; that is the caller's to see to.
+        The parts have to be drawn from different events, or from different random streams; that is the caller's to see to.
 
         Raises:
             ValueError: if the parts are of different true values, levels or methods.
@@ -180,95 +238,42 @@ class PseudoExperiments:
             first.level,
             np.concatenate([part.n_events for part in parts]),
             {name: MethodFits.merged([part.methods[name] for part in parts]) for name in first.methods},
+            np.concatenate(
+                [part.group + sum(one.n_groups for one in parts[:i]) for i, part in enumerate(parts)]
+            ),
             first.others_true,
         )
 
 
-def draw(weights: FloatArray, n_experiments: int, n_events: int, rng: np.random.Generator) -> IntArray:
-    """Draw datasets of a fixed number of events, with replacement.
+def calibration_ratio(fits: MethodFits, counts: FloatArray) -> FloatArray:
+    """Return Eq. (34) of arXiv:2508.07114: ``1 / Var(estimate)`` over the mean curvature.
 
     Args:
-        weights: relative probability of each event, not negative, shape ``(n_population,)``; for example
-            `EventTable.weights_at` the true parameter point, or ones.
-        n_experiments: number of datasets.
-        n_events: events in each.
-        rng: source of randomness.
+        fits: of pseudo-experiments; those that have an estimate and a curvature count.
+        counts: how often each pseudo-experiment counts, shape ``(n_resamples, n_experiments)``; ones for the value itself.
 
     Returns:
-        Row numbers, shape ``(n_experiments, n_events)``.
-
-    Raises:
-        EventWeightError: if the weights are not probabilities.
-        ValueError: if the datasets would be empty.
+        Shape ``(n_resamples,)``; not finite where the estimates do not vary.
     """
-    if n_events < 1 or n_experiments < 1:
-        msg = f"pseudo-experiments need at least one event each, not {n_experiments} x {n_events}"
-        raise ValueError(msg)
-    return _rows(_cumulative(weights), n_experiments * n_events, rng).reshape(n_experiments, n_events)
-
-
-def draw_poisson(
-    weights: FloatArray, n_experiments: int, nu: float, rng: np.random.Generator
-) -> list[IntArray]:
-    """Draw datasets whose number of events follows a Poisson distribution; see `draw`.
-
-    Args:
-        weights: relative probability of each event, shape ``(n_population,)``.
-        n_experiments: number of datasets.
-        nu: expected number of events in each.
-        rng: source of randomness.
-
-    Returns:
-        Row numbers of each dataset; a dataset may be empty.
-    """
-    counts = rng.poisson(nu, size=n_experiments)
-    rows = _rows(_cumulative(weights), int(counts.sum()), rng)
-    return np.split(rows, np.cumsum(counts)[:-1])
-
-
-def mixture_weights(signal: FloatArray, background: FloatArray, fraction: float) -> FloatArray:
-    """Return probabilities of the events of two tables, signal first, for datasets with background.
-
-    With these `draw` and `draw_poisson` make datasets in which every event is background with the same probability,
-    so the number of background events fluctuates as it does in nature.
-
-    Args:
-        signal: relative probability of each signal event, shape ``(n_signal,)``.
-        background: of each background event, shape ``(n_background,)``.
-        fraction: expected fraction of background in a dataset, at least 0 and below 1.
-
-    Returns:
-        Shape ``(n_signal + n_background,)``; the sum is 1.
-    """
-    if not 0 <= fraction < 1:
-        msg = f"a fraction of background lies between 0 and 1, not at {fraction}"
-        raise ValueError(msg)
-    return np.concatenate([(1 - fraction) * signal / signal.sum(), fraction * background / background.sum()])
-
-
-def overlap(weights: FloatArray, n_events: float) -> float:
-    """Return what fraction of the effective number of events in a population one dataset is.
-
-    The population is itself a sample, and its own fluctuation is common to all datasets: it moves their mean
-    estimate by ``sqrt(overlap)`` of the standard deviation of an estimate.
-
-    Args:
-        weights: relative probability of each event, shape ``(n_population,)``.
-        n_events: mean number of events in a dataset.
-
-    Example:
-        >>> overlap(np.ones(50_000), 1000)
-        0.02
-    """
-    return float(n_events * np.sum(weights**2) / np.sum(weights) ** 2)
+    good = np.isfinite(fits.estimate) & np.isfinite(fits.curvature)
+    if not good.any():
+        return np.full(len(counts), np.nan)
+    counts = counts[:, good]
+    centred = fits.estimate[good] - fits.estimate[good].mean()  # so that squares keep their digits
+    with np.errstate(divide="ignore", invalid="ignore"):
+        n = counts.sum(axis=1)
+        variance = (counts @ centred**2 - (counts @ centred) ** 2 / n) / (n - 1)
+        ratio: FloatArray = 1 / (variance * (counts @ fits.curvature[good] / n))
+    return ratio
 
 
 def run(
     models: Mapping[str, LikelihoodModel],
-    rows: IntArray | Sequence[IntArray],
+    rows: Datasets | IntArray | Sequence[IntArray],
     *,
     theta_true: float | Sequence[float],
     level: float = 0.6827,
+    levels: Sequence[float] = (),
     description: str = "pseudo-experiments",
     workers: int = 1,
 ) -> PseudoExperiments:
@@ -276,73 +281,83 @@ def run(
 
     Args:
         models: methods by name, all with the same row numbers.
-        rows: the datasets, shape ``(n_experiments, n_events)`` or a list of datasets, as `draw` and
-            `draw_poisson` make them.
+        rows: the datasets, as `drawing.draw_datasets` makes them; bare row numbers are taken as in `Datasets.of`.
         theta_true: value of the parameter that the datasets represent; values of several parameters of interest, the
             first ones of every likelihood.
         level: confidence level of the intervals.
+        levels: further levels at which there are intervals in `MethodFits.further`.
         description: for the progress bar.
         workers: number of processes; the result is the same for any.
     """
     methods = {}
+    datasets = Datasets.of(rows)
+    rows = datasets.rows
     first, *others = (theta_true,) if isinstance(theta_true, int | float) else theta_true
     cuts = [round(one) for one in np.linspace(0, len(rows), workers + 1)]
     blocks = [rows[low:high] for low, high in itertools.pairwise(cuts) if high > low]
+    known = [np.unique(np.concatenate(list(block))) for block in blocks] if len(blocks) > 1 else []
     with progress_bar(description, len(models) * len(rows)) as advance:
         for name, model in models.items():
             if len(blocks) == 1:
-                methods[name] = _fits(model, rows, level, theta_true, partial(advance, 1, name))
+                methods[name] = _fits(model, rows, (level, *levels), theta_true, partial(advance, 1, name))
                 continue
             pool = get_reusable_executor(max_workers=workers)
-            waiting = [pool.submit(_fits, model, block, level, theta_true) for block in blocks]
+            waiting = [
+                pool.submit(_fits, *_restricted(model, block, events), (level, *levels), theta_true)
+                for block, events in zip(blocks, known, strict=True)
+            ]
             methods[name] = MethodFits.merged([one.result() for one in waiting])
             advance(len(rows), name)
     sizes = np.array([len(dataset) for dataset in rows], dtype=np.int64)
     return PseudoExperiments(
-        float(first), float(level), sizes, methods, tuple(float(other) for other in others)
+        float(first), float(level), sizes, methods, datasets.group, tuple(float(other) for other in others)
     )
+
+
+def _restricted(
+    model: LikelihoodModel, rows: IntArray | Sequence[IntArray], events: IntArray
+) -> tuple[LikelihoodModel, IntArray | Sequence[IntArray]]:
+    """Return a method that knows only the events of some datasets, for another process, and the datasets in its rows."""
+    parts = model.models if isinstance(model, SumModel) else (model,)
+    if not isinstance(model, Restrictable) or not all(isinstance(part, Restrictable) for part in parts):
+        return model, rows
+    return model.take(events), [np.searchsorted(events, dataset) for dataset in rows]
 
 
 def _fits(
     model: LikelihoodModel,
     rows: Iterable[IntArray],
-    level: float,
+    levels: Sequence[float],
     theta_true: float | Sequence[float],
     advance: Callable[[], None] = lambda: None,
 ) -> MethodFits:
-    """Measure every dataset with one method."""
-    numbers, statuses, others = [], [], []
+    """Measure every dataset with one method; the first level is the main one."""
+    numbers, others = [], []
+    found: list[list[Interval]] = []
     for dataset in rows:
-        result, found, rise = measure_at(model.observe(dataset), level, theta_true)
-        numbers.append([found.estimate, found.low, found.high, result.curvature, rise])
-        statuses.append(found.status)
+        result, intervals, rise = measure_at(model.observe(dataset), levels, theta_true)
+        numbers.append([result.estimate, result.curvature, rise])
+        found.append(intervals)
         others.append(result.estimates[1:])
         advance()
-    estimate, low, high, curvature, rises = np.array(numbers, dtype=np.float64).T
+    estimate, curvature, rises = np.array(numbers, dtype=np.float64).T
+    main, *further = (_gathered(intervals) for intervals in zip(*found, strict=True))
     return MethodFits(
-        estimate, low, high, curvature, tuple(statuses), rises, np.array(others, dtype=np.float64)
+        estimate,
+        main.low,
+        main.high,
+        curvature,
+        main.status,
+        rises,
+        np.array(others, dtype=np.float64),
+        dict(zip(levels[1:], further, strict=True)),
     )
 
 
-def _cumulative(weights: FloatArray) -> FloatArray:
-    """Return the cumulative distribution of the events."""
-    total = weights.sum()
-    if weights.ndim != 1 or not np.isfinite(total) or not total > 0 or weights.min() < 0:
-        lowest = weights.min() if weights.size else np.nan
-        msg = (
-            f"{weights.size} weights of shape {weights.shape} with sum {total:g} and minimum {lowest:g} cannot be "
-            "relative probabilities; they have to be finite and not negative, one for each event, and not all of them zero"
-        )
-        raise EventWeightError(msg)
-    cumulative: FloatArray = np.cumsum(weights) / total
-    cumulative[-1] = 1.0  # so that rounding leaves no gap above the last event
-    return cumulative
-
-
-def _rows(cumulative: FloatArray, n_rows: int, rng: np.random.Generator) -> IntArray:
-    """Draw row numbers by inverting the cumulative distribution."""
-    rows: IntArray = np.searchsorted(cumulative, rng.random(n_rows), side="right").astype(np.int64)
-    return rows
+def _gathered(intervals: Sequence[Interval]) -> Intervals:
+    """Return intervals as arrays."""
+    low, high = np.array([[one.low, one.high] for one in intervals], dtype=np.float64).T
+    return Intervals(low, high, tuple(one.status for one in intervals))
 
 
 def _numbers(values: FloatArray) -> list[float | None]:

@@ -1,64 +1,184 @@
-"""Errors of what pseudo-experiments say, from resampling them, with the finite number of events they are drawn from.
+"""What pseudo-experiments say about a method, with errors from resampling them.
 
-Pseudo-experiments are independent given the test events, so resampling them gives the error for these events. The test
-events are a sample, too: its fluctuation moves the estimates of all pseudo-experiments together, by ``sqrt(overlap)`` of
-their standard deviation, however many pseudo-experiments there are (see `pseudoexperiments.overlap`).
+Each number is computed by one function of the pseudo-experiments and of how often each counts: once for the value itself,
+and a random number of times for each resample of the bootstrap. Nothing is assumed about distributions, which have long
+tails here. Pseudo-experiments of one population of events are resampled together, all of them or none, since its
+fluctuation is common to them; disjoint ones are a group of their own each.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from milanalysis.parameters import FloatArray
-from milanalysis.statistics.information import ExactScore
-from milanalysis.statistics.pseudoexperiments import MethodFits
+from milanalysis.parameters import FloatArray, IntArray
+from milanalysis.statistics.exact import ExactScore
+from milanalysis.statistics.pseudoexperiments import MethodFits, calibration_ratio
 
-__all__ = ["bootstrap_errors"]
+__all__ = ["measured_numbers"]
 
 _RESAMPLES = 400  # an error is then known to 3.5 %
 
 
-def bootstrap_errors(
-    fits: MethodFits, exact: ExactScore, theta_true: float, rng: np.random.Generator
-) -> dict[str, float]:
-    """Return standard errors of the numbers of a method's summary, without assuming any distribution.
+@dataclass(frozen=True, eq=False)
+class _Repeated:
+    """One method on the pseudo-experiments, beside the exact score and the exact likelihood on the same ones.
+
+    Attributes:
+        fits: of the method.
+        best: of the exact likelihood.
+        score: exact score of each pseudo-experiment, shape ``(n_experiments,)``.
+        information: Fisher information that ``score`` stands for.
+        theta_true: value of the parameter.
+        group: number of the group of each pseudo-experiment, shape ``(n_experiments,)``.
+        n_groups: how many there are.
+    """
+
+    fits: MethodFits
+    best: MethodFits | None
+    score: FloatArray
+    information: float
+    theta_true: float
+    group: IntArray
+    n_groups: int
+
+    def numbers(self, counts: FloatArray) -> dict[str, FloatArray]:
+        """Return the numbers of a summary.
+
+        Args:
+            counts: how often each group counts, shape ``(n_resamples, n_groups)``.
+
+        Returns:
+            Arrays of shape ``(n_resamples,)``; not finite where a number does not exist.
+        """
+        fits = self.fits
+        estimate, curvature = fits.estimate, fits.curvature
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean, variance, spread, covariance = self._moments(counts, estimate, self.score)
+            rho2 = covariance**2 / (variance * spread)
+            found = {
+                "bias": mean - self.theta_true,
+                "variance_information": 1 / variance,
+                "slope": np.where(variance > 0, covariance / spread, np.nan) * self.information,
+                "rho2": rho2,
+                "information": rho2 * self.information,
+                "mean_curvature": self._mean(counts, curvature),
+                "coverage": self._mean(counts, fits.covers(self.theta_true).astype(np.float64)),
+                "width": self._median(counts, np.where(fits.valid, fits.high - fits.low, np.nan)),
+            }
+            found["calibration_ratio"] = calibration_ratio(fits, counts[:, self.group])
+            if self.best is not None:
+                both = np.isfinite(estimate) & np.isfinite(self.best.estimate)
+                mine, its = (
+                    self._moments(counts, np.where(both, one, np.nan), self.score)
+                    for one in (estimate, self.best.estimate)
+                )
+                # slope^2 / Var of both: the slopes are Cov(estimate, score) up to the same factor
+                found["variance_ratio"] = (mine[3] ** 2 / mine[1]) / (its[3] ** 2 / its[1])
+                of_best = calibration_ratio(self.best, counts[:, self.group])
+                found["calibration_ratio_over_exact"] = found["calibration_ratio"] / of_best
+        return found
+
+    def _moments(
+        self, counts: FloatArray, first: FloatArray, second: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Return mean and variance of the first, variance of the second, and their covariance, where the first is known."""
+        known = np.isfinite(first)
+        if not known.any():
+            nothing = np.full(len(counts), np.nan)
+            return nothing, nothing, nothing, nothing
+        # relative to their means, so that squares keep their digits
+        centre = float(first[known].mean())
+        x = np.where(known, first - centre, 0.0)
+        y = np.where(known, second - second[known].mean(), 0.0)
+        n, sum_x, sum_y, sum_xx, sum_yy, sum_xy = (
+            self._sum(counts, one) for one in (known.astype(np.float64), x, y, x * x, y * y, x * y)
+        )
+        variance, spread, covariance = (
+            (products - one * other / n) / (n - 1)
+            for products, one, other in (
+                (sum_xx, sum_x, sum_x),
+                (sum_yy, sum_y, sum_y),
+                (sum_xy, sum_x, sum_y),
+            )
+        )
+        return centre + sum_x / n, variance, spread, covariance
+
+    def _sum(self, counts: FloatArray, values: FloatArray) -> FloatArray:
+        summed: FloatArray = counts @ np.bincount(self.group, weights=values, minlength=self.n_groups)
+        return summed
+
+    def _mean(self, counts: FloatArray, values: FloatArray) -> FloatArray:
+        """Return the mean of the values that are known."""
+        known = np.isfinite(values)
+        return self._sum(counts, np.where(known, values, 0.0)) / self._sum(counts, known.astype(np.float64))
+
+    def _median(self, counts: FloatArray, values: FloatArray) -> FloatArray:
+        """Return the median of the values that are known, the mean of the two in the middle where there are two."""
+        known = np.flatnonzero(np.isfinite(values))
+        if not len(known):
+            return np.full(len(counts), np.nan)
+        order = known[np.argsort(values[known])]
+        below = np.cumsum(counts[:, self.group[order]], axis=1)
+        half, ordered = below[:, -1:] / 2, values[order]
+        lower = np.minimum((below < half).sum(axis=1), len(order) - 1)
+        upper = np.minimum((below <= half).sum(axis=1), len(order) - 1)
+        return np.where(below[:, -1] > 0, 0.5 * (ordered[lower] + ordered[upper]), np.nan)
+
+
+def measured_numbers(
+    fits: MethodFits,
+    exact: ExactScore,
+    *,
+    theta_true: float,
+    group: IntArray,
+    best_fits: MethodFits | None = None,
+    rng: np.random.Generator,
+) -> dict[str, tuple[float | None, float | None]]:
+    """Return the numbers of a method's summary with their standard errors.
 
     Args:
         fits: what the method says about the pseudo-experiments.
-        exact: their exact scores, and how much of the test events one of them is.
+        exact: their exact scores.
         theta_true: value of the parameter in the pseudo-experiments.
-        rng: source of randomness.
+        group: which disjoint part of the events each was drawn from, shape ``(n_experiments,)``. If that is the same one for
+            all, its fluctuation is part of the error of the bias alone.
+        best_fits: what the exact likelihood says about them, if it is among the methods.
+        rng: source of randomness. Methods given streams of the same state are resampled alike.
 
     Returns:
-        Errors of bias, slope, rho2, calibration_ratio and coverage by name; that of the bias contains the finite number of
-        test events. Empty if fewer than three fits have an estimate and a curvature.
+        Value and error by the name of the field of `information.MethodSummary`; None for what does not exist, and for an
+        error where there are fewer than two groups.
     """
-    good = np.isfinite(fits.estimate) & np.isfinite(fits.curvature)
-    estimate, score, curvature = fits.estimate[good], exact.values[good], fits.curvature[good]
-    n = len(estimate)
-    if n < 3 or not (np.ptp(estimate) > 0 and np.ptp(score) > 0):
-        return {}
-    chosen = rng.integers(0, n, (_RESAMPLES, n))
-    # of very few fits, a resample may hold one alone, many times: nothing varies in it
-    chosen = chosen[(np.ptp(estimate[chosen], axis=1) > 0) & (np.ptp(score[chosen], axis=1) > 0)]
-    estimates, scores = _centred(estimate[chosen]), _centred(score[chosen])
-    variance, spread = (np.sum(one**2, axis=1) / (n - 1) for one in (estimates, scores))
-    covariance = np.sum(estimates * scores, axis=1) / (n - 1)
-    every = len(fits.status)
-    covered = fits.covers(theta_true)[rng.integers(0, every, (_RESAMPLES, every))].mean(axis=1)
-    numbers = {
-        "slope": covariance / spread * exact.information,
-        "rho2": covariance**2 / (variance * spread),
-        "calibration_ratio": 1 / (variance * curvature[chosen].mean(axis=1)),
-        "coverage": covered,
+    names, number = np.unique(group, return_inverse=True)
+    alone = len(names) == 1  # the fluctuation of the events is not in the spread of these pseudo-experiments
+    number = np.arange(len(group)) if alone else number
+    n_groups = len(group) if alone else len(names)
+    repeated = _Repeated(
+        fits,
+        best_fits,
+        exact.values,
+        exact.information,
+        theta_true,
+        number,
+        n_groups,
+    )
+    values = repeated.numbers(np.ones((1, n_groups)))
+    chosen = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), _RESAMPLES)
+    resampled = repeated.numbers(chosen.astype(np.float64))
+    found: dict[str, tuple[float | None, float | None]] = {
+        name: (float(value[0]), _spread(resampled[name], n_groups)) if np.isfinite(value[0]) else (None, None)
+        for name, value in values.items()
     }
-    errors = {name: float(np.std(values)) for name, values in numbers.items()}
-    bias = np.std(estimate[chosen].mean(axis=1))
-    errors["bias"] = float(np.hypot(bias, np.sqrt(exact.overlap) * np.std(estimate)))
-    return errors
+    bias, error = found["bias"]
+    if alone and error is not None:
+        common = exact.common * float(np.nanvar(fits.estimate))
+        found["bias"] = (bias, float(np.hypot(error, np.sqrt(common))))
+    return found
 
 
-def _centred(values: FloatArray) -> FloatArray:
-    """Return values minus the mean of their row, shape ``(n_resamples, n)``."""
-    centred: FloatArray = values - values.mean(axis=1, keepdims=True)
-    return centred
+def _spread(resampled: FloatArray, n_groups: int) -> float | None:
+    """Return the standard deviation over the resamples in which a number exists; of very few fits, some hold one alone."""
+    finite = resampled[np.isfinite(resampled)]
+    return float(np.std(finite)) if n_groups > 1 and len(finite) > _RESAMPLES // 2 else None

@@ -198,6 +198,18 @@ class TemplateModel(Addable):
         """Return the contents of the signal at the reference, shape ``(n_bins,)``."""
         return self.templates.expected(np.array([[self.parameter.reference]])).ravel()
 
+    def event_log_ratios(self, theta: float, reference: float) -> FloatArray | None:
+        """Return the log ratio of the shares of each event's bin; see `milanalysis.statistics.likelihood.EventRatios`.
+
+        None with nuisance parameters, at whose best values a single event has nothing to say.
+        """
+        if self.nuisances:
+            return None
+        contents = self.expected(np.array([[theta], [reference]]))
+        shares = contents / contents.sum(axis=1, keepdims=True)
+        ratios: FloatArray = np.log(shares[0] / shares[1])[self.bins]
+        return ratios
+
     def counts(self, rows: IntArray) -> IntArray:
         """Return the number of events of a dataset in each bin, shape ``(n_bins,)``."""
         numbers: IntArray = np.bincount(self.bins[rows], minlength=len(self.templates.contents))
