@@ -156,7 +156,7 @@ def test_yields_tie_the_number_of_events_to_their_shape(mixed):
         assert one.valid.all()
         assert one.covers(theta).mean() == pytest.approx(0.6827, abs=3 * np.sqrt(0.2166 / n))
     assert 1.001 < width["uncertain"] / width["known"] < 1.2
-    result = fit(models["uncertain"].observe(rows[0]))
+    result = fit(models["uncertain"].observe(rows.rows[0]))
     assert result.parameters == ("c", "B", "L")
     # 1000 events alone would know the luminosity to 0.03 if all else were known
     assert 1 / np.sqrt(1 / 0.02**2 + 1000) < result.errors[2] < 0.02
