@@ -22,11 +22,12 @@ from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import FloatArray, IntArray, parameter_points
 from milanalysis.randomness import stream
 from milanalysis.simulation.toys import QuadraticEFT
+from milanalysis.statistics.drawing import draw
 from milanalysis.statistics.inference import measure
 from milanalysis.statistics.information import exact_score, summarise
 from milanalysis.statistics.interpolation import NaturalSpline, ParabolaWindow
 from milanalysis.statistics.likelihood import LikelihoodModel, ShapeModel
-from milanalysis.statistics.pseudoexperiments import draw, run
+from milanalysis.statistics.pseudoexperiments import run
 from milanalysis.statistics.templates import TemplateModel, Templates, quantile_edges
 
 N_POPULATION, N_EVENTS = 200_000, 1000

@@ -11,8 +11,9 @@ from milanalysis.learning.scores import PolynomialScores
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.bag_templates import BagTemplateModel, learn_bag_templates
 from milanalysis.statistics.calibration import CalibrationSample
+from milanalysis.statistics.drawing import draw
 from milanalysis.statistics.information import exact_score
-from milanalysis.statistics.pseudoexperiments import draw, run
+from milanalysis.statistics.pseudoexperiments import run
 
 PARAMETER = ParameterConfig(name="c", low=-0.5, high=0.5)
 N = 60_000

@@ -82,7 +82,9 @@ def bounded_experiments(n=4000):
         empty = np.full(n, np.nan)
         status = (Status.VALID,) * n
         fits = MethodFits(np.maximum(x, 0), empty, empty, empty, status, rise)
-        out.append(PseudoExperiments(float(theta), 0.9, np.ones(n, dtype=np.int64), {"m": fits}))
+        out.append(
+            PseudoExperiments(float(theta), 0.9, np.ones(n, dtype=np.int64), {"m": fits}, np.arange(n))
+        )
     return out
 
 
@@ -150,7 +152,8 @@ def test_a_belt_needs_two_true_values_and_fits_that_work(shifts):
     nothing = np.full(10, np.nan)
     failed = MethodFits(nothing, nothing, nothing, nothing, (Status.FAILED,) * 10, nothing)
     broken = [
-        PseudoExperiments(theta, 0.9, np.ones(10, dtype=np.int64), {"m": failed}) for theta in (0.0, 0.1)
+        PseudoExperiments(theta, 0.9, np.ones(10, dtype=np.int64), {"m": failed}, np.arange(10))
+        for theta in (0.0, 0.1)
     ]
     with pytest.raises(FitError, match="10 of 10"):
         FeldmanCousinsBelt.of(broken, "m", 0.9)

@@ -16,10 +16,11 @@ from milanalysis.events.tables import Split
 from milanalysis.learning.runs import load_model, train_models, training_jobs
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.calibration import CalibrationSample
+from milanalysis.statistics.drawing import draw
 from milanalysis.statistics.interpolation import ParabolaWindow
 from milanalysis.statistics.likelihood import ShapeModel
 from milanalysis.statistics.observable import learn_observable
-from milanalysis.statistics.pseudoexperiments import draw, run
+from milanalysis.statistics.pseudoexperiments import run
 
 # Keras converts TensorFlow variables with np.array(), and these do not know numpy 2's copy keyword yet.
 pytestmark = [

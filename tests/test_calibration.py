@@ -25,12 +25,13 @@ from milanalysis.statistics.calibration import (
     learn_rate_offset,
     learn_temperature,
 )
+from milanalysis.statistics.drawing import draw, overlap
+from milanalysis.statistics.exact import exact_score
 from milanalysis.statistics.inference import Status, measure
-from milanalysis.statistics.information import calibration_ratio, exact_score
 from milanalysis.statistics.interpolation import ParabolaWindow
 from milanalysis.statistics.likelihood import ShapeModel
 from milanalysis.statistics.observable import Observable, learn_observable, log_ratio_slopes
-from milanalysis.statistics.pseudoexperiments import MethodFits, draw, overlap, run
+from milanalysis.statistics.pseudoexperiments import MethodFits, calibration_ratio, run
 
 PARAMETER = ParameterConfig(name="c")
 GRID = parameter_points(np.linspace(-1, 1, 21).round(12))
@@ -94,7 +95,7 @@ def test_calibration_by_a_scale_leaves_the_estimate_where_it_was():
 def test_the_bartlett_constant_and_its_error_have_their_closed_forms():
     rng = np.random.default_rng(3)
     estimate = rng.normal(0.03, 0.05, 2000)
-    found = learn_bartlett(fits_of(estimate, curvature=200.0), rng)
+    found = learn_bartlett(fits_of(estimate, curvature=200.0), np.arange(len(estimate)), rng)
     assert found.value == pytest.approx(1 / np.var(estimate, ddof=1) / 200, rel=1e-12)
     assert found.value == pytest.approx(2, abs=4 * found.error)
     assert found.error == pytest.approx(2 * np.sqrt(2 / 1999), rel=0.2)  # 400 resamples, 2000 estimates
@@ -125,7 +126,7 @@ def test_a_coverage_that_cannot_be_reached_is_refused():
     with pytest.raises(FitError, match=r"50 of 100 .* no constant makes intervals cover in 68"):
         learn_coverage(fits_of(np.zeros(100), rise=rise))
     with pytest.raises(FitError, match="at least two different"):
-        learn_bartlett(fits_of(np.full(5, np.nan)), np.random.default_rng(0))
+        learn_bartlett(fits_of(np.full(5, np.nan)), np.arange(5), np.random.default_rng(0))
 
 
 def test_a_temperature_undoes_a_wrong_scale(population):
@@ -238,12 +239,16 @@ def test_constants_learned_on_one_half_calibrate_the_other(population):
     exact, polynomials, sample = population
     raw = ShapeModel(spoiled(exact), PARAMETER, ParabolaWindow())
     rng = np.random.default_rng(6)
-    learned = run({"raw": raw}, sample.draw(0.0, 500, 1000, rng), theta_true=0.0).methods["raw"]
+    learned = run(
+        {"raw": raw}, sample.rows[draw(sample.weights_at(0.0), 500, 1000, rng)], theta_true=0.0
+    ).methods["raw"]
     bias = learn_bias(learned, 0.0, overlap(np.ones(len(LEARN)), 1000))
     assert abs(bias.value) > 5 * bias.error  # the spoiled scores are biased
     moved = Rescaling(shift=bias)
-    fits = run({"moved": moved.apply(raw)}, sample.draw(0.0, 500, 1000, rng), theta_true=0.0).methods["moved"]
-    by_curvature, by_coverage = learn_bartlett(fits, rng), learn_coverage(fits)
+    fits = run(
+        {"moved": moved.apply(raw)}, sample.rows[draw(sample.weights_at(0.0), 500, 1000, rng)], theta_true=0.0
+    ).methods["moved"]
+    by_curvature, by_coverage = learn_bartlett(fits, np.arange(500), rng), learn_coverage(fits)
     # the two definitions agree where estimates are normal
     assert abs(by_curvature.value - by_coverage.value) < 4 * np.hypot(by_curvature.error, by_coverage.error)
     models = {
@@ -256,7 +261,8 @@ def test_constants_learned_on_one_half_calibrate_the_other(population):
         # d coverage / d ln c = phi(1) = 0.242
         error = np.hypot(np.sqrt(0.6827 * 0.3173 / 500), 0.242 * constant.error / constant.value)
         assert fits.covers(0.0).mean() == pytest.approx(0.6827, abs=3 * error)
-        ratio, ratio_error, _ = calibration_ratio(fits)
+        ratio = calibration_ratio(fits, np.ones((1, 500)))[0]
+        ratio_error = ratio * np.sqrt(2 / 499)
         assert ratio == pytest.approx(1, abs=3 * np.hypot(ratio_error, constant.error / constant.value))
     again = Rescaling.from_dict(json.loads(json.dumps(moved.to_dict())))
     assert again == moved

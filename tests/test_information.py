@@ -16,6 +16,7 @@ from milanalysis.parameters import EFTPolynomial, parameter_points
 from milanalysis.simulation.toys import ExponentialTilt, GaussianShift, QuadraticEFT, ToyScores
 from milanalysis.statistics.calibration import Measured
 from milanalysis.statistics.captured import Captured
+from milanalysis.statistics.drawing import draw_datasets
 from milanalysis.statistics.inference import Interval, Status, measure
 from milanalysis.statistics.information import (
     Comparison,
@@ -29,7 +30,7 @@ from milanalysis.statistics.information import (
 )
 from milanalysis.statistics.interpolation import ParabolaWindow
 from milanalysis.statistics.likelihood import RateModel, ShapeModel
-from milanalysis.statistics.pseudoexperiments import MethodFits, draw, draw_poisson, run
+from milanalysis.statistics.pseudoexperiments import MethodFits, run
 
 PARAMETER = ParameterConfig()
 OBSERVED = Interval(0.1, 0.04, 0.16, 0.6827, Status.VALID)
@@ -61,7 +62,7 @@ def strong():
         "exact_grid": ShapeModel(GridScores(grid, scores.per_event(grid)), PARAMETER, ParabolaWindow(0.4)),
     }
     weights = np.ones(len(events))
-    rows = draw(weights, 600, 1000, rng)
+    rows = draw_datasets(weights, np.full(600, 1000), rng)
     experiments = run(models, rows, theta_true=0.0)
     truth = exact_score(scores, rows, theta_true=0.0, weights=weights)
     observed = {name: measure(model.observe(rows[0]))[1] for name, model in models.items()}
@@ -107,7 +108,7 @@ def test_the_gaussian_shift_has_its_closed_forms():
     toy, rng = GaussianShift(2.0), np.random.default_rng(1)
     events = toy.sample(rng, 50_000, 0.2)
     scores, weights = ToyScores(toy, events), np.ones(50_000)
-    rows = draw(weights, 500, 100, rng)
+    rows = draw_datasets(weights, np.full(500, 100), rng)
     fits = run({"exact": ShapeModel(scores, PARAMETER)}, rows, theta_true=0.2, level=0.9).methods["exact"]
     truth = exact_score(scores, rows, theta_true=0.2, weights=weights)
     method = summary_of("exact", fits, truth, 0.2)
@@ -124,7 +125,7 @@ def test_the_exponential_tilt_covers_away_from_the_reference():
     toy, rng = ExponentialTilt(), np.random.default_rng(2)
     events = toy.sample(rng, 50_000, 0.2)
     scores, weights = ToyScores(toy, events), np.ones(50_000)
-    rows = draw(weights, 400, 200, rng)
+    rows = draw_datasets(weights, np.full(400, 200), rng)
     parameter = ParameterConfig(low=-1, high=0.9)
     fits = run({"exact": ShapeModel(scores, parameter)}, rows, theta_true=0.2).methods["exact"]
     truth = exact_score(scores, rows, theta_true=0.2, weights=weights)
@@ -143,7 +144,7 @@ def test_shape_and_rate_together_have_the_sum_of_their_information():
         np.ones(50_000),
     )
     nu = EFTPolynomial(np.array([400.0, 160.0, 60.0]))
-    rows = draw_poisson(weights, 300, float(nu(0.0)), rng)
+    rows = draw_datasets(weights, rng.poisson(float(nu(0.0)), 300), rng)
     model = ShapeModel(scores, PARAMETER) + RateModel(nu, PARAMETER)
     fits = run({"both": model}, rows, theta_true=0.0).methods["both"]
     truth = exact_score(scores, rows, theta_true=0.0, weights=weights, nu=nu)

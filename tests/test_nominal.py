@@ -117,6 +117,24 @@ def test_observed_events_have_equal_weights(tmp_path: Path) -> None:
     assert weight_warnings(open_sample("data", [rounded], role="observed")) == []
 
 
+def test_files_of_one_sample_have_weights_of_one_kind(tmp_path: Path) -> None:
+    files = [
+        with_weights(tmp_path / f"{i}.root", w)
+        for i, w in enumerate((SIGMA_PB, 1.01 * SIGMA_PB, 1.5 * SIGMA_PB, 1.0))
+    ]
+    assert weight_warnings(open_sample("x", files[:2], role="simulation")) == []
+    (warning,) = weight_warnings(open_sample("x", files[:3], role="simulation"))
+    assert f"the weights of {files[0]} alone give 2.0414 fb and those of all files 2.38844 fb" in warning
+    assert weight_warnings(open_sample("x", files[:3], role="simulation", normalisation="sum")) == []
+    text = problem([files[0], files[3]])
+    assert text is not None
+    assert f"weights of {files[3]} are all 1 and those of {files[0]} are not" in text
+    spread = with_weights(
+        tmp_path / "spread.root", SIGMA_PB * np.resize([0.1, 2.3], N)
+    )  # mean 1.2, error 0.17
+    assert weight_warnings(open_sample("x", [files[0], spread], role="simulation")) == []
+
+
 def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
     ones = with_weights(tmp_path / "ones.root", 1.0)
     signs = with_weights(tmp_path / "signs.root", np.resize([1.0, -1.0], 20), n_events=20)
@@ -313,6 +331,18 @@ def test_names_that_say_the_points_settle_the_order(tmp_path: Path) -> None:
     by_name = dict(zip(["a", "b", "c", "d", "e", "f"], symmetric, strict=True))
     (tmp_path / "a.json").write_text(json.dumps({"weight_names": list(by_name)}))
     assert open_sample("x", [file], theta=0.0, weight_points=by_name).order is None
+
+
+def test_points_that_the_generator_wrote_beside_its_file_are_not_contradicted(tmp_path: Path) -> None:
+    file = write_lhef(tmp_path / "a.root", stop=2)
+    symmetric = [-1.0, -0.5, -0.1, 0.1, 0.5, 1.0, 2.0]
+    (tmp_path / "a.json").write_text(json.dumps({"weight_points": symmetric}))
+    assert open_sample("x", [file], theta=0.0, weight_points=symmetric).order is None
+    open_sample("x", [file], theta=0.0, weight_points=[-1.0, None, -0.1, 0.1, 0.5, 1.0, 2.0])
+    with pytest.raises(
+        EventWeightError, match=r"weights belong to -1, -0\.5, .* other values or another order"
+    ):
+        open_sample("x", [file], theta=0.0, weight_points=symmetric[::-1])
 
 
 def test_names_of_weights_have_to_be_clear(tmp_path: Path) -> None:

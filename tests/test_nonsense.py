@@ -10,11 +10,12 @@ from milanalysis.errors import EventWeightError, OffGridError
 from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import EFTPolynomial, parameter_points
 from milanalysis.simulation.toys import QuadraticEFT
+from milanalysis.statistics.drawing import draw
 from milanalysis.statistics.inference import Status, fit, measure
 from milanalysis.statistics.information import coverage_of
 from milanalysis.statistics.interpolation import NaturalSpline, ParabolaWindow, PolynomialFit
 from milanalysis.statistics.likelihood import RateModel, ShapeModel
-from milanalysis.statistics.pseudoexperiments import draw, run
+from milanalysis.statistics.pseudoexperiments import run
 from milanalysis.statistics.templates import TemplateModel, Templates
 
 PARAMETER = ParameterConfig(name="c")

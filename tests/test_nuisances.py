@@ -11,6 +11,7 @@ from milanalysis.errors import EventWeightError, FitError
 from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import EFTPolynomial, parameter_points
 from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyScores
+from milanalysis.statistics.drawing import draw, draw_datasets
 from milanalysis.statistics.inference import Status, contour, fit, limit, measure, profile
 from milanalysis.statistics.interpolation import NaturalSpline
 from milanalysis.statistics.likelihood import ProfileLikelihood, RateModel, ShapeModel
@@ -23,7 +24,7 @@ from milanalysis.statistics.nuisances import (
     MixtureModel,
     Nuisance,
 )
-from milanalysis.statistics.pseudoexperiments import draw, draw_poisson, mixture_weights, run
+from milanalysis.statistics.pseudoexperiments import run
 
 PARAMETER = ParameterConfig(name="c")
 FRACTION = Nuisance("fraction", 0.0, 0.9, 0.1)
@@ -47,7 +48,10 @@ def mixed():
 def weights_of(mixed, theta, fraction):
     scores, _, n_signal = mixed
     signal = scores.polynomials[0, :n_signal] @ theta ** np.arange(5)
-    return mixture_weights(signal, np.ones(len(scores) - n_signal), fraction)
+    n_background = len(scores) - n_signal
+    return np.concatenate(
+        [(1 - fraction) * signal / signal.sum(), np.full(n_background, fraction / n_background)]
+    )
 
 
 def test_without_background_a_mixture_is_the_signal(mixed):
@@ -133,7 +137,8 @@ def test_yields_tie_the_number_of_events_to_their_shape(mixed):
     scores, background, _ = mixed
     theta, n = 0.1, 60
     nu = float(NU(theta))
-    rows = draw_poisson(weights_of(mixed, theta, 200 / (nu + 200)), n, nu + 200, np.random.default_rng(74))
+    rng = np.random.default_rng(74)
+    rows = draw_datasets(weights_of(mixed, theta, 200 / (nu + 200)), rng.poisson(nu + 200, n), rng)
     scale, luminosity = Nuisance("B", 0.0, 5.0, 1.0), Nuisance("L", 0.5, 2.0, 1.0)
 
     def model(**options):
@@ -151,7 +156,7 @@ def test_yields_tie_the_number_of_events_to_their_shape(mixed):
         assert one.valid.all()
         assert one.covers(theta).mean() == pytest.approx(0.6827, abs=3 * np.sqrt(0.2166 / n))
     assert 1.001 < width["uncertain"] / width["known"] < 1.2
-    result = fit(models["uncertain"].observe(rows[0]))
+    result = fit(models["uncertain"].observe(rows.rows[0]))
     assert result.parameters == ("c", "B", "L")
     # 1000 events alone would know the luminosity to 0.03 if all else were known
     assert 1 / np.sqrt(1 / 0.02**2 + 1000) < result.errors[2] < 0.02

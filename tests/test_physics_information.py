@@ -12,11 +12,12 @@ from milanalysis.learning.scores import GridScores, PolynomialScores, Restricted
 from milanalysis.parameters import EFTPolynomial, parameter_points
 from milanalysis.simulation.generator import Generator, generate_sample
 from milanalysis.simulation.oracle import FAST, VisibleRatio
+from milanalysis.statistics.drawing import draw
 from milanalysis.statistics.exact import ExactScore, event_scores, exact_score, rate_information
 from milanalysis.statistics.identities import jackknife
 from milanalysis.statistics.interpolation import ParabolaWindow
 from milanalysis.statistics.likelihood import ShapeModel
-from milanalysis.statistics.pseudoexperiments import MethodFits, draw, run
+from milanalysis.statistics.pseudoexperiments import MethodFits, run
 from milanalysis.statistics.resampling import measured_numbers
 
 logger = logging.getLogger(__name__)

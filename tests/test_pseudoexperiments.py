@@ -9,58 +9,16 @@ import pytest
 
 from milanalysis.config import ParameterConfig
 from milanalysis.simulation.toys import GaussianShift, ToyScores
+from milanalysis.statistics.drawing import draw, draw_datasets
 from milanalysis.statistics.inference import Status, measure, rise_of_level
 from milanalysis.statistics.likelihood import ProfileLikelihood, ShapeModel
-from milanalysis.statistics.pseudoexperiments import (
-    PseudoExperiments,
-    draw,
-    draw_poisson,
-    mixture_weights,
-    run,
-)
+from milanalysis.statistics.pseudoexperiments import PseudoExperiments, run
 
 
 def gaussian_model(n_events=2000, **parameter):
     toy = GaussianShift()
     events = toy.sample(np.random.default_rng(0), n_events)
     return ShapeModel(ToyScores(toy, events), ParameterConfig(**parameter))
-
-
-def test_events_are_drawn_in_proportion_to_their_weights():
-    weights = np.array([0.0, 1.0, 3.0, 0.0, 4.0])
-    rows = draw(weights, 1000, 80, np.random.default_rng(1))
-    assert rows.shape == (1000, 80)
-    observed = np.bincount(rows.ravel(), minlength=5)
-    assert observed[0] == observed[3] == 0
-    expected = 80_000 * weights / 8
-    # 4 binomial standard deviations
-    assert (np.abs(observed - expected) <= 4 * np.sqrt(expected)).all()
-
-
-def test_the_same_stream_draws_the_same_datasets():
-    first, second = (draw(np.ones(50), 3, 7, np.random.default_rng(9)) for _ in range(2))
-    np.testing.assert_array_equal(first, second)
-
-
-def test_poisson_datasets_have_a_poisson_number_of_events():
-    rows = draw_poisson(np.ones(10), 2000, 25.0, np.random.default_rng(2))
-    sizes = np.array([len(dataset) for dataset in rows])
-    assert len(rows) == 2000
-    # 4 standard errors of the mean (5 / sqrt(2000)) and of the variance (25 sqrt(2 / 2000))
-    assert sizes.mean() == pytest.approx(25, abs=4 * 5 / np.sqrt(2000))
-    assert sizes.var() == pytest.approx(25, abs=4 * 25 * np.sqrt(2 / 2000))
-    assert np.concatenate(rows).max() == 9
-
-
-@pytest.mark.parametrize("weights", [[], [0.0, 0.0], [1.0, -1.0, 3.0], [1.0, np.nan], [1.0, np.inf]])
-def test_weights_that_are_no_probabilities_are_refused(weights):
-    with pytest.raises(ValueError, match="cannot be relative probabilities"):
-        draw(np.array(weights), 1, 1, np.random.default_rng(0))
-
-
-def test_empty_pseudo_experiments_are_refused():
-    with pytest.raises(ValueError, match="at least one event"):
-        draw(np.ones(3), 10, 0, np.random.default_rng(0))
 
 
 def test_every_method_measures_the_same_datasets():
@@ -95,15 +53,18 @@ def test_outcomes_that_are_no_intervals_are_counted_and_cover_nothing():
 
 def test_pseudo_experiments_survive_json():
     model = gaussian_model(low=-0.2, high=0.2)
-    rows = draw_poisson(np.ones(2000), 20, 60.0, np.random.default_rng(4))
-    experiments = run({"narrow": model}, rows, theta_true=0.0)
+    rng = np.random.default_rng(4)
+    rows = draw_datasets(np.ones(2000), rng.poisson(60.0, 20), rng)
+    experiments = run({"narrow": model}, rows, theta_true=0.0, levels=[0.9])
     assert not experiments.methods["narrow"].valid.all()  # so that undefined ends are part of the test
     again = PseudoExperiments.from_dict(json.loads(json.dumps(experiments.to_dict(), allow_nan=False)))
     before, after = experiments.methods["narrow"], again.methods["narrow"]
     assert after.status == before.status
     for name in ("estimate", "low", "high", "curvature"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
-    np.testing.assert_array_equal(again.n_events, [len(dataset) for dataset in rows])
+    np.testing.assert_array_equal(again.n_events, [len(dataset) for dataset in rows.rows])
+    np.testing.assert_array_equal(again.group, np.arange(20))
+    np.testing.assert_array_equal(after.at(0.9).low, before.at(0.9).low)
 
 
 def test_the_result_does_not_depend_on_the_number_of_workers_and_parts_can_be_merged():
@@ -134,8 +95,13 @@ def test_the_rise_at_the_true_value_says_which_intervals_cover():
     np.testing.assert_allclose(fits.rise, 100 * (mean - 0.05) ** 2, rtol=0, atol=1e-4)
 
 
-def test_a_mixture_has_the_background_it_is_asked_for():
-    weights = mixture_weights(np.array([1.0, 3.0]), np.array([2.0, 2.0, 4.0]), 0.2)
-    np.testing.assert_allclose(weights, [0.2, 0.6, 0.05, 0.05, 0.1], rtol=1e-15)
-    with pytest.raises(ValueError, match="between 0 and 1, not at 1"):
-        mixture_weights(np.ones(1), np.ones(1), 1)
+def test_intervals_at_further_levels_are_those_of_a_fit_at_that_level():
+    model = gaussian_model()
+    rows = draw(np.ones(2000), 10, 100, np.random.default_rng(8))
+    both = run({"one": model}, rows, theta_true=0.0, levels=[0.9]).methods["one"].at(0.9)
+    alone = run({"one": model}, rows, theta_true=0.0, level=0.9).methods["one"]
+    for end in ("low", "high"):
+        np.testing.assert_allclose(getattr(both, end), getattr(alone, end), rtol=0, atol=1e-6)
+    assert both.status == alone.status
+    with pytest.raises(KeyError):
+        both.at(0.5)

@@ -243,7 +243,7 @@ def test_estimates_leave_failed_fits_out_and_count_the_others():
     found = np.array([0.1, np.nan, -0.1, 0.05])
     status = tuple(Status.FAILED if np.isnan(value) else Status.VALID for value in found)
     fits = MethodFits(found, found - 0.1, found + 0.1, np.full(4, 100.0), status)
-    experiments = PseudoExperiments(0.0, 0.6827, np.full(4, 1000), {"good": fits, "bad": fits})
+    experiments = PseudoExperiments(0.0, 0.6827, np.full(4, 1000), {"good": fits, "bad": fits}, np.arange(4))
     figure = plotting.estimates(experiments, comparison())
     assert sum(figure.axes[0].patches[0].get_data().values) == 3
 

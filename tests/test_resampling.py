@@ -7,10 +7,11 @@ import pytest
 
 from milanalysis.config import ParameterConfig
 from milanalysis.simulation.toys import GaussianShift, ToyScores
+from milanalysis.statistics.drawing import draw_datasets
 from milanalysis.statistics.exact import ExactScore, exact_score
 from milanalysis.statistics.inference import Status
 from milanalysis.statistics.likelihood import ShapeModel
-from milanalysis.statistics.pseudoexperiments import MethodFits, draw, run
+from milanalysis.statistics.pseudoexperiments import MethodFits, run
 from milanalysis.statistics.resampling import measured_numbers
 
 TOY = GaussianShift()
@@ -21,7 +22,7 @@ def repeated(n_population, n_experiments, n_events, seed):
     rng = np.random.default_rng(seed)
     scores = ToyScores(TOY, TOY.sample(rng, n_population))
     weights = np.ones(n_population)
-    rows = draw(weights, n_experiments, n_events, rng)
+    rows = draw_datasets(weights, np.full(n_experiments, n_events), rng)
     fits = run({"one": ShapeModel(scores, ParameterConfig())}, rows, theta_true=0.0).methods["one"]
     return fits, exact_score(scores, rows, theta_true=0.0, weights=weights)
 
@@ -32,11 +33,13 @@ def test_errors_are_those_of_the_closed_forms():
     fits = MethodFits(
         fits.estimate + noise, fits.low + noise, fits.high + noise, fits.curvature, fits.status, fits.rise
     )
-    found = measured_numbers(fits, exact, theta_true=0.0, rng=np.random.default_rng(3))
+    found = measured_numbers(
+        fits, exact, theta_true=0.0, group=np.arange(len(fits.status)), rng=np.random.default_rng(3)
+    )
     rho2 = found["rho2"][0]
     spread = np.std(fits.estimate, ddof=1)
     # 400 resamples of 400: 5 % each, and the closed forms hold to first order
-    assert found["bias"][1] == pytest.approx(spread * np.sqrt(1 / 400 + exact.overlap), rel=0.15)
+    assert found["bias"][1] == pytest.approx(spread * np.sqrt(1 / 400 + exact.common), rel=0.15)
     slope_error = np.sqrt((1 - rho2) / 398) * spread / np.std(exact.values) * exact.information
     assert found["slope"][1] == pytest.approx(slope_error, rel=0.2)
     assert found["rho2"][1] == pytest.approx(2 * np.sqrt(rho2) * (1 - rho2) / np.sqrt(400), rel=0.25)
@@ -58,7 +61,12 @@ def test_values_are_those_of_numpy():
     fits = MethodFits(estimate, low, high, curvature, tuple(status))
     its = MethodFits(best, low, high, curvature, tuple(status))
     found = measured_numbers(
-        fits, ExactScore(score, 7.0), theta_true=3.0, best_fits=its, rng=np.random.default_rng(0)
+        fits,
+        ExactScore(score, 7.0),
+        theta_true=3.0,
+        group=np.arange(51),
+        best_fits=its,
+        rng=np.random.default_rng(0),
     )
     known = np.isfinite(estimate)
     both = known & np.isfinite(curvature)
@@ -81,7 +89,9 @@ def test_a_median_of_an_even_number_lies_between_the_two_in_the_middle(n_experim
     zeros = np.zeros(n_experiments)
     fits = MethodFits(zeros, zeros, widths, zeros + 1, (Status.VALID,) * n_experiments)
     exact = ExactScore(zeros, 1.0)
-    found = measured_numbers(fits, exact, theta_true=0.0, rng=np.random.default_rng(0))
+    found = measured_numbers(
+        fits, exact, theta_true=0.0, group=np.arange(len(fits.status)), rng=np.random.default_rng(0)
+    )
     assert found["width"][0] == np.median(widths)
 
 
@@ -96,8 +106,10 @@ def test_pseudo_experiments_of_one_population_are_resampled_together():
     error = measured_numbers(fits, exact, theta_true=0.0, group=group, rng=rng)["bias"][1]
     # 200 means of variance 9 + 1/4; resampling single ones would give half of it
     assert error == pytest.approx(np.sqrt(9.25 / 200), rel=0.15)
-    one_group = measured_numbers(fits, exact, theta_true=0.0, group=np.zeros(800, dtype=int), rng=rng)
-    assert one_group["bias"][1] is None
+    # of a single population they are resampled one by one, and its fluctuation is put in by what is known of the overlap
+    known = ExactScore(exact.values, 1.0, common=0.5)
+    alone = measured_numbers(fits, known, theta_true=0.0, group=np.zeros(800, dtype=int), rng=rng)
+    assert alone["bias"][1] == pytest.approx(np.std(estimate) * np.sqrt(1 / 800 + 0.5), rel=0.05)
 
 
 def test_the_error_of_a_bias_knows_that_the_test_sample_is_finite():
@@ -106,9 +118,10 @@ def test_the_error_of_a_bias_knows_that_the_test_sample_is_finite():
     for seed in range(40):
         fits, exact = repeated(400, 40, 100, 100 + seed)
         biases.append(fits.estimate.mean())
-        found = measured_numbers(fits, exact, theta_true=0.0, rng=np.random.default_rng(seed))
+        one = np.zeros(len(fits.status), dtype=int)
+        found = measured_numbers(fits, exact, theta_true=0.0, group=one, rng=np.random.default_rng(seed))
         errors.append(found["bias"][1])
-    assert exact.overlap == pytest.approx(0.25)
+    assert exact.common == pytest.approx(0.25)
     # the spread of 40 is known to 11 %: 3 standard errors
     assert np.std(biases) == pytest.approx(np.mean(errors), rel=0.34)
     alone = 0.1 / np.sqrt(40)  # what the number of pseudo-experiments alone would say
@@ -117,7 +130,9 @@ def test_the_error_of_a_bias_knows_that_the_test_sample_is_finite():
 
 def test_errors_of_very_few_fits_are_numbers():
     fits, exact = repeated(50, 3, 10, 7)
-    found = measured_numbers(fits, exact, theta_true=0.0, rng=np.random.default_rng(8))
+    found = measured_numbers(
+        fits, exact, theta_true=0.0, group=np.arange(len(fits.status)), rng=np.random.default_rng(8)
+    )
     assert all(error is not None and np.isfinite(error) for _, error in found.values())
 
 
@@ -125,6 +140,8 @@ def test_without_estimates_there_are_no_numbers_but_a_coverage_of_zero():
     nothing = np.full(5, np.nan)
     failed = MethodFits(nothing, nothing, nothing, nothing, (Status.FAILED,) * 5, nothing)
     _, exact = repeated(50, 5, 10, 0)
-    found = measured_numbers(failed, exact, theta_true=0.0, rng=np.random.default_rng(0))
+    found = measured_numbers(
+        failed, exact, theta_true=0.0, group=np.arange(len(failed.status)), rng=np.random.default_rng(0)
+    )
     assert found.pop("coverage") == (0.0, 0.0)
     assert set(found.values()) == {(None, None)}

@@ -28,7 +28,7 @@ def experiments(shrink):
         moved = MethodFits(
             shrink * fits.estimate, fits.low, fits.high, fits.curvature, fits.status, fits.rise
         )
-        found.append(PseudoExperiments(theta, 0.6827, one.n_events, {"m": moved}))
+        found.append(PseudoExperiments(theta, 0.6827, one.n_events, {"m": moved}, one.group))
         if theta == 0:
             truth = exact_score(scores, rows, theta_true=0.0, weights=np.ones(15_000))
     return found, truth
@@ -42,7 +42,16 @@ def test_shifted_samples_and_the_exact_score_give_the_same_response(shrink):
     assert shifted.error == pytest.approx(shrink / np.sqrt(50 * 300) / np.sqrt(2 * 0.3**2), rel=0.1)
     assert shifted.value == pytest.approx(shrink, abs=4 * shifted.error)
     unknown = Interval(None, None, None, 0.6827, Status.UNKNOWN)
-    summary = summarise("m", "m", unknown, found[1].methods["m"], truth, theta_true=0.0)
+    summary = summarise(
+        "m",
+        "m",
+        unknown,
+        found[1].methods["m"],
+        truth,
+        theta_true=0.0,
+        group=np.arange(300),
+        rng=np.random.default_rng(1),
+    )
     assert shifted.value == pytest.approx(summary.slope, abs=4 * np.hypot(shifted.error, summary.slope_error))
 
 

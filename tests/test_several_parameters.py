@@ -13,12 +13,13 @@ from milanalysis.errors import EventWeightError
 from milanalysis.learning.scores import GridScores
 from milanalysis.parameters import parameter_points
 from milanalysis.simulation.toys import GaussianPlane, ToyScores
-from milanalysis.statistics.coverage import coverage_at
+from milanalysis.statistics.coverage import coverage_together
+from milanalysis.statistics.drawing import draw
 from milanalysis.statistics.inference import contour, fit, limit, measure, measure_at, profile
 from milanalysis.statistics.interpolation import NaturalSpline
 from milanalysis.statistics.likelihood import RateModel, ShapeModel
 from milanalysis.statistics.nuisances import ConstraintModel, GaussianConstraint, Nuisance
-from milanalysis.statistics.pseudoexperiments import PseudoExperiments, draw, run
+from milanalysis.statistics.pseudoexperiments import PseudoExperiments, run
 
 TOY = GaussianPlane(0.6)
 PARAMETERS = (ParameterConfig(name="a"), ParameterConfig(name="b", low=-2.0, high=2.0))
@@ -83,7 +84,7 @@ def test_pseudo_experiments_cover_in_one_and_in_two_dimensions():
     for level in (0.6827, 0.95):
         # 3 binomial standard deviations of 400 trials
         error = 3 * np.sqrt(level * (1 - level) / n)
-        assert coverage_at(fits, level, 2).fraction == pytest.approx(level, abs=error)
+        assert coverage_together(fits, level, 2).fraction == pytest.approx(level, abs=error)
     assert fits.covers(theta[0]).mean() == pytest.approx(0.6827, abs=3 * np.sqrt(0.2166 / n))
     again = PseudoExperiments.from_dict(json.loads(json.dumps(experiments.to_dict())))
     assert (again.theta_true, again.others_true) == (0.1, (-0.3,))
@@ -100,7 +101,7 @@ def test_a_nuisance_is_profiled_beside_two_parameters_of_interest():
     mean = model.models[0].scores.events.mean(axis=0)
     point = (mean[0] + 0.05, mean[1])
     expected = N * 0.05**2 / (1 - 0.36)
-    assert measure_at(likelihood, 0.9, point)[2] == pytest.approx(expected, abs=1e-3)
+    assert measure_at(likelihood, [0.9], point)[2] == pytest.approx(expected, abs=1e-3)
 
 
 def test_shape_and_rate_of_two_parameters_add():

@@ -12,10 +12,11 @@ from scipy.stats import norm
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError
 from milanalysis.simulation.toys import QuadraticEFT
+from milanalysis.statistics.drawing import draw
 from milanalysis.statistics.inference import Status, fit, measure
 from milanalysis.statistics.limits import cls_limit
 from milanalysis.statistics.modifiers import EFT_MODIFIERS
-from milanalysis.statistics.pseudoexperiments import draw, mixture_weights, run
+from milanalysis.statistics.pseudoexperiments import run
 from milanalysis.statistics.systematics import BackgroundTemplate, TemplateSystematic
 from milanalysis.statistics.templates import TemplateModel, Templates, pyhf_backend, quantile_edges
 
@@ -191,8 +192,8 @@ def test_an_unknown_background_of_a_fifth_is_fitted_from_templates_and_the_inter
     theta, n = 0.1, 120
     tested = [~learned & ~is_background, ~learned & is_background]
     weights = np.zeros(len(u))
-    both = mixture_weights(polynomials[tested[0]] @ theta ** np.arange(5), np.ones(int(tested[1].sum())), 0.2)
-    weights[tested[0]], weights[tested[1]] = both[: tested[0].sum()], both[tested[0].sum() :]
+    signal = polynomials[tested[0]] @ theta ** np.arange(5)
+    weights[tested[0]], weights[tested[1]] = 0.8 * signal / signal.sum(), 0.2 / tested[1].sum()
     methods = run(models, draw(weights, n, 1000, rng), theta_true=theta).methods
     for name in ("known", "free"):
         # 3 binomial standard deviations of 120 trials

@@ -10,9 +10,10 @@ from milanalysis.errors import EventWeightError
 from milanalysis.learning.scores import PolynomialScores
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.calibration import CalibrationSample
+from milanalysis.statistics.drawing import draw
 from milanalysis.statistics.inference import fit
 from milanalysis.statistics.likelihood import ShapeModel
-from milanalysis.statistics.pseudoexperiments import draw, run
+from milanalysis.statistics.pseudoexperiments import run
 from milanalysis.statistics.variations import WeightVariation, learn_varied_observable
 
 PARAMETER = ParameterConfig(name="c")

@@ -134,7 +134,9 @@ def convert(files: tuple[Path, ...], output: Path | None) -> None:
         names = summary["weight_names"]
         console().print(
             f"{target}: {summary['n_events']} events, {len(names)} weights{': ' if names else ''}{', '.join(names[:12])}"
-            f"{', ...' if len(names) > 12 else ''}; normalisation: {summary['normalisation'] or 'not recognised'}"
+            f"{', ...' if len(names) > 12 else ''}; normalisation: {summary['normalisation'] or 'not recognised'}",
+            markup=False,
+            soft_wrap=True,
         )
 
 

@@ -7,7 +7,7 @@ cross-section, which in the text is the sum of weights over the sum of trials.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ def convert_lhe(path: Path, output: Path, advance: Callable[..., None] = lambda 
             "source": path.name,
             "source_path": str(path.resolve()),
             "n_events": file.n_events,
-            "n_trials": file.n_trials if file.has_trials else None,
+            "n_trials": _whole(file.n_trials) if file.has_trials else None,
             "cross_section_pb": section,
             "cross_section_error_pb": error,
             "strategy": file.head.strategy,
@@ -148,9 +148,15 @@ def convert_lhe(path: Path, output: Path, advance: Callable[..., None] = lambda 
             "weight_names": list(file.weight_names or ()),
             "weight_descriptions": file.announced.descriptions,
         }
-        _warn(file, sums, summary)
+        for remark in _remarks(file, sums, summary):
+            logger.warning("%s: %s", path, remark)
         write_json(output.with_suffix(".json"), summary)
     return summary
+
+
+def _whole(value: float) -> float | int:
+    """Return a number as an integer if it is one."""
+    return int(value) if value == int(value) else value
 
 
 def _events_per_trial(path: Path) -> float:
@@ -165,55 +171,47 @@ def _events_per_trial(path: Path) -> float:
     return file.n_events / file.n_trials
 
 
-def _warn(file: LHEFile, sums: _Sums, summary: dict[str, Any]) -> None:
-    """Say what a user should know about a file."""
+def _remarks(file: LHEFile, sums: _Sums, summary: dict[str, Any]) -> Iterator[str]:
+    """Yield what a user should know about a file."""
     if sums.n == 0:
-        logger.warning("%s has no events", file.path)
+        yield "there are no events"
         return
+    yield from _remarks_on_cross_section(file, sums, summary)
     names, announced = set(summary["weight_names"]), set(file.announced.descriptions)
+    if file.weights_are_numbered:
+        yield "weights without a name are numbered from 0 in the order of the file"
+    if announced - names:
+        yield f"the header names weights that events do not have: {_listed(announced - names)}"
+    if announced and names - announced:
+        yield f"events have weights that the header does not name: {_listed(names - announced)}"
+    if sums.not_finite:
+        yield f"{sums.not_finite} events have weights that are not finite"
+
+
+def _remarks_on_cross_section(file: LHEFile, sums: _Sums, summary: dict[str, Any]) -> Iterator[str]:
+    """Yield what is to be said about the cross-section and what weights add up to."""
+    mean, section = sums.total / sums.n, file.head.cross_section_pb
     if file.has_trials:
-        logger.warning(
-            "%s: events have trials (%d for %d events), so that the cross-section is the sum of weights over the sum of "
-            "trials, %.6g pb; <init> gives %s, which is not used. All weights are multiplied by %.6g to average to it",
-            file.path,
-            file.n_trials,
-            sums.n,
-            sums.total / file.n_trials,
-            file.head.cross_section_pb,
-            sums.n / file.n_trials,
+        yield (
+            f"events have trials ({summary['n_trials']} for {sums.n} events), so that the cross-section is the sum of "
+            f"weights over the sum of trials, {sums.total / file.n_trials:.6g} pb; <init> gives {section}, which is not "
+            f"used. All weights are multiplied by {sums.n / file.n_trials:.6g} to average to it"
         )
     elif file.head.unknown is not None:
-        logger.warning(
-            "%s: the cross-section is not known: %s; give cross_section_fb for samples of this file",
-            file.path,
-            file.head.unknown,
+        yield (
+            f"the cross-section is not known: {file.head.unknown}; give cross_section_fb for samples of this file"
         )
     elif summary["normalisation"] is None:
-        logger.warning(
-            "%s: the weights have the mean %.6g pb and the sum %.6g pb, and the cross-section is %.6g pb: %s; "
-            "give normalisation for samples of this file",
-            file.path,
-            sums.total / sums.n,
-            sums.total,
-            file.head.cross_section_pb,
-            "both agree" if _agreements(file, sums) else "neither agrees",
+        agree = "both agree" if _agreements(file, sums) else "neither agrees"
+        yield (
+            f"the weights have the mean {mean:.6g} pb and the sum {sums.total:.6g} pb, and the cross-section is "
+            f"{section:.6g} pb: {agree}; give normalisation for samples of this file"
         )
-    if file.weights_are_numbered:
-        logger.warning("%s: weights without a name are numbered from 0 in the order of the file", file.path)
-    if announced - names:
-        logger.warning(
-            "%s: the header names weights that events do not have: %s",
-            file.path,
-            ", ".join(sorted(announced - names)[:10]),
-        )
-    if announced and names - announced:
-        logger.warning(
-            "%s: events have weights that the header does not name: %s",
-            file.path,
-            ", ".join(sorted(names - announced)[:10]),
-        )
-    if sums.not_finite:
-        logger.warning("%s: %d events have weights that are not finite", file.path, sums.not_finite)
+
+
+def _listed(names: set[str]) -> str:
+    """Return the first names as text."""
+    return ", ".join(sorted(names)[:10]) + (", ..." if len(names) > 10 else "")
 
 
 def _agreements(file: LHEFile, sums: _Sums) -> list[str]:

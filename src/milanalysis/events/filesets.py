@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from coffea.processor.executor import WorkItem
 
 from milanalysis.errors import InputFileError
 from milanalysis.events.objects import object_branches
-from milanalysis.events.rootfiles import InputFile, SkippedFile, open_root_file, read_description
+from milanalysis.events.rootfiles import FB_PER_PB, InputFile, SkippedFile, open_root_file, read_description
 from milanalysis.events.weight_names import (
     names_of_weights,
     places_of_weights,
@@ -22,10 +21,6 @@ from milanalysis.events.weight_names import (
 from milanalysis.inputs import DelphesFormatConfig, LHEFFormatConfig, Normalisation
 
 __all__ = ["InputFile", "Role", "Sample", "SkippedFile", "open_sample", "weight_branch"]
-
-logger = logging.getLogger(__name__)
-
-_FB_PER_PB = 1000.0
 
 Role = Literal["simulation", "observed", "background"]
 
@@ -92,12 +87,12 @@ class Sample:
         """Return what turns a nominal weight of a file into the cross-section in fb the event stands for."""
         total = max(self.n_events, 1)
         if self.normalisation == "sum":
-            return _FB_PER_PB
+            return FB_PER_PB
         if self.normalisation == "file_sum":
-            return _FB_PER_PB * file.n_events / total
+            return FB_PER_PB * file.n_events / total
         if self.normalisation == "unit":
             return (self.cross_section_fb or 0.0) / total
-        return _FB_PER_PB / total
+        return FB_PER_PB / total
 
     def metadata(self, file: InputFile, scratch: Path | None) -> dict[str, Any]:
         """Return what a processor finds in ``events.metadata`` beside coffea's own keys."""
@@ -225,12 +220,8 @@ def open_sample(
         except InputFileError as error:
             if on_bad_file == "fail":
                 raise
-            logger.warning("sample %s goes on without a file: %s", name, error)
             announced = read_description(path).get("n_events")
             skipped.append(SkippedFile(path, str(error), announced if isinstance(announced, int) else None))
-    for file in opened:
-        if file.n_events == 0:
-            logger.warning("%s: the tree %r has no events", file.path, file.tree)
     points = points_in_order(name, opened, weight_points, weight_names)
     named = isinstance(weight_points, Mapping)
     pairs = (variations or {}).values()

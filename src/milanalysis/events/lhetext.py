@@ -292,7 +292,7 @@ class LHEFile:
 
     def _refuse_format(self, more: bytes = b"") -> NoReturn:
         msg = (
-            f"{self.path} is not a Les Houches file: it has no <LesHouchesEvents> with an <init> block and begins "
+            f"{self.path} is not a Les Houches file: it has no <LesHouchesEvents> and begins "
             f"with {(self._text + more)[:30]!r}; expected .lhe or .lhe.gz of an event generator"
         )
         raise InputFileError(msg)
@@ -315,8 +315,13 @@ class LHEFile:
             if not self._read():
                 break
         init = init or find_init(self._text, complete=True)
-        if init is None or not self._is_les_houches():
+        if not self._is_les_houches():
             self._refuse_format()
+        if init is None:
+            msg = (
+                f"{self.path} is truncated or damaged: it ends before </init>. Copy or produce the file again"
+            )
+            raise InputFileError(msg)
         while (event := _EVENT.search(self._text, init.end())) is None:
             if not self._read():
                 break

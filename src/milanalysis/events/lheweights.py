@@ -69,13 +69,14 @@ class AnnouncedWeights:
         for _ in range(2):  # some programs escape what is escaped
             text = html.unescape(text) if re.search(r"&(?:amp;)?lt;/?(?:weight|initrwgt)", text) else text
         text = _COMMENT.sub("", text)
-        lists = " ".join(_LIST.findall(text))
+        lists = " ".join(dict.fromkeys(_LIST.findall(text))) or text  # a list that is there twice is one list
         names: list[str | None] = []
         compact: list[str | None] = []
         descriptions: dict[str, list[str]] = {}
-        for kind, attributes, described in _NAMED.findall(text):
-            if kind == "weight" and lists and f"{attributes}>{described}" not in lists:
-                continue
+        weights = [one for one in _NAMED.findall(lists) if one[0] == "weight"]
+        for kind, attributes, described in weights + [
+            one for one in _NAMED.findall(text) if one[0] != "weight"
+        ]:
             try:
                 found = attributes_of(attributes)
             except ValueError:

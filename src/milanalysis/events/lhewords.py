@@ -26,6 +26,7 @@ _MANTISSA = rb"[+-]?(?:\d+\.?\d*|\.\d+)"
 _NUMBER = re.compile(_MANTISSA + rb"(?:[eE][+-]?\d+)?|[+-]?(?:[nN][aA][nN]|[iI][nN][fF](?:inity|INITY)?)")
 _FORTRAN = re.compile(rb"(" + _MANTISSA + rb")(?:[dDqQ]([+-]?\d+)|([+-]\d{3}))\Z")
 """Exponents after D or Q, and those of three digits, before which Fortran leaves the letter out."""
+_LETTERS = bytes.maketrans(b"dDqQ", b"EEEE")
 _LONGEST = 32
 """Characters of a word from which it is read by itself; numbers have fewer."""
 
@@ -76,9 +77,11 @@ def numbers(text: bytes) -> FloatArray:
         >>> numbers(b"1D-3 +.5 1.25-102").tolist()
         [0.001, 0.5, 1.25e-102]
     """
-    words = text.split()
     plain = b"_" not in text  # Python reads 1_0 as 10
+    words = text.split()
     found = _usual(words) if plain else None
+    if found is None and plain:
+        found = _usual(text.translate(_LETTERS).split())
     if found is not None:
         return found
     spelled = [_FORTRAN.sub(rb"\1E\2\3", word) for word in words]
@@ -123,7 +126,7 @@ def decoded(text: bytes) -> str:
 
 
 def attributes_of(text: str) -> dict[str, str]:
-    """Return the attributes of a tag, with or without quotes.
+    """Return the attributes of a tag, with or without quotes, by their names in lower case.
 
     Raises:
         ValueError: if there is anything else.
@@ -139,6 +142,6 @@ def attributes_of(text: str) -> dict[str, str]:
         if match is None:
             msg = f"{rest.strip()!r} is not an attribute such as id='name'"
             raise ValueError(msg)
-        found[match[1]] = html.unescape(match[2] or match[3] or match[4] or "").strip()
+        found[match[1].lower()] = html.unescape(match[2] or match[3] or match[4] or "").strip()
         rest = rest[match.end() :]
     return found

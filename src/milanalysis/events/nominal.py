@@ -15,13 +15,15 @@ import uproot
 
 from milanalysis.errors import EventWeightError, UnreadableEventsError
 from milanalysis.events.filesets import Sample
-from milanalysis.events.rootfiles import LOCAL, UNCACHED, InputFile
+from milanalysis.events.rootfiles import FB_PER_PB, LOCAL, UNCACHED, InputFile
 
 __all__ = ["NominalWeights", "nominal_weights", "weight_problem", "weight_warnings"]
 
 _EVENTS_AT_A_TIME = 1_000_000
 _EQUAL = 1e-5
 """Relative spread below which weights are equal but for rounding."""
+_ROUNDING, _SIGMAS = 0.02, 5.0
+"""Relative difference and standard errors by which cross-sections of files of one sample may differ."""
 _EXACTLY = 1e-6
 """Relative distance below which a cross-section counts as exactly 1 pb; none in nature is."""
 
@@ -156,6 +158,17 @@ def weight_problem(sample: Sample) -> str | None:
         return None
     if every.n_finite == 0:
         return f"sample {sample.name!r}: none of its {every.n_events} nominal weights is a finite number; produce it again"
+    units = [file.path for file, found in zip(sample.files, by_file, strict=True) if found.are_units]
+    others = [
+        file.path
+        for file, found in zip(sample.files, by_file, strict=True)
+        if found.n_finite and not found.are_units
+    ]
+    if units and others:
+        return (
+            f"sample {sample.name!r}: the nominal weights of {units[0]} are all 1 and those of {others[0]} are not, so that "
+            "they do not mean the same; make a sample of each kind"
+        )
     if every.largest_absolute == 0.0:
         return f"sample {sample.name!r}: all nominal weights are 0, so that its events stand for nothing; produce it again"
     if sample.normalisation == "unit" or sample.expected_cross_section_fb is not None:
@@ -165,7 +178,7 @@ def weight_problem(sample: Sample) -> str | None:
     )
     if every.are_units:
         what = f"all weights of sample {sample.name!r} are {'1' if every.smallest > 0 else '1 or -1'}"
-    elif abs(total - 1000.0) <= _EXACTLY * 1000.0:
+    elif abs(total - FB_PER_PB) <= _EXACTLY * FB_PER_PB:
         what = f"the weights of sample {sample.name!r} are normalised to 1"
     else:
         return None
@@ -198,6 +211,8 @@ def weight_warnings(sample: Sample) -> list[str]:
                 f"the nominal weights of its files differ (from {min(means):g} to {max(means):g}); weights of observed "
                 "events are not used, each event counts as one"
             )
+    elif sample.normalisation in ("mean", "file_sum"):
+        warnings += _disagreement(sample)
     unknown = [file.unknown_cross_section for file in sample.files if file.unknown_cross_section]
     if unknown and sample.cross_section_fb is None and sample.role != "observed":
         others = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
@@ -206,3 +221,29 @@ def weight_warnings(sample: Sample) -> list[str]:
             "cross_section_fb states it"
         )
     return warnings
+
+
+def _disagreement(sample: Sample) -> list[str]:
+    """Say which file's weights give another cross-section than those of all files, beyond rounding and statistics."""
+    by_file = [(file, nominal_weights(file)) for file in sample.files if file.n_events]
+    if len(by_file) < 2:
+        return []
+    sections, errors = np.array(
+        [
+            (found.total, math.sqrt(found.variance_of_sum))
+            if sample.normalisation == "file_sum"
+            else (found.total / file.n_events, math.sqrt(found.variance_of_sum) / file.n_events)
+            for file, found in by_file
+        ]
+    ).T
+    share = np.array([file.n_events for file, _ in by_file]) / sample.n_events
+    mean, error = float(share @ sections), float(np.linalg.norm(share * errors))
+    off = np.abs(sections - mean) > _ROUNDING * abs(mean) + _SIGMAS * (errors + error)
+    if not off.any():
+        return []
+    first = int(np.argmax(off))
+    text = (
+        f"the weights of {by_file[first][0].path} alone give {FB_PER_PB * sections[first]:g} fb and those of all files "
+        f"{FB_PER_PB * mean:g} fb; files of one sample should be of one process with one normalisation"
+    )
+    return [text]

@@ -15,13 +15,13 @@ from milanalysis.errors import InputFileError
 from milanalysis.inputs import DelphesFormatConfig, LHEFFormatConfig
 from milanalysis.paths import beside, problem_with_file
 
-__all__ = ["LOCAL", "UNCACHED", "InputFile", "SkippedFile", "open_root_file", "read_description"]
+__all__ = ["FB_PER_PB", "LOCAL", "UNCACHED", "InputFile", "SkippedFile", "open_root_file", "read_description"]
 
 LOCAL: dict[str, Any] = {"handler": uproot.MultithreadedFileSource}
 """Options of uproot for files on local disks, which may have colons in their names (for fsspec they mean something); and
 no memory map, which ends the program if a file becomes shorter meanwhile."""
 UNCACHED: dict[str, Any] = {"array_cache": None, "object_cache": None}
-_FB_PER_PB = 1000.0
+FB_PER_PB = 1000.0
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def _cross_section(path: Path, description: Mapping[str, Any]) -> tuple[float | 
     value, error = (_number(description.get(f"cross_section_{one}")) for one in ("pb", "error_pb"))
     if value is None or value <= 0:
         return None, 0.0, f"{beside(path)} says {json.dumps(description['cross_section_pb']):.40}"
-    return _FB_PER_PB * value, _FB_PER_PB * max(error or 0.0, 0.0), ""
+    return FB_PER_PB * value, FB_PER_PB * max(error or 0.0, 0.0), ""
 
 
 def _number(value: Any) -> float | None:

@@ -108,7 +108,6 @@ def make_tables(
         except UnreadableEventsError as error:
             if on_bad_file == "fail":
                 raise
-            logger.warning("sample %s goes on without a file: %s", sample.name, error)
             sample = sample.without(error.path, str(error))
     try:
         summary = _summary(sample, cutflow, merge)

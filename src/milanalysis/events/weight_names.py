@@ -32,13 +32,17 @@ def points_in_order(
         names_file: JSON file with the names; None: those beside the files.
 
     Raises:
-        EventWeightError: if the files do not say the names, have other ones, or have them in different orders.
+        EventWeightError: if the files do not say the names, have other ones, or have them in different orders; or say
+            that other values belong to the weights.
     """
     if not isinstance(points, Mapping):
         orders = {tuple(map(str, file.description.get("weight_names") or ())) for file in files}
         if len(orders) > len({frozenset(order) for order in orders}):
             raise EventWeightError(_different_orders(sample))
-        return tuple(None if point is None else float(point) for point in points)
+        listed = tuple(None if point is None else float(point) for point in points)
+        for file in files:
+            _refuse_other_points(sample, file, listed)
+        return listed
     every = names_of_weights(sample, "weight_points", files, list(points), names_file)
     return tuple(points.get(name) for name in every)
 
@@ -90,12 +94,28 @@ def unchecked_order(
     return None
 
 
+def _refuse_other_points(sample: str, file: InputFile, points: Sequence[float | None]) -> None:
+    """Refuse values that contradict those which the built-in generator has written beside a file."""
+    stated = _stated_points(file, points)
+    if any(point not in (None, known) for point, known in zip(points, stated, strict=False)):
+        msg = (
+            f"sample {sample!r}: the JSON file beside {file.path} says that its weights belong to "
+            f"{', '.join(f'{point:g}' for point in stated)}, and weight_points has other values or another order"
+        )
+        raise EventWeightError(msg)
+
+
+def _stated_points(file: InputFile, points: Sequence[float | None]) -> Sequence[float]:
+    """Return the values of the coefficient that the JSON file beside a file says, if they are as many as those given."""
+    stated = file.description.get("weight_points")
+    return stated if isinstance(stated, list) and len(stated) == len(points) else ()
+
+
 def _says_order(file: InputFile, points: Sequence[float | None]) -> bool:
     """Return whether the JSON file beside a ROOT file says that the weights belong to these points."""
-    stated = file.description.get("weight_points")
-    if isinstance(stated, list) and stated == list(points):
-        return True
-    return _numbers_of(file, points) == [point for point in points if point is not None]
+    return bool(_stated_points(file, points)) or _numbers_of(file, points) == [
+        p for p in points if p is not None
+    ]
 
 
 def _numbers_of(file: InputFile, points: Sequence[float | None]) -> list[float]:

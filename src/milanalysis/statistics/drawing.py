@@ -9,6 +9,7 @@ fluctuates between simulations, and errors come from resampling whole groups (`g
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,13 @@ class Datasets:
     group: IntArray
     overlap: float
     used: float
+
+    @classmethod
+    def of(cls, rows: Datasets | IntArray | Sequence[IntArray]) -> Datasets:
+        """Return datasets as they are; bare row numbers, one array for each, are taken for datasets that share no events."""
+        if isinstance(rows, Datasets):
+            return rows
+        return cls(list(rows), np.arange(len(rows)), 0.0, 1.0)
 
     def __len__(self) -> int:
         return len(self.rows)

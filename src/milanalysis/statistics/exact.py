@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from milanalysis.learning.scores import EventScores, PolynomialScores
-from milanalysis.parameters import EFTPolynomial, FloatArray
+from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.statistics.drawing import Datasets
 
 __all__ = ["ExactScore", "event_scores", "exact_score", "rate_information"]
@@ -68,7 +69,7 @@ def event_scores(scores: EventScores, theta: float) -> FloatArray:
 
 def exact_score(
     scores: EventScores,
-    datasets: Datasets,
+    rows: Datasets | IntArray | Sequence[IntArray],
     *,
     theta_true: float,
     weights: FloatArray,
@@ -78,7 +79,7 @@ def exact_score(
 
     Args:
         scores: exact log ratios of the events that the datasets were drawn from.
-        datasets: drawn from these events.
+        rows: the datasets, as `milanalysis.statistics.pseudoexperiments.run` takes them.
         theta_true: value of the parameter that the datasets represent.
         weights: with which the events were drawn, shape ``(n_population,)``.
         nu: expected number of events, if the number is part of the measurement; then the score and the
@@ -89,6 +90,7 @@ def exact_score(
         Scores and ``information = N Var(s)``, with N the mean number of events and the variance over the
         population; with a rate term ``nu'^2 / nu`` is added.
     """
+    datasets = Datasets.of(rows)
     score = event_scores(scores, theta_true)
     probability = weights / weights.sum()
     mean = float(probability @ score)

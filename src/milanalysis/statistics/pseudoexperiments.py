@@ -287,8 +287,7 @@ def run(
 
     Args:
         models: methods by name, all with the same row numbers.
-        rows: the datasets, as `drawing.draw_datasets` makes them; bare row numbers, shape ``(n_experiments, n_events)`` or one
-            array for each, are taken for datasets that share no events.
+        rows: the datasets, as `drawing.draw_datasets` makes them; bare row numbers are taken as in `Datasets.of`.
         theta_true: value of the parameter that the datasets represent; values of several parameters of interest, the
             first ones of every likelihood.
         level: confidence level of the intervals.
@@ -297,8 +296,8 @@ def run(
         workers: number of processes; the result is the same for any.
     """
     methods = {}
-    group = rows.group if isinstance(rows, Datasets) else np.arange(len(rows))
-    rows = rows.rows if isinstance(rows, Datasets) else rows
+    datasets = Datasets.of(rows)
+    rows = datasets.rows
     first, *others = (theta_true,) if isinstance(theta_true, int | float) else theta_true
     cuts = [round(one) for one in np.linspace(0, len(rows), workers + 1)]
     blocks = [rows[low:high] for low, high in itertools.pairwise(cuts) if high > low]
@@ -317,7 +316,7 @@ def run(
             advance(len(rows), name)
     sizes = np.array([len(dataset) for dataset in rows], dtype=np.int64)
     return PseudoExperiments(
-        float(first), float(level), sizes, methods, group, tuple(float(other) for other in others)
+        float(first), float(level), sizes, methods, datasets.group, tuple(float(other) for other in others)
     )
 
 
