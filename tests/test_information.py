@@ -37,7 +37,8 @@ OBSERVED = Interval(0.1, 0.04, 0.16, 0.6827, Status.VALID)
 
 
 def summary_of(name, fits, exact, theta_true=0.0, **beside):
-    """Summarise a method on the same observed data, resampled in the same way."""
+    """Summarise a method on the same observed data, resampled in the same way; pseudo-experiments share no events."""
+    beside = {"group": np.arange(len(fits.status)), **beside}
     return summarise(
         name, name, OBSERVED, fits, exact, theta_true=theta_true, rng=np.random.default_rng(30), **beside
     )
@@ -54,7 +55,7 @@ def fits_of(estimate, half_width=0.1, curvature=100.0, status=Status.VALID):
 def strong():
     """The strong benchmark: information 0.3 per event, 600 datasets of 1000 events."""
     toy, rng = QuadraticEFT(0.3), np.random.default_rng(20)
-    events = toy.sample(rng, 200_000)
+    events = toy.sample(rng, 600_000)
     scores = PolynomialScores(toy.polynomials(events)[None], toy.rate.coefficients[None])
     grid = parameter_points(np.linspace(-1, 1, 21).round(12))
     models = {
@@ -65,7 +66,7 @@ def strong():
     rows = draw_datasets(weights, np.full(600, 1000), rng)
     experiments = run(models, rows, theta_true=0.0)
     truth = exact_score(scores, rows, theta_true=0.0, weights=weights)
-    observed = {name: measure(model.observe(rows[0]))[1] for name, model in models.items()}
+    observed = {name: measure(model.observe(rows.rows[0]))[1] for name, model in models.items()}
     titles = {"exact": "exact", "exact_grid": "exact, on a grid"}
     return compare(
         experiments,

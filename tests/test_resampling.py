@@ -145,3 +145,25 @@ def test_without_estimates_there_are_no_numbers_but_a_coverage_of_zero():
     )
     assert found.pop("coverage") == (0.0, 0.0)
     assert set(found.values()) == {(None, None)}
+
+
+def test_resamples_that_hold_one_value_alone_have_no_variance_even_after_rounding():
+    # nine estimates at a limit and one elsewhere: in a third of the resamples nothing varies
+    estimate = np.array([-0.7] * 9 + [0.3])
+    fits = MethodFits(estimate, estimate - 1, estimate + 1, np.ones(10), (Status.VALID,) * 10)
+    exact = ExactScore(np.random.default_rng(1).normal(size=10), 1.0)
+    found = measured_numbers(fits, exact, theta_true=0.0, group=np.arange(10), rng=np.random.default_rng(2))
+    variance = np.var(estimate, ddof=1)
+    for name in ("calibration_ratio", "variance_information"):
+        value, error = found[name]
+        assert value == pytest.approx(1 / variance)
+        assert 0 < error < 10 / variance
+    alone = MethodFits(estimate[:9], estimate[:9] - 1, estimate[:9] + 1, np.ones(9), (Status.VALID,) * 9)
+    nothing = measured_numbers(
+        alone,
+        ExactScore(exact.values[:9], 1.0),
+        theta_true=0.0,
+        group=np.arange(9),
+        rng=np.random.default_rng(2),
+    )
+    assert nothing["calibration_ratio"] == nothing["slope"] == nothing["variance_information"] == (None, None)
