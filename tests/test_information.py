@@ -13,6 +13,7 @@ from milanalysis.config import ParameterConfig
 from milanalysis.errors import InputFileError
 from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import EFTPolynomial, parameter_points
+from milanalysis.provenance import read_result, write_result
 from milanalysis.simulation.toys import ExponentialTilt, GaussianShift, QuadraticEFT, ToyScores
 from milanalysis.statistics.calibration import Measured
 from milanalysis.statistics.captured import Captured
@@ -284,15 +285,19 @@ def test_the_comparison_survives_json_with_the_promised_fields(strong):
         strong["template"]
 
 
-def test_a_comparison_of_another_version_is_refused_by_name(strong):
-    old = strong.to_dict()
-    del old["information"]
-    with pytest.raises(InputFileError, match=r"another version of milanalysis.*information"):
-        Comparison.from_dict(old)
-    old = strong.to_dict()
-    del old["methods"][0]["width"]
-    with pytest.raises(InputFileError, match=r"another version of milanalysis.*width"):
-        Comparison.from_dict(old)
+def test_a_comparison_of_another_version_is_refused_by_name(strong, tmp_path):
+    path = tmp_path / "comparison.json"
+    without_information, without_width = strong.to_dict(), strong.to_dict()
+    del without_information["information"]
+    del without_width["methods"][0]["width"]
+    for old, missing in ((without_information, "information"), (without_width, "width")):
+        write_result(path, old)
+        with pytest.raises(
+            InputFileError, match=rf"comparison\.json holds no result of this version.*'{missing}'"
+        ):
+            read_result(path, Comparison.from_dict)
+    write_result(path, strong.to_dict())
+    assert read_result(path, Comparison.from_dict) == strong
 
 
 def test_what_a_method_captures_survives_json(strong):

@@ -230,13 +230,13 @@ def truth(config: Path, output: Path | None) -> None:
     Reads nothing; writes results/truth.json.
     """
     from milanalysis.pipeline.stages import TRUTH, execute, open_run
-    from milanalysis.provenance import read_json
+    from milanalysis.provenance import read_result
     from milanalysis.reporting.tables import information_table
     from milanalysis.simulation.truth import ReferenceInformation
 
     analysis = open_run(config, output)
     execute(analysis, [TRUTH.name])
-    information = ReferenceInformation.from_dict(read_json(analysis.result("truth")))
+    information = read_result(analysis.result("truth"), ReferenceInformation.from_dict)
     _console().print(information_table(information))
 
 
@@ -254,13 +254,13 @@ def tune(config: Path, output: Path | None) -> None:
     """
     from milanalysis.learning.tuning import Tuning
     from milanalysis.pipeline.stages import TUNE, execute, open_run
-    from milanalysis.provenance import read_json
+    from milanalysis.provenance import read_result
     from milanalysis.reporting.tuning import tuning_table
 
     analysis = open_run(config, output)
     execute(analysis, [TUNE.name])
     console = _console()
-    console.print(tuning_table(Tuning.from_dict(read_json(analysis.result("tuning")))))
+    console.print(tuning_table(read_result(analysis.result("tuning"), Tuning.from_dict)))
     console.print(f"the best settings are in {analysis.directory / 'results' / 'tuned.yaml'}", soft_wrap=True)
 
 
@@ -317,7 +317,7 @@ def _console() -> Console:
 def _print_comparison(analysis: Run) -> None:
     """Print the table of results."""
     from milanalysis.pipeline.judging import read_observation
-    from milanalysis.provenance import read_json
+    from milanalysis.provenance import read_json, read_result
     from milanalysis.reporting.coverage_tables import (
         calibration_table,
         coverage_table,
@@ -336,15 +336,15 @@ def _print_comparison(analysis: Run) -> None:
     constants = read_json(analysis.result("calibration"))["constants"]
     if constants:
         console.print(calibration_table(constants))
-    comparison = Comparison.from_dict(read_json(analysis.result("comparison")))
+    comparison = read_result(analysis.result("comparison"), Comparison.from_dict)
     for table in comparison_tables(comparison):
         console.print(table)
     console.print(information_remark(comparison), soft_wrap=True)
-    remark = reading_remark(CoverageReport.from_dict(read_json(analysis.result("coverage"))))
+    remark = reading_remark(read_result(analysis.result("coverage"), CoverageReport.from_dict))
     if remark:
         console.print(remark, soft_wrap=True)
     if analysis.config.background is not None:
-        with_background = CoverageReport.from_dict(read_json(analysis.result("background")))
+        with_background = read_result(analysis.result("background"), CoverageReport.from_dict)
         console.print(coverage_table(with_background))
 
 

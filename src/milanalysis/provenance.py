@@ -8,10 +8,10 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from milanalysis.errors import InputFileError
 
@@ -21,9 +21,12 @@ __all__ = [
     "file_digest",
     "package_versions",
     "read_json",
+    "read_result",
     "write_json",
     "write_result",
 ]
+
+Result = TypeVar("Result")
 
 _PACKAGES = (
     "milanalysis",
@@ -133,3 +136,24 @@ def read_json(path: Path) -> dict[str, Any]:
         msg = f"{path} should hold a JSON object and holds a {type(value).__name__}"
         raise InputFileError(msg)
     return value
+
+
+def read_result(path: Path, make: Callable[[Mapping[str, Any]], Result]) -> Result:
+    """Read a result that `write_result` has written.
+
+    Args:
+        path: the JSON file.
+        make: makes the result of its content: the ``from_dict`` of its class.
+
+    Raises:
+        InputFileError: if the file is missing or unreadable, or holds the result of another version, naming what is missing.
+    """
+    values = read_json(path)
+    try:
+        return make(values)
+    except (KeyError, TypeError, ValueError) as error:
+        msg = (
+            f"{path} holds no result of this version of milanalysis ({type(error).__name__}: {error}); run `milanalysis run` on "
+            "the configuration again"
+        )
+        raise InputFileError(msg) from error

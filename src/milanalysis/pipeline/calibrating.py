@@ -24,7 +24,7 @@ from milanalysis.pipeline.layout import SCORED, Run
 from milanalysis.pipeline.methods import Methods
 from milanalysis.pipeline.traditional import rate_model
 from milanalysis.progress import progress_bar
-from milanalysis.provenance import read_json, write_result
+from milanalysis.provenance import read_json, read_result, write_result
 from milanalysis.randomness import stream
 from milanalysis.statistics.calibration import (
     Calibration,
@@ -167,8 +167,8 @@ def _observe(run: Run, calibrations: Mapping[str, Mapping[str, Calibration]]) ->
     """Fit the calibrated methods to the observed events."""
     simulated, observed = run.load_table("simulation"), run.load_table("observed")
     methods = methods_of_run(run, simulated, observed, calibrations, role="observed")
-    already = Observation.from_dict(read_json(run.result("observed")))
-    nu = EFTPolynomial.from_dict(read_json(run.result("expected_events")))
+    already = read_result(run.result("observed"), Observation.from_dict)
+    nu = read_result(run.result("expected_events"), EFTPolynomial.from_dict)
     rows = np.arange(len(observed))
     return observe(
         {name: one for name, one in methods.with_titles().items() if name in methods.calibrated},
@@ -191,7 +191,7 @@ def methods_of_run(
     visible = run.load_exact(role)
     if visible is not None and role == "simulation":
         visible = visible.take(simulated.rows(*SCORED))
-    result = TemplateResult.from_dict(read_json(run.result("templates")))
+    result = read_result(run.result("templates"), TemplateResult.from_dict)
     return Methods.of(
         run,
         simulated,

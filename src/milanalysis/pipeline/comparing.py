@@ -12,7 +12,7 @@ from milanalysis.learning.scores import PolynomialScores
 from milanalysis.parameters import EFTPolynomial, FloatArray
 from milanalysis.pipeline.layout import Run, truth_is_known
 from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
-from milanalysis.provenance import read_json
+from milanalysis.provenance import read_json, read_result
 from milanalysis.randomness import stream
 from milanalysis.simulation.truth import ReferenceInformation
 from milanalysis.statistics.calibration import Measured, RescaledModel
@@ -77,7 +77,7 @@ def compare_methods(
         rng=partial(stream, config.seed, "coverage", "bootstrap"),
         exact_method=EXACT if visible is None else EXACT_VISIBLE,
         captured=_captured(run, methods, scored),
-        nu=EFTPolynomial.from_dict(read_json(run.result("expected_events"))),
+        nu=read_result(run.result("expected_events"), EFTPolynomial.from_dict),
     )
 
 
@@ -91,7 +91,7 @@ def _information(
     ]
     all_selected = all(one["n_selected"] == one["n_read"] for one in cutflows)
     if truth_is_known(run.config) and all_selected:
-        known = ReferenceInformation.from_dict(read_json(run.result("truth")))
+        known = read_result(run.result("truth"), ReferenceInformation.from_dict)
         best = known.levels[1]  # visible; with a beam that is known, that
         return FisherInformation(
             joint=Measured(n_events * known["joint"].shape, n_events * known["joint"].shape_error),

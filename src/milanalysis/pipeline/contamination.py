@@ -13,7 +13,7 @@ from milanalysis.pipeline.experiments import draw_shape
 from milanalysis.pipeline.layout import SCORED, Run
 from milanalysis.pipeline.methods import TEMPLATE, TEMPLATE_NUISANCES
 from milanalysis.pipeline.traditional import scored_background
-from milanalysis.provenance import read_json
+from milanalysis.provenance import read_result
 from milanalysis.statistics.coverage import CoverageReport, report
 from milanalysis.statistics.drawing import Datasets
 from milanalysis.statistics.interpolation import interpolation_from
@@ -99,7 +99,7 @@ def _models(run: Run) -> tuple[dict[str, LikelihoodModel], dict[str, str]]:
             continue  # a binary model: a discriminant
         models[label] = ShapeModel(one, config.parameter, None if one.grid is None else interpolation)
         titles[label] = f"{config.models[label].title}, background ignored"
-    result = TemplateResult.from_dict(read_json(run.result("templates")))
+    result = read_result(run.result("templates"), TemplateResult.from_dict)
     full = result.with_nuisances
     assert full is not None
     assert full.background is not None

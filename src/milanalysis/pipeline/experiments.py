@@ -9,7 +9,7 @@ import numpy as np
 from milanalysis.config import CoverageConfig
 from milanalysis.parameters import EFTPolynomial, FloatArray
 from milanalysis.pipeline.layout import Run
-from milanalysis.provenance import read_json
+from milanalysis.provenance import read_result
 from milanalysis.randomness import stream
 from milanalysis.statistics.drawing import Datasets, draw_datasets
 
@@ -18,7 +18,9 @@ __all__ = ["draw_combined", "draw_shape", "events_per_experiment", "expected_sig
 
 def expected_signal(run: Run) -> EFTPolynomial:
     """Return the expected number of signal events as a polynomial in the coefficient."""
-    return EFTPolynomial.from_dict(read_json(run.result("expected_events"))["signal"])
+    return read_result(
+        run.result("expected_events"), lambda values: EFTPolynomial.from_dict(values["signal"])
+    )
 
 
 def events_per_experiment(run: Run, settings: CoverageConfig, *, with_background: bool = False) -> int:
@@ -33,7 +35,7 @@ def events_per_experiment(run: Run, settings: CoverageConfig, *, with_background
         return settings.events
     nu = expected_signal(run)
     if with_background:
-        nu = EFTPolynomial.from_dict(read_json(run.result("expected_events")))
+        nu = read_result(run.result("expected_events"), EFTPolynomial.from_dict)
     bags = math.lcm(*(one.bag_size for one in run.config.models.values() if not one.is_additive))
     return max(round(float(nu(run.config.parameter.reference)) / bags), 1) * bags
 

@@ -22,7 +22,7 @@ from milanalysis.pipeline.experiments import draw_combined, draw_shape, expected
 from milanalysis.pipeline.layout import SCORED, Run
 from milanalysis.pipeline.methods import TEMPLATE_BAGS, TEMPLATE_NUISANCES, Methods
 from milanalysis.pipeline.traditional import rate_model
-from milanalysis.provenance import read_json, write_result
+from milanalysis.provenance import read_json, read_result, write_result
 from milanalysis.randomness import stream
 from milanalysis.statistics.coverage import CoverageReport, construct, report
 from milanalysis.statistics.drawing import Datasets, draw_datasets
@@ -195,7 +195,7 @@ def _constructed(
 
 def read_observation(run: Run) -> Observation:
     """Read what all methods say about the observed events; the calibrated ones, too, if they are there."""
-    observation = Observation.from_dict(read_json(run.result("observed")))
+    observation = read_result(run.result("observed"), Observation.from_dict)
     if not run.result("calibration").exists():
         return observation
     calibrated = read_json(run.result("calibration"))["observed"]
@@ -224,7 +224,7 @@ def report_run(directory: Path, changes: Mapping[str, Any]) -> list[CoverageRepo
         raise InputFileError(msg)
     if not changes:
         results = [needed, *([run.result("background")] if run.config.background is not None else [])]
-        return [CoverageReport.from_dict(read_json(path)) for path in results]
+        return [read_result(path, CoverageReport.from_dict) for path in results]
     settings = _changed(run.config, changes)
     found = {"coverage_report": repeat(run, settings).report}
     if run.config.background is not None:

@@ -14,7 +14,7 @@ from milanalysis.learning.ratios import ExactRatio
 from milanalysis.learning.scores import EventScores
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.pipeline.layout import SCORED, Run
-from milanalysis.provenance import read_json, write_result
+from milanalysis.provenance import read_result, write_result
 from milanalysis.randomness import stream
 from milanalysis.statistics.drawing import draw
 from milanalysis.statistics.exact import event_scores
@@ -128,7 +128,7 @@ def _two_points(grid: FloatArray | None, reference: float) -> tuple[float, float
 
 def information_of_run(run: Run) -> dict[str, ScalingReport]:
     """Return the scaling of the information with the bag size of the training, for each task with three or more of them."""
-    comparison = Comparison.from_dict(read_json(run.result("comparison")))
+    comparison = read_result(run.result("comparison"), Comparison.from_dict)
     by_task: dict[str, dict[int, tuple[float, float, float]]] = {}
     for method in comparison.methods:
         model = run.config.models.get(method.name)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from milanalysis.config import load_config
 from milanalysis.events.tables import EventTable, concatenate
-from milanalysis.provenance import read_json
+from milanalysis.provenance import read_result
 from milanalysis.reporting import plotting
 from milanalysis.statistics.information import Comparison
 from milanalysis.statistics.observation import Observation
@@ -49,11 +49,11 @@ def _kinematics(run: Path) -> Figure:
 
 
 def _profiles(run: Path) -> Figure:
-    return plotting.profiles(Observation.from_dict(read_json(run / "results" / "observed.json")))
+    return plotting.profiles(read_result(run / "results" / "observed.json", Observation.from_dict))
 
 
 def _estimates(run: Path) -> Figure:
-    experiments = PseudoExperiments.from_dict(read_json(run / "results" / "pseudo_experiments.json"))
+    experiments = read_result(run / "results" / "pseudo_experiments.json", PseudoExperiments.from_dict)
     return plotting.estimates(experiments, _comparison(run))
 
 
@@ -63,12 +63,12 @@ def _coverage(run: Path) -> Figure:
 
 def _templates(run: Path) -> Figure:
     reference = load_config(run / "config.yaml").parameter.reference
-    result = TemplateResult.from_dict(read_json(run / "results" / "templates.json"))
+    result = read_result(run / "results" / "templates.json", TemplateResult.from_dict)
     return plotting.templates(result, [reference, *(reference + value for value in _SHOWN)])
 
 
 def _comparison(run: Path) -> Comparison:
-    return Comparison.from_dict(read_json(run / "results" / "comparison.json"))
+    return read_result(run / "results" / "comparison.json", Comparison.from_dict)
 
 
 FIGURES: Mapping[str, Callable[[Path], Figure]] = {

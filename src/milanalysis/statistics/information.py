@@ -32,7 +32,6 @@ from typing import Any
 import numpy as np
 from scipy.stats import beta
 
-from milanalysis.errors import InputFileError
 from milanalysis.parameters import EFTPolynomial, IntArray
 from milanalysis.statistics.calibration import Measured
 from milanalysis.statistics.captured import Captured
@@ -237,21 +236,10 @@ class Comparison:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Comparison:
-        """Make a comparison from what `to_dict` returned; further keys are ignored.
-
-        Raises:
-            InputFileError: if the values are those of another version, naming what is missing.
-        """
-        try:
-            known = {one.name: values[one.name] for one in fields(cls)}
-            known["methods"] = tuple(MethodSummary.from_dict(method) for method in values["methods"])
-            known["information"] = FisherInformation.from_dict(values["information"])
-        except (KeyError, TypeError) as error:
-            msg = (
-                f"results/comparison.json was written by another version of milanalysis ({type(error).__name__}: {error}); run "
-                "`milanalysis run` on the configuration again"
-            )
-            raise InputFileError(msg) from error
+        """Make a comparison from what `to_dict` returned; further keys are ignored."""
+        known = {one.name: values[one.name] for one in fields(cls)}
+        known["methods"] = tuple(MethodSummary.from_dict(method) for method in values["methods"])
+        known["information"] = FisherInformation.from_dict(values["information"])
         return cls(**known)
 
 
