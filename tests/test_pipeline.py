@@ -262,6 +262,20 @@ def test_a_comparison_without_the_reference_information_says_what_is_missing(sma
     assert "run `milanalysis truth` first" in result.output
 
 
+def test_results_of_another_version_are_one_message(small_run, tmp_path):
+    run = shutil.copytree(small_run[1], tmp_path / "run")
+    path = run / "results" / "coverage.json"
+    values = read_json(path)
+    del values["methods"]
+    path.write_text(json.dumps(values))
+    result = milanalysis("coverage-report", run)
+    assert result.exit_code == 2, result.output
+    assert (
+        "coverage.json holds no result of this version of milanalysis (KeyError: 'methods')" in result.output
+    )
+    assert "Traceback" not in result.output
+
+
 @pytest.mark.parametrize("points", [[0.1, 0.2], [-0.2, 0.0], [-2.0, 0.2]])
 def test_values_for_captured_lie_on_both_sides_of_the_reference(points, tmp_path):
     config = write_config(tmp_path / "small.yaml", coverage={**SMALL["coverage"], "captured_at": points})
