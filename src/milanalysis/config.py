@@ -340,7 +340,14 @@ class AnalysisConfig:
                 f"({self.parameter.reference:g}), between parameter.low ({low}) and parameter.high ({high})"
             )
             raise ValueError(msg)
-        model = self.templates.discriminant.model
+        model, at = self.templates.discriminant.model, self.templates.discriminant.theta
+        first, last = self.models[model].task.trained_between(self.parameter.reference)
+        if not max(low, first) - 1e-9 <= at <= min(high, last) + 1e-9:
+            msg = (
+                f"templates.discriminant.theta: {at:g} has to lie in the range of the parameter ({low:g} to {high:g}) and of the "
+                f"training of models.{model} ({first:g} to {last:g})"
+            )
+            raise ValueError(msg)
         points = self.models[model].task.known_points(self.parameter.reference)
         if points is not None and not _has(points, self.templates.discriminant.theta):
             msg = (
