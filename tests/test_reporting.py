@@ -156,6 +156,7 @@ def test_the_remark_says_where_the_information_comes_from():
         (0.5, None, "0.500"),
         (0.5, float("nan"), "0.500"),
         (None, 0.1, "-"),
+        (0.2, 6e18, "-"),
     ],
 )
 def test_numbers_have_the_digits_that_their_errors_allow(value, error, text):

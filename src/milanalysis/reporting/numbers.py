@@ -7,6 +7,10 @@ import math
 __all__ = ["in_brackets", "plus_minus"]
 
 
+_HOPELESS = 1000.0
+"""Size of an error, relative to its number or to 1, from which the number says nothing and is not printed."""
+
+
 def in_brackets(
     value: float | None, error: float | None, *, sign: bool = False, most_decimals: int = 4
 ) -> str:
@@ -16,7 +20,7 @@ def in_brackets(
     no more decimals than a column has room for; an error that is smaller is left out.
 
     Args:
-        value: None where it is not known.
+        value: None where it is not known; a dash stands for it, and for one whose error is a thousand times as large.
         error: standard error; None where it is not known, and 0 for what is exact.
         sign: whether to write a plus sign.
         most_decimals: largest number of decimals.
@@ -26,6 +30,8 @@ def in_brackets(
         ('0.990(12)', '+0.004(6)', '292(14)')
     """
     if value is None or not math.isfinite(value):
+        return "-"
+    if error is not None and error > _HOPELESS * max(1.0, abs(value)):
         return "-"
     plus = "+" if sign else ""
     if error is None or not math.isfinite(error) or error < 1e-9:

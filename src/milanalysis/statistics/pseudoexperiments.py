@@ -67,6 +67,9 @@ class Intervals:
         return cls(low, high, tuple(status for part in parts for status in part.status))
 
 
+_NO_SPREAD = 1e-12  # of a variance, in units of that of all estimates
+
+
 @dataclass(frozen=True, eq=False)
 class MethodFits:
     """What one method says about every pseudo-experiment.
@@ -263,6 +266,9 @@ def calibration_ratio(fits: MethodFits, counts: FloatArray) -> FloatArray:
     with np.errstate(divide="ignore", invalid="ignore"):
         n = counts.sum(axis=1)
         variance = (counts @ centred**2 - (counts @ centred) ** 2 / n) / (n - 1)
+        variance[variance <= _NO_SPREAD * np.mean(centred**2)] = (
+            np.nan
+        )  # one estimate many times, up to rounding
         ratio: FloatArray = 1 / (variance * (counts @ fits.curvature[good] / n))
     return ratio
 

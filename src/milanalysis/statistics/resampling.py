@@ -19,6 +19,7 @@ from milanalysis.statistics.pseudoexperiments import MethodFits, calibration_rat
 __all__ = ["measured_numbers"]
 
 _RESAMPLES = 400  # an error is then known to 3.5 %
+_NO_SPREAD = 1e-12  # of a variance, in units of that of all values
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,7 @@ class _Repeated:
             found = {
                 "bias": mean - self.theta_true,
                 "variance_information": 1 / variance,
-                "slope": np.where(variance > 0, covariance / spread, np.nan) * self.information,
+                "slope": np.where(np.isfinite(variance), covariance / spread, np.nan) * self.information,
                 "rho2": rho2,
                 "information": rho2 * self.information,
                 "mean_curvature": self._mean(counts, curvature),
@@ -103,6 +104,9 @@ class _Repeated:
                 (sum_xy, sum_x, sum_y),
             )
         )
+        # one value many times has no spread, up to rounding
+        for one, values in ((variance, x), (spread, y)):
+            one[one <= _NO_SPREAD * np.mean(values**2)] = np.nan
         return centre + sum_x / n, variance, spread, covariance
 
     def _sum(self, counts: FloatArray, values: FloatArray) -> FloatArray:
