@@ -38,6 +38,7 @@ OBSERVED = Interval(0.1, 0.04, 0.16, 0.6827, Status.VALID)
 
 def summary_of(name, fits, exact, theta_true=0.0, **beside):
     """Summarise a method on the same observed data, resampled in the same way."""
+    beside.setdefault("group", np.arange(len(fits.status)))
     return summarise(
         name, name, OBSERVED, fits, exact, theta_true=theta_true, rng=np.random.default_rng(30), **beside
     )
@@ -65,7 +66,7 @@ def strong():
     rows = draw_datasets(weights, np.full(600, 1000), rng)
     experiments = run(models, rows, theta_true=0.0)
     truth = exact_score(scores, rows, theta_true=0.0, weights=weights)
-    observed = {name: measure(model.observe(rows[0]))[1] for name, model in models.items()}
+    observed = {name: measure(model.observe(rows.rows[0]))[1] for name, model in models.items()}
     titles = {"exact": "exact", "exact_grid": "exact, on a grid"}
     return compare(
         experiments,

@@ -78,6 +78,7 @@ def compare_methods(
         exact_method=EXACT if visible is None else EXACT_VISIBLE,
         captured=_captured(run, methods, scored),
         nu=EFTPolynomial.from_dict(read_json(run.result("expected_events"))),
+        overlap=datasets.overlap,
     )
 
 
