@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import SMALL, milanalysis, write_config
+from conftest import milanalysis, write_config
 
 from milanalysis.pipeline.scaling_of_run import information_of_run
 from milanalysis.provenance import read_json, write_json
