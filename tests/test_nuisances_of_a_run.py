@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import yaml
 from conftest import ROOT, SMALL, milanalysis, write_config
 
 from milanalysis.events.tables import EventTable
@@ -20,6 +21,7 @@ from milanalysis.statistics.template_result import TemplateResult
 pytestmark = pytest.mark.slow
 
 BACKGROUND = ROOT / "tests" / "data" / "vbf_hww_sm.lhef.root"
+CROSS_SECTION_FB = 2.0414  # of that file, whose events have equal weights
 NAMES = ["c_m1", "c_m05", "c_0", "c_02", "c_05", "c_1"]
 
 
@@ -84,6 +86,38 @@ def test_the_templates_have_the_background_and_the_varied_weights(nuisances):
     assert all(kind in workspace for kind in ("histosys", "normsys", "staterror", "eft_polynomial"))
 
 
+def test_only_the_row_that_knows_the_background_does_not_say_that_it_is_ignored(nuisances):
+    run = nuisances[1]
+    methods = read_json(run / "results" / "observed.json")["methods"]
+    knows = [name for name, one in methods.items() if "background ignored" not in one["title"]]
+    assert knows == ["template_nuisances"]
+    # asked for as a fraction, and kept beside what the cross-section gives
+    background = read_json(run / "results" / "expected_events.json")["background"]
+    assert background["fraction"] == 0.2
+    assert background["from_cross_section"] == pytest.approx(CROSS_SECTION_FB * 100, rel=1e-4)
+
+
+def test_without_a_fraction_the_background_has_its_cross_section(nuisances, tmp_path):
+    config, run, _ = nuisances
+    values = yaml.safe_load(config.read_text())
+    del values["background"]["fraction"]
+    path = tmp_path / "plain.yaml"
+    path.write_text(yaml.safe_dump(values))
+    again = shutil.copytree(run, tmp_path / "run")
+    result = milanalysis("infer", path, "-o", again)
+    assert result.exit_code == 0, result.output
+    found = read_json(again / "results" / "expected_events.json")
+    expected = CROSS_SECTION_FB * 100  # all of its events are selected
+    assert "background events: cross-section times luminosity times selection" in " ".join(
+        result.output.split()
+    )
+    assert found["background"]["expected"] == pytest.approx(expected, rel=1e-4)
+    assert found["background"]["fraction"] is None
+    assert found["coefficients"][0] == pytest.approx(found["signal"]["coefficients"][0] + expected, rel=1e-3)
+    full = TemplateResult.from_dict(read_json(again / "results" / "templates.json")).with_nuisances
+    assert full.background.contents.sum() == pytest.approx(expected, rel=1e-3)
+
+
 def test_shape_and_rate_are_given_apart_and_together_with_nuisances(nuisances):
     observation = Observation.from_dict(read_json(nuisances[1] / "results" / "observed.json"))
     assert "template_nuisances" in observation.methods
@@ -103,7 +137,7 @@ def test_shape_and_rate_are_given_apart_and_together_with_nuisances(nuisances):
 def test_coverage_is_reported_with_background_known_fitted_and_ignored(nuisances):
     _, run, result = nuisances
     found = CoverageReport.from_dict(read_json(run / "results" / "background.json"))
-    assert found.background == 0.2
+    assert found.background == pytest.approx(0.2, rel=1e-9)
     assert sorted(found.titles) == [
         "multiclass_bag", "polynomial", "template", "template_nuisances", "template_nuisances.known",
     ]  # fmt: skip

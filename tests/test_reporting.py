@@ -122,6 +122,8 @@ def comparison() -> Comparison:
             source="integrated over 1,000 phase-space points",
         ),
         information_rate=11.0,
+        overlap=0.0,
+        information_covariance=((1.0, None), (None, None)),
     )
 
 

@@ -63,7 +63,7 @@ def test_the_error_of_an_additive_method_grows_as_the_bag(events):
     power = found["C N^power"].constants["power"]
     assert power.value == pytest.approx(1, abs=4 * power.error)
     assert power.error < 0.03
-    assert "does not depend on the bag size" in found.verdict
+    assert "For a network whose log ratio is a sum over events this is an identity" in found.verdict
     assert found["C N"].aicc < found["C sqrt(N)"].aicc - 10
     assert found["C1 sqrt(N) + C2 N"].constants["C2"].value == pytest.approx(0.0016, rel=0.15)
 
@@ -100,6 +100,15 @@ def test_an_asymptote_that_is_reached_is_found_and_said_not_to_be_the_truth():
     assert found["C1 sqrt(N) + C2 N, I_true known"].chi2 == pytest.approx(found["C sqrt(N)"].chi2, abs=1e-3)
     assert found["C sqrt(N), I_true known"].p_value < 1e-6
     assert ScalingReport.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_information_that_falls_is_said_to_fall():
+    curve = 290 / (1 - 0.3 / np.sqrt(SIZES))
+    found = fit_information(SIZES, curve, np.full(9, 2.0))
+    assert found.asymptote is None
+    assert found.significance > 10
+    assert "the information falls with the size of the bags in training" in found.verdict
+    assert "not established" not in found.verdict
 
 
 def test_an_extrapolation_and_a_wrong_form_are_no_asymptote():

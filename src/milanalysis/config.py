@@ -68,12 +68,13 @@ from milanalysis.physics_config import (
     CutsConfig,
     ExactConfig,
     FitPDFConfig,
-    Fraction,
     GeneratorConfig,
     LeptonCutsConfig,
     LHAPDFConfig,
     Name,
+    ParameterConfig,
     Positive,
+    SplitConfig,
     TruthConfig,
 )
 from milanalysis.statistics_config import (
@@ -197,40 +198,6 @@ _METHODS_OF_THE_PACKAGE = ("exact", "exact_visible", "template", "template_nuisa
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ParameterConfig:
-    """The parameter of interest: one Wilson coefficient, for Lambda = 1 TeV."""
-
-    name: Name = "cHW"
-    reference: float = 0.0
-    low: float = -1.0
-    high: float = 1.0
-
-    @model_validator(mode="after")
-    def _reference_is_inside(self) -> ParameterConfig:
-        if not self.low < self.reference < self.high:
-            msg = f"the reference {self.reference} has to lie between low ({self.low}) and high ({self.high})"
-            raise ValueError(msg)
-        return self
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class SplitConfig:
-    """Fractions of the simulated events, decided event by event before anything is learned."""
-
-    train: Fraction = 0.64
-    validation: Fraction = 0.16
-    test: Fraction = 0.20
-
-    @model_validator(mode="after")
-    def _fractions_add_up(self) -> SplitConfig:
-        total = self.train + self.validation + self.test
-        if abs(total - 1) > 1e-9:
-            msg = f"train, validation and test have to add up to 1, not {total:g}"
-            raise ValueError(msg)
-        return self
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
 class AnalysisConfig:
     """A whole analysis.
 
@@ -340,7 +307,14 @@ class AnalysisConfig:
                 f"({self.parameter.reference:g}), between parameter.low ({low}) and parameter.high ({high})"
             )
             raise ValueError(msg)
-        model = self.templates.discriminant.model
+        model, at = self.templates.discriminant.model, self.templates.discriminant.theta
+        first, last = self.models[model].task.trained_between(self.parameter.reference)
+        if not max(low, first) - 1e-9 <= at <= min(high, last) + 1e-9:
+            msg = (
+                f"templates.discriminant.theta: {at:g} has to lie in the range of the parameter ({low:g} to {high:g}) and of the "
+                f"training of models.{model} ({first:g} to {last:g})"
+            )
+            raise ValueError(msg)
         points = self.models[model].task.known_points(self.parameter.reference)
         if points is not None and not _has(points, self.templates.discriminant.theta):
             msg = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 __all__ = [
@@ -23,7 +23,9 @@ __all__ = [
     "LeptonCutsConfig",
     "Name",
     "NonNegative",
+    "ParameterConfig",
     "Positive",
+    "SplitConfig",
     "TruthConfig",
 ]
 
@@ -121,3 +123,37 @@ class TruthConfig:
     auc_at: tuple[float, ...] = (0.1, 0.2)
     points: Annotated[int, Field(ge=100_000)] = 1_000_000
     in_run: Literal["automatic", "never"] = "automatic"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ParameterConfig:
+    """The parameter of interest: one Wilson coefficient, for Lambda = 1 TeV."""
+
+    name: Name = "cHW"
+    reference: float = 0.0
+    low: float = -1.0
+    high: float = 1.0
+
+    @model_validator(mode="after")
+    def _reference_is_inside(self) -> ParameterConfig:
+        if not self.low < self.reference < self.high:
+            msg = f"the reference {self.reference} has to lie between low ({self.low}) and high ({self.high})"
+            raise ValueError(msg)
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SplitConfig:
+    """Fractions of the simulated events, decided event by event before anything is learned."""
+
+    train: Fraction = 0.64
+    validation: Fraction = 0.16
+    test: Fraction = 0.20
+
+    @model_validator(mode="after")
+    def _fractions_add_up(self) -> SplitConfig:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-9:
+            msg = f"train, validation and test have to add up to 1, not {total:g}"
+            raise ValueError(msg)
+        return self

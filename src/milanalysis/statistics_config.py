@@ -74,14 +74,15 @@ class TemplateConfig:
 class BackgroundProcessConfig:
     """A background in the data (not in the paper).
 
-    ``sample`` has ``role: background``; ``fraction`` is the share of the selected events that is expected to come from it,
-    at the reference. It counts in the expected number of events; one more row is the template fit with the background as
-    a part of it, whose total is known up to a relative ``uncertainty``, or not at all (null). Coverage is also
-    reported for pseudo-experiments with background.
+    ``sample`` has ``role: background``. Its expected number of events is cross-section times luminosity times selection;
+    with a ``fraction``, that share of all selected events at the reference instead, whatever its cross-section. It counts
+    in the expected number of events; one more row is the template fit with the background as
+    a part of it, whose total is known up to a relative ``uncertainty``, or not at all (null). All other rows ignore it, and
+    their titles say so. Coverage is also reported for pseudo-experiments with background.
     """
 
     sample: Name
-    fraction: Fraction = 0.2
+    fraction: Fraction | None = None
     uncertainty: Positive | None = None
 
 

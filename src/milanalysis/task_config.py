@@ -80,6 +80,11 @@ class ListedGridConfig:
 AnyGridConfig = GridConfig | ListedGridConfig
 
 
+def _ends(points: FloatArray) -> tuple[float, float]:
+    """Return the lowest and the highest of points of shape ``(n_points, 1)``."""
+    return float(points.min()), float(points.max())
+
+
 class _OnGrid:
     """What tasks say that know the log ratio at the points of a grid."""
 
@@ -89,6 +94,11 @@ class _OnGrid:
         """Return the points at which the log ratio is known, shape ``(n_points, 1)``; None: at any point."""
         del reference
         return self.grid.points()
+
+    def trained_between(self, reference: float) -> tuple[float, float]:
+        """Return the lowest and the highest value of the parameter that the training contains."""
+        del reference
+        return _ends(self.grid.points())
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -118,6 +128,10 @@ class BinaryTaskConfig:
     def known_points(self, reference: float) -> FloatArray | None:
         """Return the reference and the point, in ascending order, shape ``(2, 1)``."""
         return parameter_points(np.array(sorted((reference, self.theta))))
+
+    def trained_between(self, reference: float) -> tuple[float, float]:
+        """Return the reference and the point, in ascending order."""
+        return min(reference, self.theta), max(reference, self.theta)
 
     @property
     def is_linear(self) -> bool:
@@ -195,7 +209,8 @@ class PolynomialTaskConfig:
     """Learn the coefficients of a positive quartic from exact event weights (not in the paper).
 
     Each time a bag is shown the network is asked about ``points_per_bag`` values of the parameter, one drawn
-    uniformly in each of as many equal parts of the interval within ``theta_range`` of the reference.
+    uniformly in each of as many equal parts of the interval within ``theta_range`` of the reference. Likelihoods end where
+    the training did.
 
     ``labels: exact`` replaces the event weights by their means over all that is not visible, the exact visible ratio
     of each event. The optimum is the same and the labels are free of noise; it needs events at parton level.
@@ -203,13 +218,17 @@ class PolynomialTaskConfig:
 
     kind: Literal["polynomial"] = "polynomial"
     labels: Literal["weights", "exact"] = "weights"
-    theta_range: Positive = 0.2
+    theta_range: Positive = 1.0
     points_per_bag: Count = 4
 
     def known_points(self, reference: float) -> FloatArray | None:
         """None: the log ratio is known at any point."""
         del reference
         return None
+
+    def trained_between(self, reference: float) -> tuple[float, float]:
+        """Return the lowest and the highest value of the parameter that the training contains."""
+        return reference - self.theta_range, reference + self.theta_range
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -250,6 +269,11 @@ class PolynomialSamplesTaskConfig:
         """Return the grid for free logits, whose normalisation is known there; None for morphing: any point."""
         del reference
         return self.grid.points() if isinstance(self.form, LogitsFormConfig) else None
+
+    def trained_between(self, reference: float) -> tuple[float, float]:
+        """Return the lowest and the highest value of the parameter that the training contains."""
+        del reference
+        return _ends(self.grid.points())
 
 
 TaskConfig = Annotated[

@@ -78,6 +78,7 @@ def compare_methods(
         exact_method=EXACT if visible is None else EXACT_VISIBLE,
         captured=_captured(run, methods, scored),
         nu=read_result(run.result("expected_events"), EFTPolynomial.from_dict),
+        overlap=datasets.overlap,
     )
 
 

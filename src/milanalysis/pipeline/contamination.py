@@ -9,11 +9,12 @@ import numpy as np
 from milanalysis.config import CoverageConfig
 from milanalysis.events.tables import Split
 from milanalysis.learning.scores import concatenate_scores, load_scores
+from milanalysis.parameters import EFTPolynomial
 from milanalysis.pipeline.experiments import draw_shape
 from milanalysis.pipeline.layout import SCORED, Run
-from milanalysis.pipeline.methods import TEMPLATE, TEMPLATE_NUISANCES
+from milanalysis.pipeline.methods import BACKGROUND_IGNORED, TEMPLATE, TEMPLATE_NUISANCES
 from milanalysis.pipeline.traditional import scored_background
-from milanalysis.provenance import read_result
+from milanalysis.provenance import read_json, read_result
 from milanalysis.statistics.coverage import CoverageReport, report
 from milanalysis.statistics.drawing import Datasets
 from milanalysis.statistics.interpolation import interpolation_from
@@ -29,24 +30,24 @@ __all__ = ["repeat_with_background"]
 def repeat_with_background(run: Run, settings: CoverageConfig) -> CoverageReport:
     """Report coverage and width of intervals when a part of every dataset is background.
 
-    Every model with log ratios of events and the plain templates ignore it; the templates with nuisance parameters know its total, or know as much
-    as the configuration says.
+    Every model with log ratios of events and the plain templates ignore it; the templates with nuisance parameters know its
+    total, or know as much as the configuration says.
 
     Args:
         run: an analysis with a background whose methods are fitted.
         settings: true values, levels and numbers.
     """
     config = run.config
-    background = config.background
-    assert background is not None
     simulated = run.load_table("simulation")
     signal, other = simulated.take(simulated.rows(*SCORED)), scored_background(run)
     models, titles = _models(run)
     is_test = signal.split == Split.TEST
     at_reference = signal.weights_at(config.parameter.reference)[is_test].sum()
-    share = background.fraction / (1 - background.fraction)
+    nu = read_json(run.result("expected_events"))
+    expected = nu["background"]["expected"]
+    at_nu = float(EFTPolynomial.from_dict(nu["signal"])(config.parameter.reference))
     of_background = np.where(other.split == Split.TEST, other.weight, 0.0)
-    of_background *= share * at_reference / of_background.sum()
+    of_background *= expected / at_nu * at_reference / of_background.sum()
     experiments: list[PseudoExperiments] = []
     drawn: list[Datasets] = []
     for position, theta in enumerate(settings.theta):
@@ -74,7 +75,7 @@ def repeat_with_background(run: Run, settings: CoverageConfig) -> CoverageReport
         levels=settings.levels,
         number=settings.number,
     )
-    return replace(found, background=background.fraction)
+    return replace(found, background=expected / (expected + at_nu))
 
 
 def _models(run: Run) -> tuple[dict[str, LikelihoodModel], dict[str, str]]:
@@ -98,7 +99,7 @@ def _models(run: Run) -> tuple[dict[str, LikelihoodModel], dict[str, str]]:
         if one.grid is not None and len(one.grid) < 3:
             continue  # a binary model: a discriminant
         models[label] = ShapeModel(one, config.parameter, None if one.grid is None else interpolation)
-        titles[label] = f"{config.models[label].title}, background ignored"
+        titles[label] = f"{config.models[label].title}{BACKGROUND_IGNORED}"
     result = read_result(run.result("templates"), TemplateResult.from_dict)
     full = result.with_nuisances
     assert full is not None
@@ -113,7 +114,7 @@ def _models(run: Run) -> tuple[dict[str, LikelihoodModel], dict[str, str]]:
     how = (
         "fitted" if config.background.uncertainty is None else f"known to {config.background.uncertainty:.0%}"
     )
-    titles[TEMPLATE] = "pyhf template, background ignored"
+    titles[TEMPLATE] = f"pyhf template{BACKGROUND_IGNORED}"
     titles[f"{TEMPLATE_NUISANCES}.known"] = "pyhf template, background known"
     titles[TEMPLATE_NUISANCES] = f"pyhf template, background {how}"
     return models, titles

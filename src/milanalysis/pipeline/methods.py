@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from milanalysis.config import AnalysisConfig, GenerateBackgroundConfig, ParameterConfig, TaskConfig
 from milanalysis.events.tables import EventTable
 from milanalysis.learning.bag_scores import BagScores
 from milanalysis.learning.ratios import ExactRatio
@@ -23,18 +24,23 @@ from milanalysis.statistics.likelihood import LikelihoodModel, ShapeModel
 from milanalysis.statistics.templates import TemplateModel, Templates
 
 __all__ = [
+    "BACKGROUND_IGNORED",
     "EXACT",
     "EXACT_VISIBLE",
     "TEMPLATE",
     "TEMPLATE_BAGS",
     "TEMPLATE_NUISANCES",
     "Methods",
+    "has_background",
 ]
 
 logger = logging.getLogger(__name__)
 
 EXACT, EXACT_VISIBLE, TEMPLATE = "exact", "exact_visible", "template"
 TEMPLATE_NUISANCES, TEMPLATE_BAGS = "template_nuisances", "template_bags"
+
+BACKGROUND_IGNORED = ", background ignored"
+"""What is added to the title of a method that takes all events for signal where the data contain background."""
 
 _CALIBRATED = {
     "bartlett": "c (Bartlett)",
@@ -125,7 +131,11 @@ class Methods:
                 titles[name] = _title_on(grid, grids)
                 shapes[name] = ShapeModel(RestrictedScores(best, grid), config.parameter, interpolation)
         for label, one in usable.items():
-            shapes[label] = ShapeModel(one, config.parameter, None if one.grid is None else interpolation)
+            shapes[label] = ShapeModel(
+                one,
+                _where_trained(config.parameter, config.models[label].task),
+                None if one.grid is None else interpolation,
+            )
         discriminant = config.templates.discriminant
         values = scores[discriminant.model].per_event(discriminant.theta)[:, 0]
         calibrated: dict[str, LikelihoodModel] = {}
@@ -149,6 +159,12 @@ class Methods:
                 of_bags, scores[discriminant.model], discriminant.theta, size, config.parameter
             )
             titles[TEMPLATE_BAGS] = f"pyhf template, bags of {size}"
+        if has_background(config):
+            knows = TEMPLATE_NUISANCES if config.background is not None else ""
+            titles = {
+                name: title if name == knows else f"{title}{BACKGROUND_IGNORED}"
+                for name, title in titles.items()
+            }
         return cls(titles, shapes, template, exact, visible, nuisances, bags, calibrated)
 
     def models(self) -> dict[str, LikelihoodModel]:
@@ -163,6 +179,20 @@ class Methods:
     def with_titles(self) -> dict[str, tuple[str, LikelihoodModel]]:
         """Return title and likelihood of each method, by name."""
         return {name: (self.titles[name], model) for name, model in self.models().items()}
+
+
+def has_background(config: AnalysisConfig) -> bool:
+    """Say whether the data of an analysis contain background, as far as its configuration says."""
+    generated = [config.samples[name] for name in config.samples_with_role("observed")]
+    return config.background is not None or any(
+        isinstance(one, GenerateBackgroundConfig) for one in generated
+    )
+
+
+def _where_trained(parameter: ParameterConfig, task: TaskConfig) -> ParameterConfig:
+    """Return a parameter whose range ends where a model has not been trained."""
+    low, high = task.trained_between(parameter.reference)
+    return replace(parameter, low=max(parameter.low, low), high=min(parameter.high, high))
 
 
 def _distinct_grids(grids: Iterable[FloatArray | None]) -> list[FloatArray]:

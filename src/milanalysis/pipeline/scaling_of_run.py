@@ -127,22 +127,33 @@ def _two_points(grid: FloatArray | None, reference: float) -> tuple[float, float
 
 
 def information_of_run(run: Run) -> dict[str, ScalingReport]:
-    """Return the scaling of the information with the bag size of the training, for each task with three or more of them."""
+    """Return the scaling of the information with the bag size of the training, for each task with three or more of them.
+
+    Methods are compared on the same pseudo-experiments, whose common fluctuations are in the covariance.
+    """
     comparison = read_result(run.result("comparison"), Comparison.from_dict)
-    by_task: dict[str, dict[int, tuple[float, float, float]]] = {}
-    for method in comparison.methods:
+    by_task: dict[str, dict[int, int]] = {}  # number of the method by bag size
+    for number, method in enumerate(comparison.methods):
         model = run.config.models.get(method.name)
-        if model is None or method.information is None or method.information_error is None:
-            continue
-        numbers = (method.information, method.information_error, method.information_exact)
-        by_task.setdefault(model.task.kind, {})[model.bag_size] = numbers
+        if (
+            model is not None
+            and method.information is not None
+            and comparison.information_covariance[number][number]
+        ):
+            by_task.setdefault(model.task.kind, {})[model.bag_size] = number
     found = {}
     for kind, by_size in by_task.items():
         if len(by_size) < 3:
             continue
         sizes = sorted(by_size)
-        information, errors, true = np.array([by_size[size] for size in sizes]).T
+        numbers = [by_size[size] for size in sizes]
+        methods = [comparison.methods[number] for number in numbers]
+        covariance = np.array(comparison.information_covariance, dtype=np.float64)[np.ix_(numbers, numbers)]
         found[f"information of {kind}"] = fit_information(
-            np.array(sizes), information, errors, information_true=float(true[0])
+            np.array(sizes),
+            np.array([method.information for method in methods], dtype=np.float64),
+            np.sqrt(np.diag(covariance)),
+            information_true=methods[0].information_exact,
+            covariance=covariance,
         )
     return found

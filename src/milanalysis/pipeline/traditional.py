@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from milanalysis.errors import TooFewEventsError
+from milanalysis.errors import EventWeightError, TooFewEventsError
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning.scores import load_scores
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.pipeline.layout import SCORED, Run
+from milanalysis.provenance import read_json
 from milanalysis.randomness import stream
 from milanalysis.statistics.bag_templates import learn_bag_templates
 from milanalysis.statistics.binning import information_edges, weight_response
@@ -21,6 +22,7 @@ from milanalysis.statistics.systematics import BackgroundTemplate, TemplateSyste
 from milanalysis.statistics.templates import Templates, quantile_edges
 
 __all__ = [
+    "BackgroundYield",
     "background_yield",
     "choose_edges",
     "discriminant_of",
@@ -56,18 +58,64 @@ def choose_edges(run: Run, validation: EventTable, values: FloatArray) -> FloatA
     return quantile_edges(values, weights, settings.bins)
 
 
-def background_yield(run: Run, nu: EFTPolynomial) -> float:
-    """Return the expected number of background events; 0 without a background in the configuration.
+@dataclass(frozen=True)
+class BackgroundYield:
+    """The expected number of background events.
+
+    Attributes:
+        expected: the number that the analysis uses.
+        from_cross_section: cross-section times luminosity times selection.
+        error: Monte Carlo error of that.
+        fraction: share of all selected events that was asked for instead; None: ``expected`` is from the cross-section.
+    """
+
+    expected: float
+    from_cross_section: float
+    error: float
+    fraction: float | None
+
+    def describe(self) -> str:
+        """Return where the number comes from, in words.
+
+        Example:
+            >>> BackgroundYield(327.0, 661.0, 2.0, 0.2).describe()
+            '327 background events: 20% of all, as asked for; their cross-section gives 661.0 ± 2.0'
+        """
+        known = f"{self.from_cross_section:.1f} ± {self.error:.1f}"
+        if self.fraction is None:
+            return f"{known} background events: cross-section times luminosity times selection"
+        return f"{self.expected:.0f} background events: {self.fraction:.0%} of all, as asked for; their cross-section gives {known}"
+
+
+def background_yield(run: Run, nu: EFTPolynomial) -> BackgroundYield | None:
+    """Return the expected number of background events; None without a background in the configuration.
 
     Args:
         run: the analysis.
         nu: expected number of signal events.
+
+    Raises:
+        EventWeightError: if the selected cross-section of the background is not positive.
     """
     background = run.config.background
     if background is None:
-        return 0.0
+        return None
+    path = run.table(background.sample)
+    weight = EventTable.read(path, with_features=False).weight * run.config.luminosity_fb
+    n_generated = read_json(path.parent / "cutflow.json")["n_read"]
+    total = float(weight.sum())
+    if not total > 0:
+        msg = (
+            f"the weights of the selected events of the background {background.sample!r} add up to {total:g} events, and an "
+            "expected number has to be positive; check its weights and normalisation"
+        )
+        raise EventWeightError(msg)
+    error = float(np.sqrt(max(weight @ weight - total**2 / n_generated, 0.0)))
+    if background.fraction is None:
+        return BackgroundYield(total, total, error, None)
     share = background.fraction / (1 - background.fraction)
-    return share * float(nu(run.config.parameter.reference))
+    expected = share * float(nu(run.config.parameter.reference))
+    return BackgroundYield(expected, total, error, background.fraction)
 
 
 def rate_model(run: Run, nu: EFTPolynomial) -> RateModel | LuminosityRateModel:
@@ -135,7 +183,7 @@ def with_nuisances(
     return replace(
         templates,
         contents=templates.contents * (float(nu(0.0)) / templates.contents[:, 0].sum()),
-        background=_background_template(run, templates, background_yield(run, nu), luminosity),
+        background=_background_template(run, templates, nu, luminosity),
         systematics=(*systematics, *luminosity),
     )
 
@@ -168,17 +216,18 @@ def of_bags(run: Run, simulated: EventTable) -> Templates | None:
 
 
 def _background_template(
-    run: Run, templates: Templates, expected: float, shared: tuple[TemplateSystematic, ...]
+    run: Run, templates: Templates, nu: EFTPolynomial, shared: tuple[TemplateSystematic, ...]
 ) -> BackgroundTemplate | None:
     """Return the background in the bins of the discriminant; None without a background in the configuration."""
     background, discriminant = run.config.background, run.config.templates.discriminant
-    if background is None:
+    known = background_yield(run, nu)
+    if background is None or known is None:
         return None
     scored = scored_background(run)
     rows = scored.rows(Split.VALIDATION)
     scores = load_scores(run.score_file(background.sample, discriminant.model)).take(rows)
     bins = templates.bin_numbers(scores.per_event(discriminant.theta)[:, 0])
-    weights = scored.weight[rows] * (expected / scored.weight[rows].sum())
+    weights = scored.weight[rows] * (known.expected / scored.weight[rows].sum())
     n_bins = len(templates.contents)
     return BackgroundTemplate(
         _filled(bins, weights, n_bins),

@@ -211,7 +211,7 @@ def _visible_polynomials(run: Run) -> dict[str, FloatArray]:
 def infer(run: Run) -> Sequence[Path]:
     """Evaluate the models inside the bag processor, and fit every method to the observed events."""
     from milanalysis.learning.runs import Manifest
-    from milanalysis.pipeline.methods import TEMPLATE_NUISANCES, Methods
+    from milanalysis.pipeline.methods import TEMPLATE_NUISANCES, Methods, has_background
     from milanalysis.pipeline.traditional import (
         background_yield,
         choose_edges,
@@ -241,7 +241,16 @@ def infer(run: Run) -> Sequence[Path]:
     validation, values = discriminant_of(run, simulated)
     templates = Templates.from_hist(_fill_templates(run, choose_edges(run, validation, values)))
     signal = selected_yield(run)
-    nu = signal.plus(background_yield(run, signal))
+    background = background_yield(run, signal)
+    if background is None and has_background(config):
+        logger.warning(
+            "the observed events contain generated ZZ background and the configuration has no `background:`; every method takes "
+            "them for signal, and its title says so"
+        )
+    nu = signal
+    if background is not None:
+        nu = signal.plus(background.expected)
+        console().print(f"{'':>9}  expected: {background.describe()}", highlight=False)
     full = with_nuisances(run, templates, signal, validation, values)
     bags = of_bags(run, simulated)
     methods = Methods.of(
@@ -282,7 +291,14 @@ def infer(run: Run) -> Sequence[Path]:
     write_result(run.result("observed"), observation.to_dict())
     write_result(run.result("templates"), template_result.to_dict())
     write_result(run.result("workspace"), (nuisances or methods.template).workspace(counts))
-    write_result(run.result("expected_events"), {**nu.to_dict(), "signal": signal.to_dict()})
+    write_result(
+        run.result("expected_events"),
+        {
+            **nu.to_dict(),
+            "signal": signal.to_dict(),
+            "background": None if background is None else asdict(background),
+        },
+    )
     write_result(run.result("limits"), _limits(run, methods, signal, counts))
     names = ("observed", "templates", "workspace", "expected_events", "limits")
     return [*written, *(run.result(name) for name in names)]

@@ -237,15 +237,16 @@ def coverage(comparison: Comparison, ax: Axes | None = None) -> Figure:
             figure, left, right = _figure_of(ax)[0], ax, None
         places = np.arange(len(comparison.methods))[::-1]
         for place, method in zip(places, comparison.methods, strict=True):
-            one = method.coverage
-            left.errorbar(
-                one.fraction,
-                place,
-                xerr=[[one.fraction - one.low], [one.high - one.fraction]],
-                fmt="o",
-                color="C0",
-                capsize=3,
-            )
+            if method.coverage is not None:
+                covered = method.coverage
+                left.errorbar(
+                    covered.fraction,
+                    place,
+                    xerr=[[covered.fraction - covered.low], [covered.high - covered.fraction]],
+                    fmt="o",
+                    color="C0",
+                    capsize=3,
+                )
             if right is not None:
                 values = [
                     (method.variance_ratio, method.variance_ratio_error, "s", "C2", "variance ratio"),

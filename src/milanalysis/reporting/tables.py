@@ -10,6 +10,7 @@ from rich.table import Table
 
 from milanalysis.reporting.numbers import in_brackets, plus_minus
 from milanalysis.simulation.truth import ReferenceInformation
+from milanalysis.statistics.drawing import LARGEST_OVERLAP
 from milanalysis.statistics.inference import Interval
 from milanalysis.statistics.information import Comparison
 from milanalysis.statistics.observation import Observation
@@ -31,7 +32,7 @@ def _measurement(comparison: Comparison) -> Table:
     table = _table(
         f"{comparison.parameter} from the shape of {comparison.n_observed} observed events",
         f"width: median width of valid intervals, {comparison.n_experiments} pseudo-experiments.\n"
-        "coverage: of all of them, with its 68 % Clopper-Pearson interval.",
+        "coverage: of all of them, with its 68 % Clopper-Pearson interval." + _about_overlap(comparison),
         ("estimate", f"{level} interval", "width", "coverage / %"),
     )
     for method in comparison.methods:
@@ -41,9 +42,22 @@ def _measurement(comparison: Comparison) -> Table:
             _number(method.estimate, "+.3f"),
             _ends(method.interval, method.interval_status),
             in_brackets(method.width, method.width_error),
-            f"{100 * one.fraction:.1f} \\[{100 * one.low:.1f}, {100 * one.high:.1f}]",
+            "-" if one is None else f"{100 * one.fraction:.1f} \\[{100 * one.low:.1f}, {100 * one.high:.1f}]",
         )
     return table
+
+
+def _about_overlap(comparison: Comparison) -> str:
+    """Say if pseudo-experiments share events, and whether they share too many."""
+    if not comparison.overlap:
+        return ""
+    text = f"\nOne pseudo-experiment is {100 * comparison.overlap:.2g} % of the events it is drawn from."
+    if comparison.withheld:
+        text += (
+            f"\nAbove {100 * LARGEST_OVERLAP:.2g} % they say nothing about width and coverage:\n"
+            "simulate more events, or set fewer coverage.events."
+        )
+    return text
 
 
 def _single_events(comparison: Comparison) -> Table:
@@ -93,7 +107,7 @@ def _repeated(comparison: Comparison) -> Table:
             in_brackets(method.slope, method.slope_error),
             in_brackets(method.calibration_ratio, method.calibration_ratio_error),
             in_brackets(method.bias, method.bias_error, sign=True),
-            str(method.coverage.n_failed),
+            "-" if method.coverage is None else str(method.coverage.n_failed),
         )
     return table
 

@@ -366,7 +366,8 @@ def construct(
     intervals = []
     for name in (name for name in experiments[0].methods if name in observation.methods):
         one = observation.methods[name]
-        rise = np.array([np.nan if value is None else value for value in one.profile])
+        known = [value is not None for value in one.profile]
+        rise = np.array([value for value in one.profile if value is not None])
         for level in found.levels:
             try:
                 if overlap > LARGEST_OVERLAP:
@@ -380,6 +381,6 @@ def construct(
             except FitError as error:
                 intervals.append(FinalInterval(name, level, None, None, None, str(error)))
                 continue
-            unified = belt.interval(points, rise, one.shape.estimate)
+            unified = belt.interval(points[known], rise, one.shape.estimate)
             intervals.append(FinalInterval(name, level, unified, neyman, belt))
     return replace(found, intervals=tuple(intervals))

@@ -35,10 +35,11 @@ from scipy.stats import beta
 from milanalysis.parameters import EFTPolynomial, IntArray
 from milanalysis.statistics.calibration import Measured
 from milanalysis.statistics.captured import Captured
+from milanalysis.statistics.drawing import LARGEST_OVERLAP
 from milanalysis.statistics.exact import ExactScore, event_scores, exact_score, rate_information
 from milanalysis.statistics.inference import Interval
 from milanalysis.statistics.pseudoexperiments import MethodFits, PseudoExperiments
-from milanalysis.statistics.resampling import measured_numbers
+from milanalysis.statistics.resampling import information_covariance, measured_numbers
 
 __all__ = [
     "Comparison",
@@ -96,7 +97,7 @@ class MethodSummary:
         interval: ends on the observed data; None where not defined.
         interval_status: how the search on the observed data ended, a value of `Status`.
         level: confidence level of the interval and of the coverage.
-        coverage: of the intervals on the pseudo-experiments.
+        coverage: of the intervals on the pseudo-experiments; None where it is withheld.
         width: median width of the valid intervals on the pseudo-experiments.
         width_error: its error.
         captured: fractions of the expected exact log ratio of an event, at each value of the parameter asked for; empty if the
@@ -127,7 +128,7 @@ class MethodSummary:
     interval: tuple[float | None, float | None]
     interval_status: str
     level: float
-    coverage: Coverage
+    coverage: Coverage | None
     width: float | None
     width_error: float | None
     captured: tuple[Captured, ...]
@@ -160,7 +161,7 @@ class MethodSummary:
         """Make a summary from what `to_dict` returned; further keys are ignored."""
         known = {one.name: values[one.name] for one in fields(cls)}
         known["interval"] = tuple(values["interval"])
-        known["coverage"] = Coverage(**values["coverage"])
+        known["coverage"] = None if values["coverage"] is None else Coverage(**values["coverage"])
         known["captured"] = tuple(Captured.from_dict(one) for one in values["captured"])
         return cls(**known)
 
@@ -204,6 +205,10 @@ class Comparison:
         exact_method: name of the exact likelihood that the others are compared with; None if there is none.
         information: exact Fisher information of the shape of as many events as one pseudo-experiment has.
         information_rate: that of their number; None if its dependence on the parameter is not known.
+        overlap: `drawing.Datasets.overlap` of the pseudo-experiments. Above `drawing.LARGEST_OVERLAP` they have too much in
+            common, and what they say is withheld.
+        information_covariance: of the effective information of the methods, which have the pseudo-experiments in common,
+            shape ``(n_methods, n_methods)``; None where it does not exist.
     """
 
     parameter: str
@@ -215,6 +220,13 @@ class Comparison:
     exact_method: str | None
     information: FisherInformation
     information_rate: float | None
+    overlap: float
+    information_covariance: tuple[tuple[float | None, ...], ...]
+
+    @property
+    def withheld(self) -> bool:
+        """Whether the pseudo-experiments have too much in common to say anything."""
+        return self.overlap > LARGEST_OVERLAP
 
     def __getitem__(self, name: str) -> MethodSummary:
         """Return the summary of one method.
@@ -240,6 +252,7 @@ class Comparison:
         known = {one.name: values[one.name] for one in fields(cls)}
         known["methods"] = tuple(MethodSummary.from_dict(method) for method in values["methods"])
         known["information"] = FisherInformation.from_dict(values["information"])
+        known["information_covariance"] = tuple(tuple(row) for row in values["information_covariance"])
         return cls(**known)
 
 
@@ -340,6 +353,7 @@ def compare(
     exact_method: str | None = None,
     captured: Mapping[str, Sequence[Captured]] | None = None,
     nu: EFTPolynomial | None = None,
+    overlap: float = 0.0,
 ) -> Comparison:
     """Summarise all methods side by side.
 
@@ -355,6 +369,7 @@ def compare(
         exact_method: which of the methods is the exact likelihood that the others are compared with, if any.
         captured: what the log ratios of the methods capture, by name.
         nu: expected number of events, up to a factor.
+        overlap: `drawing.Datasets.overlap` of the pseudo-experiments.
     """
     n_events = float(experiments.n_events.mean())
     best_fits = None if exact_method is None else experiments.methods[exact_method]
@@ -373,14 +388,42 @@ def compare(
         )
         for name, found in observed.items()
     )
+    withheld = overlap > LARGEST_OVERLAP
+    covariance = information_covariance(
+        [experiments.methods[name] for name in observed],
+        replace(exact, information=information.joint.value),
+        group=experiments.group,
+        rng=rng(),
+    )
     return Comparison(
         parameter=parameter,
         theta_true=experiments.theta_true,
         n_experiments=len(experiments),
         n_events=n_events,
         n_observed=n_observed,
-        methods=methods,
+        methods=tuple(_withheld(one) for one in methods) if withheld else methods,
         exact_method=exact_method,
         information=information,
         information_rate=None if nu is None else rate_information(nu, experiments.theta_true, n_events),
+        overlap=overlap,
+        information_covariance=tuple(
+            tuple(None if withheld or not np.isfinite(one) else float(one) for one in row)
+            for row in covariance
+        ),
     )
+
+
+def _withheld(summary: MethodSummary) -> MethodSummary:
+    """Return a summary without what pseudo-experiments said."""
+    kept = {
+        "name",
+        "title",
+        "estimate",
+        "interval",
+        "interval_status",
+        "level",
+        "captured",
+        "information_exact",
+    }
+    nothing: dict[str, Any] = {one.name: None for one in fields(MethodSummary) if one.name not in kept}
+    return replace(summary, **nothing)

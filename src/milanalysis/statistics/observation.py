@@ -138,7 +138,8 @@ def observe(
     methods = {}
     for name, (title, model) in models.items():
         likelihood = model.observe(rows)
-        values = profile_of(likelihood, points)
+        low, high = likelihood.limits[0]
+        values = np.where((points >= low) & (points <= high), profile_of(likelihood, points), np.nan)
         methods[name] = MethodObservation(
             title,
             measure(likelihood, level)[1],

@@ -8,6 +8,7 @@ fluctuation is common to them; disjoint ones are a group of their own each.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.statistics.exact import ExactScore
 from milanalysis.statistics.pseudoexperiments import MethodFits, calibration_ratio
 
-__all__ = ["measured_numbers"]
+__all__ = ["information_covariance", "measured_numbers"]
 
 _RESAMPLES = 400  # an error is then known to 3.5 %
 _NO_SPREAD = 1e-12  # of a variance, in units of that of all values
@@ -155,22 +156,14 @@ def measured_numbers(
         Value and error by the name of the field of `information.MethodSummary`; None for what does not exist, and for an
         error where there are fewer than two groups.
     """
-    names, number = np.unique(group, return_inverse=True)
-    alone = len(names) == 1  # the fluctuation of the events is not in the spread of these pseudo-experiments
-    number = np.arange(len(group)) if alone else number
-    n_groups = len(group) if alone else len(names)
-    repeated = _Repeated(
-        fits,
-        best_fits,
-        exact.values,
-        exact.information,
-        theta_true,
-        number,
-        n_groups,
-    )
+    alone = (
+        len(np.unique(group)) == 1
+    )  # the fluctuation of the events is not in the spread of these pseudo-experiments
+    number = np.arange(len(group)) if alone else np.unique(group, return_inverse=True)[1]
+    n_groups = int(number.max()) + 1
+    repeated = _Repeated(fits, best_fits, exact.values, exact.information, theta_true, number, n_groups)
     values = repeated.numbers(np.ones((1, n_groups)))
-    chosen = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), _RESAMPLES)
-    resampled = repeated.numbers(chosen.astype(np.float64))
+    resampled = repeated.numbers(_chosen(n_groups, rng))
     found: dict[str, tuple[float | None, float | None]] = {
         name: (float(value[0]), _spread(resampled[name], n_groups)) if np.isfinite(value[0]) else (None, None)
         for name, value in values.items()
@@ -180,6 +173,44 @@ def measured_numbers(
         common = exact.common * float(np.nanvar(fits.estimate))
         found["bias"] = (bias, float(np.hypot(error, np.sqrt(common))))
     return found
+
+
+def information_covariance(
+    fits: Sequence[MethodFits], exact: ExactScore, *, group: IntArray, rng: np.random.Generator
+) -> FloatArray:
+    """Return the covariance of the effective information of methods on the same pseudo-experiments.
+
+    Args:
+        fits: of each method.
+        exact: exact scores of the pseudo-experiments.
+        group: which disjoint part of the events each was drawn from, shape ``(n_experiments,)``.
+        rng: source of randomness.
+
+    Returns:
+        Shape ``(n_methods, n_methods)``; NaN for methods without an information.
+    """
+    number = np.unique(group, return_inverse=True)[1]
+    number = np.arange(len(group)) if number.max() == 0 else number
+    n_groups = int(number.max()) + 1
+    counts = _chosen(n_groups, rng)
+    information = np.array(
+        [
+            _Repeated(one, None, exact.values, exact.information, 0.0, number, n_groups).numbers(counts)[
+                "information"
+            ]
+            for one in fits
+        ]
+    )  # (n_methods, n_resamples)
+    usable = np.isfinite(information).mean(axis=1) > 0.5
+    together = information[:, np.isfinite(information[usable]).all(axis=0)]
+    found = np.full((len(fits), len(fits)), np.nan)
+    found[np.ix_(usable, usable)] = np.atleast_2d(np.cov(together[usable]))
+    return found
+
+
+def _chosen(n_groups: int, rng: np.random.Generator) -> FloatArray:
+    """Return how often each group counts in each resample, shape ``(n_resamples, n_groups)``."""
+    return rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), _RESAMPLES).astype(np.float64)
 
 
 def _spread(resampled: FloatArray, n_groups: int) -> float | None:

@@ -231,11 +231,13 @@ def fit_error_variance(measured: list[ErrorVariance]) -> ScalingReport:
     from_linear = abs(power.value - 1) / power.error if power.error > 0 else np.inf
     verdict = f"sigma_eps^2 grows as N^({power.value:.3f} ± {power.error:.3f}): "
     if from_linear < _SIGNIFICANT:
-        verdict += "compatible with C N, so effective information does not depend on the bag size, and there is no asymptote"
-    elif power.value < 1:
-        verdict += f"slower than C N by {from_linear:.1f} standard deviations, so effective information grows with bags"
+        verdict += (
+            "compatible with C N. For a network whose log ratio is a sum over events this is an identity: the size of the bags it "
+            "is evaluated on says nothing about the size of the bags it should be trained on"
+        )
     else:
-        verdict += f"faster than C N by {from_linear:.1f} standard deviations, so effective information falls with bags"
+        slower = "slower" if power.value < 1 else "faster"
+        verdict += f"{slower} than C N by {from_linear:.1f} standard deviations, for bags in evaluation"
     return ScalingReport(
         tuple(one.bag_size for one in measured),
         tuple(values.tolist()),
@@ -317,7 +319,12 @@ def _verdict(
     """Say what may be claimed."""
     limit = rising.constants["A"]
     words = f"the fit gives {limit.value:.0f} ± {limit.error:.0f} for N -> infinity"
-    if significance < _SIGNIFICANT or rising.constants["a"].value <= 0:
+    if significance >= _SIGNIFICANT and rising.constants["a"].value <= 0:
+        return None, (
+            f"No asymptote can be claimed: the information falls with the size of the bags in training, by {significance:.2f} "
+            "standard deviations."
+        )
+    if significance < _SIGNIFICANT:
         return None, (
             f"No asymptote can be claimed: a dependence on the bag size is not established ({significance:.2f} standard "
             "deviations from a constant)."
