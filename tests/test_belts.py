@@ -167,3 +167,28 @@ def test_separate_regions_are_not_an_ordinary_interval():
     assert found.status is Status.SECOND_MINIMUM
     assert found.high == pytest.approx(np.sqrt(1.5), abs=1e-4)
     assert found.low == pytest.approx(-np.sqrt(1.5), abs=1e-4)
+
+
+def means_of(n_events, seed, n=4000):
+    """Estimates of a Gaussian shift from datasets of a number of events, in closed form, at five true values."""
+    found = []
+    for number, theta in enumerate((-0.2, -0.1, 0.0, 0.1, 0.2)):
+        estimate = np.random.default_rng([seed, number]).normal(theta, 1 / np.sqrt(n_events), n)
+        rise = n_events * (estimate - theta) ** 2
+        empty = np.full(n, np.nan)
+        fits = MethodFits(estimate, empty, empty, empty, (Status.VALID,) * n, rise)
+        found.append(PseudoExperiments(theta, 0.6827, np.full(n, n_events), {"m": fits}, np.arange(n)))
+    return found
+
+
+def test_a_belt_covers_for_the_number_of_events_it_is_made_for():
+    observed = means_of(300, 2)[2].methods["m"].estimate
+
+    def coverage(n_events):
+        belt = NeymanBelt.of(means_of(n_events, 1), "m", 0.6827)
+        return np.mean([belt.interval(float(one)).covers(0.0) for one in observed])
+
+    # 3 binomial standard deviations of 4000 trials, and those of a belt from as many
+    assert coverage(300) == pytest.approx(0.6827, abs=3 * np.sqrt(2 * 0.2166 / 4000))
+    # made for 1000 events it is too narrow for 300: P(|z| < sqrt(0.3)) = 41.6 %
+    assert coverage(1000) == pytest.approx(0.416, abs=3 * np.sqrt(2 * 0.243 / 4000))

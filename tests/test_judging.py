@@ -119,6 +119,48 @@ def test_one_command_reports_the_coverage_of_a_run(judged):
     assert "Nothing to do" in again.output
 
 
+def test_shape_and_rate_are_tested_with_poisson_numbers_too(judged):
+    found = CoverageReport.from_dict(read_json(judged[1] / "results" / "coverage.json"))
+    assert {one.method for one in found.combined} == set(found.titles)  # no model of whole bags here
+    assert len(found.combined) == len(found.methods)
+    assert all(len(one.coverage) == 2 and one.coverage[0].n_total == 10 for one in found.combined)
+    assert "with rate" in milanalysis("coverage-report", judged[1]).output
+
+
+def test_belts_are_made_for_the_observed_number_of_events_or_not_at_all(judged):
+    found = CoverageReport.from_dict(read_json(judged[1] / "results" / "coverage.json"))
+    # 230 events are observed, and 1200 simulated ones are tested with
+    assert found.intervals
+    assert all("one pseudo-experiment of 230 events is" in one.reason for one in found.intervals)
+    assert all(one.neyman is None and one.feldman_cousins is None for one in found.intervals)
+
+
+def test_too_few_events_have_no_coverage(small_run, tmp_path):
+    run = shutil.copytree(small_run[1], tmp_path / "run")
+    config = write_config(tmp_path / "small.yaml", coverage={"pseudo_experiments": 10, "events": 1000})
+    result = milanalysis("run", config, "-o", run)
+    assert result.exit_code == 0, result.output
+    comparison = Comparison.from_dict(read_json(run / "results" / "comparison.json"))
+    assert comparison.overlap == pytest.approx(1000 / 1200, rel=0.1)  # a fifth of 6000 events, give or take
+    for method in comparison.methods:
+        assert method.coverage is method.width is method.bias is method.slope is method.variance_ratio is None
+        assert method.level == 0.6827  # what is known of the observed events stays
+    assert any(method.captured for method in comparison.methods)
+    assert "they say nothing about width and coverage" in result.output
+    report = CoverageReport.from_dict(read_json(run / "results" / "coverage.json"))
+    assert all(one.coverage == () and one.pulls is None and one.width is None for one in report.methods)
+
+
+def test_without_a_number_of_events_the_expected_one_is_taken(small_run, tmp_path):
+    run = shutil.copytree(small_run[1], tmp_path / "run")
+    config = write_config(tmp_path / "small.yaml", coverage={"pseudo_experiments": 4})
+    result = milanalysis("run", config, "-o", run)
+    assert result.exit_code == 0, result.output
+    expected = read_json(run / "results" / "observed.json")["n_expected"]
+    comparison = Comparison.from_dict(read_json(run / "results" / "comparison.json"))
+    assert comparison.n_events == round(expected)
+
+
 def test_one_command_says_how_errors_scale_with_the_size_of_bags(judged, tmp_path):
     _, run, _ = judged
     result = milanalysis("scaling", run)
