@@ -12,6 +12,7 @@ __all__ = [
     "AccountingError",
     "BagSizeMismatchError",
     "ConfigError",
+    "ContradictionError",
     "DataLeakError",
     "EventWeightError",
     "ExternalProgramError",
@@ -98,6 +99,10 @@ class FitError(MilAnalysisError, RuntimeError):
 
 class ExternalProgramError(MilAnalysisError, RuntimeError):
     """A program that milanalysis calls has failed."""
+
+
+class ContradictionError(MilAnalysisError, ValueError):
+    """Two terms of a likelihood say different things about the same parameter."""
 
 
 class RunDirectoryError(MilAnalysisError, OSError):

@@ -163,6 +163,7 @@ class RescaledModel(Addable):
             ((low - self.shift, high - self.shift), *others),
             (float(np.clip(inner.start[0], low - self.shift, high - self.shift)), *inner.start[1:]),
             twice_nll,
+            inner.constraints,
         )
 
 

@@ -9,17 +9,18 @@ Everything here is on the ``-2 ln L`` scale, where one standard deviation is a r
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from scipy.interpolate import CubicSpline
 
 from milanalysis.config import ParameterConfig
-from milanalysis.errors import EventWeightError
+from milanalysis.errors import ContradictionError, EventWeightError
 from milanalysis.learning.scores import EventScores
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
+from milanalysis.statistics.constraints import Constraint
 from milanalysis.statistics.interpolation import Curve, Interpolation
 
 __all__ = [
@@ -53,8 +54,10 @@ class ProfileLikelihood:
         parameters: their names.
         limits: lowest and highest value of each parameter; infinite where there is none.
         start: where a fit may start.
-        function: ``-2 ln L``, up to a constant, of points of shape ``(n_points, n_parameters)``, returned in
+        function: ``-2 ln L`` of the data, up to a constant, of points of shape ``(n_points, n_parameters)``, returned in
             shape ``(n_points,)``.
+        constraints: what is known about nuisance parameters from elsewhere, by name. They belong to the parameters and not to
+            the data, so in a sum each counts once.
 
     Example:
         >>> height = ProfileLikelihood(("a",), ((-5.0, 5.0),), (0.0,), lambda theta: (theta[:, 0] - 1) ** 2)
@@ -68,6 +71,7 @@ class ProfileLikelihood:
     limits: tuple[tuple[float, float], ...]
     start: tuple[float, ...]
     function: Callable[[FloatArray], FloatArray]
+    constraints: Mapping[str, Constraint] = field(default_factory=dict)
     errordef: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
@@ -78,6 +82,9 @@ class ProfileLikelihood:
             if not low < high:
                 msg = f"parameter {name!r} has no allowed values: its limits are {low} and {high}"
                 raise ValueError(msg)
+        if unknown := self.constraints.keys() - set(self.parameters):
+            msg = f"constraint on {min(unknown)!r}, and the parameters are {', '.join(self.parameters)}"
+            raise ValueError(msg)
 
     @property
     def _parameters(self) -> dict[str, tuple[float, float]]:
@@ -86,11 +93,14 @@ class ProfileLikelihood:
 
     def __call__(self, *values: float) -> float:
         """Return ``-2 ln L`` at one point, up to a constant."""
-        return float(self.function(np.array([values]))[0])
+        return float(self.evaluate(np.array([values]))[0])
 
     def evaluate(self, theta: FloatArray) -> FloatArray:
-        """Return ``-2 ln L`` at points of shape ``(n_points, n_parameters)``, up to a constant."""
-        return self.function(theta)
+        """Return ``-2 ln L``, constraints included, at points of shape ``(n_points, n_parameters)``, up to a constant."""
+        total = self.function(theta)
+        for name, constraint in self.constraints.items():
+            total = total + constraint.twice_nll(theta[:, self.parameters.index(name)])
+        return total
 
     def about(self, name: str) -> ProfileLikelihood:
         """Return the same likelihood with another parameter as the one of interest, the first.
@@ -117,12 +127,16 @@ class ProfileLikelihood:
             tuple(self.limits[i] for i in order),
             tuple(self.start[i] for i in order),
             lambda theta: self.function(theta[:, back]),
+            self.constraints,
         )
 
     def __add__(self, other: ProfileLikelihood) -> ProfileLikelihood:
         """Return the likelihood of both datasets or terms together; parameters of the same name are one.
 
-        A shared parameter has the narrower limits and starts where the first term says.
+        A shared parameter has the narrower limits and starts where the first term says. Its constraint counts once.
+
+        Raises:
+            ContradictionError: if two terms know different things about a parameter, or mean different things by its name.
         """
         names = self.parameters + tuple(name for name in other.parameters if name not in self.parameters)
         mine = dict(zip(self.parameters, zip(self.limits, self.start, strict=True), strict=True))
@@ -138,8 +152,21 @@ class ProfileLikelihood:
         def total(theta: FloatArray) -> FloatArray:
             return self.function(theta[:, my_columns]) + other.function(theta[:, its_columns])
 
+        for name in mine.keys() & its.keys() & (self.constraints.keys() | other.constraints.keys()):
+            known, also = self.constraints.get(name), other.constraints.get(name)
+            if known is not None and also is not None and known != also:
+                msg = f"parameter {name!r} is constrained by {known} in one term and by {also} in another; combine the two into one"
+                raise ContradictionError(msg)
+            if mine[name][1] != its[name][1]:
+                msg = (
+                    f"parameter {name!r} is {mine[name][1]:g} without a shift in one term and {its[name][1]:g} in another: a shift in "
+                    "standard deviations and a factor cannot have the same name; rename one of them"
+                )
+                raise ContradictionError(msg)
         clipped = tuple(float(np.clip(value, *limit)) for value, limit in zip(start, limits, strict=True))
-        return ProfileLikelihood(names, tuple(limits), clipped, total)
+        return ProfileLikelihood(
+            names, tuple(limits), clipped, total, {**other.constraints, **self.constraints}
+        )
 
 
 class LikelihoodModel(Protocol):

@@ -1,7 +1,8 @@
 """Parameters that are not of interest: background, luminosity, and what is known about them.
 
 Every model here is a `LikelihoodModel` whose likelihood has further parameters after the parameter of interest; they are
-profiled by the fit. What is known from elsewhere enters as a term of its own: ``model + ConstraintModel(nuisance)``.
+profiled by the fit. What is known from elsewhere enters as a term of its own, ``model + ConstraintModel(nuisance)``, and
+counts once however many terms have it.
 
 - `MixtureModel`: the shape of events of which a fraction is background.
 - `ExtendedMixtureModel`: shape and number together, with expected yields; luminosity and background may be uncertain.
@@ -11,20 +12,21 @@ profiled by the fit. What is known from elsewhere enters as a term of its own: `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from milanalysis.config import ParameterConfig
 from milanalysis.learning.scores import EventScores
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
+from milanalysis.statistics.constraints import PULL, Constraint, GaussianConstraint, LogNormalConstraint
 from milanalysis.statistics.interpolation import Interpolation
 from milanalysis.statistics.likelihood import Addable, ProfileLikelihood, check_positive, rate_log_ratio
 
 __all__ = [
     "LUMINOSITY",
+    "RANGE",
     "Constraint",
     "ConstraintModel",
     "ExtendedMixtureModel",
@@ -35,46 +37,11 @@ __all__ = [
     "Nuisance",
 ]
 
+RANGE = 5.0
+"""Standard deviations within which shifts are fitted, pyhf's default."""
+
 LUMINOSITY = "luminosity"
-"""Name of the parameter of the luminosity."""
-
-
-class Constraint(Protocol):
-    """What is known about a parameter."""
-
-    def twice_nll(self, values: FloatArray) -> FloatArray:
-        """Return ``-2 ln L`` of the independent measurement, up to a constant, for values of any shape."""
-
-
-@dataclass(frozen=True)
-class GaussianConstraint:
-    """A measurement ``value +- error``.
-
-    Example:
-        >>> GaussianConstraint(1.0, 0.02).twice_nll(np.array([1.04])).round(6)
-        array([4.])
-    """
-
-    value: float
-    error: float
-
-    def twice_nll(self, values: FloatArray) -> FloatArray:
-        """Return the squared pull."""
-        pulls: FloatArray = (values - self.value) / self.error
-        return pulls**2
-
-
-@dataclass(frozen=True)
-class LogNormalConstraint:
-    """A positive quantity known up to a factor: ``value`` times or divided by ``factor`` is one standard deviation."""
-
-    value: float
-    factor: float
-
-    def twice_nll(self, values: FloatArray) -> FloatArray:
-        """Return the squared pull of the logarithm."""
-        pulls: FloatArray = np.log(values / self.value) / np.log(self.factor)
-        return pulls**2
+"""Name of the parameter of the luminosity: its shift in standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +85,8 @@ class ConstraintModel(Addable):
             (one.name,),
             ((one.low, one.high),),
             (one.start,),
-            lambda theta: self.constraint.twice_nll(theta[:, 0]),
+            lambda theta: np.zeros(len(theta)),
+            {one.name: self.constraint},
         )
 
 
@@ -147,18 +115,19 @@ class LuminosityRateModel(Addable):
         return self
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:
-        """Return the likelihood of a dataset; its second parameter is the luminosity relative to the nominal one."""
+        """Return the likelihood of a dataset; its second parameter is the shift of the luminosity.
+
+        A shift by one standard deviation multiplies the expectation by ``1 + uncertainty``, as in pyhf's ``normsys``.
+        """
         n_observed, nu_reference = len(rows), float(self.nu(self.parameter.reference))
-        constraint = LogNormalConstraint(1.0, 1 + self.uncertainty)
 
         def twice_nll(theta: FloatArray) -> FloatArray:
-            expected = theta[:, 1] * self.nu(theta[:, 0])
+            expected = (1 + self.uncertainty) ** theta[:, 1] * self.nu(theta[:, 0])
             rate: FloatArray = -2 * rate_log_ratio(n_observed, expected, nu_reference)
-            return rate + constraint.twice_nll(theta[:, 1])
+            return rate
 
-        width = (1 + self.uncertainty) ** 5
-        luminosity = Nuisance(LUMINOSITY, 1 / width, width, 1.0)
-        return _likelihood(self.parameter, (luminosity,), None, twice_nll)
+        luminosity = Nuisance(LUMINOSITY, -RANGE, RANGE, 0.0)
+        return _likelihood(self.parameter, (luminosity,), None, twice_nll, {LUMINOSITY: PULL})
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,6 +285,7 @@ def _likelihood(
     others: tuple[Nuisance, ...],
     grid: FloatArray | None,
     twice_nll: Callable[[FloatArray], FloatArray],
+    constraints: Mapping[str, Constraint] | None = None,
 ) -> ProfileLikelihood:
     """Assemble a likelihood whose first parameter is the one of interest."""
     low, high = parameter.low, parameter.high
@@ -326,4 +296,5 @@ def _likelihood(
         ((low, high), *((one.low, one.high) for one in others)),
         (parameter.reference, *(one.start for one in others)),
         twice_nll,
+        constraints or {},
     )

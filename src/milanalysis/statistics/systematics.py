@@ -16,12 +16,9 @@ import numpy as np
 
 from milanalysis.errors import EventWeightError
 from milanalysis.parameters import FloatArray
-from milanalysis.statistics.nuisances import Nuisance
+from milanalysis.statistics.nuisances import RANGE, Nuisance
 
-__all__ = ["BACKGROUND", "FREE_BACKGROUND", "RANGE", "BackgroundTemplate", "TemplateSystematic", "shifted"]
-
-RANGE = 5.0
-"""Standard deviations within which nuisance parameters of templates are fitted, pyhf's default."""
+__all__ = ["BACKGROUND", "FREE_BACKGROUND", "BackgroundTemplate", "TemplateSystematic", "shifted"]
 
 BACKGROUND = "background"
 """Name of the process, and of the parameter of its normalisation relative to what is expected."""

@@ -26,6 +26,7 @@ from scipy.special import xlogy
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import TooFewEventsError
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
+from milanalysis.statistics.constraints import PULL
 from milanalysis.statistics.inference import FitResult, Status
 from milanalysis.statistics.likelihood import Addable, ProfileLikelihood, check_positive
 from milanalysis.statistics.modifiers import EFT_MODIFIERS
@@ -228,14 +229,12 @@ class TemplateModel(Addable):
         saturated = xlogy(counts, counts)
         variances = self._relative_errors() ** 2
         nuisances = self.nuisances
-        first_constrained = 2 if FREE_BACKGROUND in nuisances else 1
 
         def twice_nll(theta: FloatArray) -> FloatArray:
             contents, factors = self._profiled(counts, self.expected(theta), variances)
             pulls = np.divide((factors - 1) ** 2, variances, out=np.zeros_like(factors), where=variances > 0)
             deviance = 2 * (contents - counts + saturated - xlogy(counts, contents))
-            constraints = np.sum(theta[:, first_constrained:] ** 2, axis=1)
-            total: FloatArray = np.sum(deviance + pulls, axis=1) + constraints
+            total: FloatArray = np.sum(deviance + pulls, axis=1)
             return total
 
         parameter = self.parameter
@@ -244,6 +243,7 @@ class TemplateModel(Addable):
             ((parameter.low, parameter.high), *((one.low, one.high) for one in nuisances)),
             (parameter.reference, *(one.start for one in nuisances)),
             twice_nll,
+            {one.name: PULL for one in nuisances if one is not FREE_BACKGROUND},
         )
 
     def _profiled(

@@ -21,6 +21,7 @@ from milanalysis.errors import EventWeightError
 from milanalysis.learning.scores import EventScores
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.statistics.calibration import CalibrationSample, Measured
+from milanalysis.statistics.constraints import PULL
 from milanalysis.statistics.likelihood import Addable, ProfileLikelihood, ShapeModel
 from milanalysis.statistics.observable import (
     Observable,
@@ -166,8 +167,7 @@ class VariedModel(Addable):
         def twice_nll(theta: FloatArray) -> FloatArray:
             mean, variance = self.observable.mean_and_variance(theta[:, 0], theta[:, 1:])
             variance = variance * (per_event + 1 / nominal.n_effective(theta[:, 0]))
-            constraints = np.sum(theta[:, 1:] ** 2, axis=1)
-            total: FloatArray = (observed - mean) ** 2 / variance + np.log(variance) + constraints
+            total: FloatArray = (observed - mean) ** 2 / variance + np.log(variance)
             return total
 
         parameter = nominal.parameter
@@ -176,6 +176,7 @@ class VariedModel(Addable):
             ((parameter.low, parameter.high), *(((-_LIMIT, _LIMIT),) * len(names))),
             (parameter.reference, *((0.0,) * len(names))),
             twice_nll,
+            dict.fromkeys(names, PULL),
         )
 
 
