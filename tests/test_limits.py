@@ -11,7 +11,7 @@ from milanalysis.config import ParameterConfig
 from milanalysis.errors import ConfigError
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.binning import binned_information, information_edges, weight_response
-from milanalysis.statistics.limits import cls_limit
+from milanalysis.statistics.limits import Outcome, _crossing, cls_limit
 from milanalysis.statistics.templates import TemplateModel, Templates, quantile_edges
 
 PARAMETER = ParameterConfig(name="c")
@@ -116,3 +116,28 @@ def test_the_best_of_few_partitions_is_found(toy):
     ]
     assert best == pytest.approx(max(tried), rel=1e-12)
     assert best < total
+
+
+def test_a_limit_that_does_not_exist_says_why():
+    far = cls_limit(counting(slope=1.0), np.array([1000]))
+    assert (far.observed, far.outcomes[0]) == (None, Outcome.NOTHING_EXCLUDED)
+    found = cls_limit(counting(), np.array([1000]))
+    assert found.outcomes == (Outcome.LIMIT,) * 6
+    values = {"low": (0.01,) * 6, "nan": (np.nan,) * 6}
+    for name, outcome in (("low", Outcome.ALL_EXCLUDED), ("nan", Outcome.UNKNOWN)):
+        one = values[name]
+        assert _crossing(lambda _, one=one: one, 0, 0.05, (0.001, 1.0), (one[0], one[0])) == (None, outcome)
+
+    def broken(theta):
+        return (np.nan if 0.9 < theta < 0.99 else 1 - theta,)
+
+    assert _crossing(broken, 0, 0.05, (0.001, 1.0), (0.999, 0.0)) == (None, Outcome.UNKNOWN)
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_hardly_any_event_where_a_thousand_are_expected_gives_a_limit_or_a_reason(n):
+    found = cls_limit(counting(), np.array([n]))
+    for value, outcome in zip((found.observed, *found.expected), found.outcomes, strict=True):
+        assert (value is None) == (outcome is not Outcome.LIMIT)
+    # far below the expectation CLs excludes strongly, or pyhf cannot say; never "nothing is excluded"
+    assert found.outcomes[0] is not Outcome.NOTHING_EXCLUDED

@@ -149,6 +149,10 @@ def calibration_table(
     return table
 
 
+_OUTCOMES = {"nothing excluded": "none", "all excluded": "all", "unknown": "failed"}
+"""Words for limits that do not exist."""
+
+
 def limits_table(limits: Mapping[str, Mapping[str, Any]], parameter: str) -> Table:
     """Return CLs limits from below and above.
 
@@ -159,13 +163,17 @@ def limits_table(limits: Mapping[str, Mapping[str, Any]], parameter: str) -> Tab
     level = next(iter(limits.values()))["level"]
     table = Table(
         title=f"asymptotic CLs limits on {parameter} at {100 * level:.4g} %, template analysis of shape and rate",
-        caption="expected: median at the reference, and with fluctuations by one and two standard deviations.",
+        caption=(
+            "expected: median at the reference, and with fluctuations by one and two standard deviations. none: nothing in the "
+            "range of the parameter is excluded. all: everything is. failed: no fit, the data are far from any expectation."
+        ),
     )
     for heading in ("side", "observed", "expected", "68 %", "95 %"):
         table.add_column(heading, justify="left" if heading == "side" else "right", no_wrap=True)
     for side, one in limits.items():
         cells = [
-            "none" if value is None else f"{value:+.3f}" for value in (one["observed"], *one["expected"])
+            _OUTCOMES[outcome] if value is None else f"{value:+.3f}"
+            for value, outcome in zip((one["observed"], *one["expected"]), one["outcomes"], strict=True)
         ]
         observed, low_2, low, median, high, high_2 = cells
         table.add_row(side, observed, median, rf"\[{low}, {high}]", rf"\[{low_2}, {high_2}]")

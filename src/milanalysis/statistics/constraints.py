@@ -50,8 +50,9 @@ class LogNormalConstraint:
     factor: float
 
     def twice_nll(self, values: FloatArray) -> FloatArray:
-        """Return the squared pull of the logarithm."""
-        pulls: FloatArray = np.log(values / self.value) / np.log(self.factor)
+        """Return the squared pull of the logarithm; infinite at zero."""
+        with np.errstate(divide="ignore"):
+            pulls: FloatArray = np.log(values / self.value) / np.log(self.factor)
         return pulls**2
 
 

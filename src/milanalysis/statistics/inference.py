@@ -19,6 +19,7 @@ from milanalysis.errors import FitError
 from milanalysis.parameters import FloatArray
 from milanalysis.statistics.likelihood import ProfileLikelihood
 from milanalysis.statistics.outcomes import FitResult, Interval, Status
+from milanalysis.statistics.scan import Scan, scan
 
 __all__ = [
     "FitResult",
@@ -36,7 +37,6 @@ __all__ = [
     "rise_of_level",
 ]
 
-_SCAN_POINTS = 41
 # MIGRAD: with the default, 0.1, estimates are off by up to 1 % of their error.
 _TOLERANCE = 1e-3
 # A sum over many events is rounded far above the precision of a double. Told the truth, HESSE takes steps that
@@ -162,8 +162,24 @@ def _profile(likelihood: ProfileLikelihood, search: _Search, points: FloatArray)
     if search.minuit is None:
         return np.full(len(points), np.nan)
     _, values, valid = search.minuit.mnprofile(likelihood.parameters[0], grid=points)
-    out: FloatArray = np.where(valid, values, np.nan) - minimum
+    values = np.where(valid, values, np.inf)
+    # the profile follows one valley from point to point; another may be lower
+    nearest = np.abs(search.scan.points - points[:, None]).argmin(axis=1)
+    theta = search.scan.theta[nearest].copy()
+    theta[:, 0] = points
+    for number in np.flatnonzero(likelihood.evaluate(theta) < values):
+        values[number] = min(values[number], _held(likelihood, theta[number], 1))
+    out: FloatArray = np.where(np.isfinite(values), values, np.nan) - minimum
     return out
+
+
+def _held(likelihood: ProfileLikelihood, theta: FloatArray, n_held: int) -> float:
+    """Return ``-2 ln L`` minimised over all but the first parameters; infinite where that fails."""
+    held = minuit(likelihood, tuple(theta.tolist()))
+    for number in range(n_held):
+        held.fixed[number] = True
+    held.migrad()
+    return float(held.fval) if held.valid else float("inf")
 
 
 def _rise_at(likelihood: ProfileLikelihood, search: _Search, point: FloatArray) -> float:
@@ -172,11 +188,8 @@ def _rise_at(likelihood: ProfileLikelihood, search: _Search, point: FloatArray) 
         return float("nan")
     if len(point) == len(likelihood.parameters):
         return likelihood(*point) - search.result.minimum
-    held = minuit(likelihood, (*point, *search.minuit.values[len(point) :]))
-    for number in range(len(point)):
-        held.fixed[number] = True
-    held.migrad()
-    return float(held.fval) - search.result.minimum if held.valid else float("nan")
+    found = _held(likelihood, np.array([*point, *search.minuit.values[len(point) :]]), len(point))
+    return found - search.result.minimum if np.isfinite(found) else float("nan")
 
 
 def limit(likelihood: ProfileLikelihood, level: float = 0.95, *, upper: bool = True) -> Interval:
@@ -184,21 +197,27 @@ def limit(likelihood: ProfileLikelihood, level: float = 0.95, *, upper: bool = T
 
     Args:
         likelihood: of a dataset.
-        level: confidence level.
+        level: confidence level, above 0.5: a limit that is wrong more often than not lies on the other side of the estimate.
         upper: whether values above are excluded; otherwise values below.
 
     Returns:
         The interval from the limit to the other end of the allowed range. Also defined where the minimum lies at that
         end. `Status.NOT_CROSSED` if nothing in the range is excluded.
+
+    Raises:
+        ValueError: if the level is not above 0.5.
     """
     check_level(level)
+    if level <= 0.5:
+        msg = f"a one-sided limit needs a confidence level above 0.5, not {level}; write 0.95 for 95 %"
+        raise ValueError(msg)
     search = _minimise(likelihood)
     estimate, (low, high) = search.result.estimate, likelihood.limits[0]
     if estimate is None:
         return Interval(None, None, None, level, Status.FAILED)
     end = high if upper else low
     # one-sided: the square root of the rise is normal, and only one tail counts
-    rise = rise_of_level(2 * level - 1) if level > 0.5 else 0.0
+    rise = rise_of_level(2 * level - 1)
 
     def excess(theta: float) -> float:
         return float(_profile(likelihood, search, np.array([theta]))[0]) - rise
@@ -256,36 +275,35 @@ class _Search:
 
     result: FitResult
     minuit: Minuit | None
-    scan: FloatArray  # (n_scan,) values of the parameter of interest
-    scan_values: FloatArray  # (n_scan,)
+    scan: Scan
 
 
 def _minimise(likelihood: ProfileLikelihood) -> _Search:
-    """Scan, then MIGRAD from every local minimum of the scan, then HESSE at the deepest one."""
-    scan = _scan_points(likelihood)
-    values = likelihood.evaluate(_with_other_parameters(likelihood, scan))
+    """Scan, then MIGRAD from every valley of the scan, then HESSE at the deepest minimum."""
+    scanned = scan(likelihood)
+    points, values = scanned.points, scanned.values
     if not np.isfinite(values).all():
-        bad = scan[np.argmin(np.isfinite(values))]
+        bad = points[np.argmin(np.isfinite(values))]
         return _failed(
-            likelihood, scan, values, f"-2 ln L is not a number at {likelihood.parameters[0]} = {bad:g}"
+            likelihood, scanned, f"-2 ln L is not a number at {likelihood.parameters[0]} = {bad:g}"
         )
     # what is left of nothing is rounding
     if np.ptp(values) <= _PRECISION * max(1.0, np.abs(values).max()) and len(values) > 1:
-        return _failed(likelihood, scan, values, f"-2 ln L does not depend on {likelihood.parameters[0]}")
+        return _failed(likelihood, scanned, f"-2 ln L does not depend on {likelihood.parameters[0]}")
     found = []
-    for position in _local_minima(scan, values):
-        one = minuit(likelihood, (position, *likelihood.start[1:]))
-        if len(scan) > 1:
-            one.errors[0] = 0.5 * (scan[1] - scan[0])
+    for valley in scanned.valleys():
+        one = minuit(likelihood, tuple(valley.tolist()))
+        if len(points) > 1:
+            one.errors[0] = 0.5 * (points[1] - points[0])
         one.migrad()
         if one.valid or _limit_reached(likelihood, one) is not None:
             found.append(one)
     if not found:
-        return _failed(likelihood, scan, values, "MIGRAD found no minimum")
+        return _failed(likelihood, scanned, "MIGRAD found no minimum")
     found.sort(key=lambda one: float(one.fval))
     best = found[0]
     second = None
-    if len(found) > 1 and abs(found[1].values[0] - best.values[0]) > 0.5 * abs(scan[1] - scan[0]):
+    if len(found) > 1 and abs(found[1].values[0] - best.values[0]) > 0.5 * abs(points[1] - points[0]):
         second = (float(found[1].values[0]), float(found[1].fval - best.fval))
     limit = _limit_reached(likelihood, best)
     if limit is not None:
@@ -299,11 +317,11 @@ def _minimise(likelihood: ProfileLikelihood) -> _Search:
             second,
             f"the minimum lies at the limit of {likelihood.parameters[0]}, {limit:g}",
         )
-        return _Search(result, best, scan, values)
+        return _Search(result, best, scanned)
     best.hesse()
     covariance = best.covariance
     if not best.valid or covariance is None:
-        return _failed(likelihood, scan, values, "HESSE found no positive curvature at the minimum")
+        return _failed(likelihood, scanned, "HESSE found no positive curvature at the minimum")
     # errors from the covariance: iminuit's own `errors` are distorted near limits
     result = FitResult(
         likelihood.parameters,
@@ -314,7 +332,7 @@ def _minimise(likelihood: ProfileLikelihood) -> _Search:
         second,
         "converged",
     )
-    return _Search(result, best, scan, values)
+    return _Search(result, best, scanned)
 
 
 def _crossings(search: _Search, level: float) -> Interval:
@@ -334,7 +352,7 @@ def _crossings(search: _Search, level: float) -> Interval:
     # where MINOS runs into a limit it calls the limit a valid end
     low = float(estimate + errors.lower) if errors.lower_valid and not errors.at_lower_limit else None
     high = float(estimate + errors.upper) if errors.upper_valid and not errors.at_upper_limit else None
-    allowed = search.scan[search.scan_values < search.result.minimum + rise]
+    allowed = search.scan.points[search.scan.values < search.result.minimum + rise]
     second = search.result.second_minimum
     if second is not None and second[1] < rise:  # it may be narrower than a step of the scan
         allowed = np.append(allowed, second[0])
@@ -347,35 +365,6 @@ def _crossings(search: _Search, level: float) -> Interval:
     return Interval(estimate, low, high, level, status)
 
 
-def _scan_points(likelihood: ProfileLikelihood) -> FloatArray:
-    """Return values of the parameter of interest between its limits, or the start if there are none."""
-    low, high = likelihood.limits[0]
-    if not np.isfinite([low, high]).all():
-        return np.array([likelihood.start[0]])
-    return np.linspace(low, high, _SCAN_POINTS)
-
-
-def _with_other_parameters(likelihood: ProfileLikelihood, points: FloatArray) -> FloatArray:
-    """Return full parameter points with all but the first at their start values."""
-    theta = np.empty((len(points), len(likelihood.parameters)))
-    theta[:] = likelihood.start
-    theta[:, 0] = points
-    return theta
-
-
-def _local_minima(scan: FloatArray, values: FloatArray) -> list[float]:
-    """Return where a scan is lower than at both neighbours; from the edges half a step inside.
-
-    MINUIT cannot start at a limit, where its internal coordinate has no derivative.
-    """
-    if len(scan) == 1:
-        return [float(scan[0])]
-    padded = np.concatenate([[np.inf], values, [np.inf]])
-    lowest = np.flatnonzero((values < padded[:-2]) & (values <= padded[2:]))
-    half = 0.5 * (scan[1] - scan[0])
-    return [float(np.clip(scan[i], scan[0] + half, scan[-1] - half)) for i in lowest]
-
-
 def _limit_reached(likelihood: ProfileLikelihood, one: Minuit) -> float | None:
     """Return the limit of the parameter of interest at which a minimum lies, or None."""
     others = tuple(one.values[1:])
@@ -385,8 +374,8 @@ def _limit_reached(likelihood: ProfileLikelihood, one: Minuit) -> float | None:
     return None
 
 
-def _failed(likelihood: ProfileLikelihood, scan: FloatArray, values: FloatArray, message: str) -> _Search:
+def _failed(likelihood: ProfileLikelihood, scanned: Scan, message: str) -> _Search:
     """Return the outcome of a fit that has none."""
     nothing = (None,) * len(likelihood.parameters)
     result = FitResult(likelihood.parameters, nothing, nothing, None, Status.FAILED, None, message)
-    return _Search(result, None, scan, values)
+    return _Search(result, None, scanned)
