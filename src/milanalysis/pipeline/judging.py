@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from milanalysis.config import (
+    AnalysisConfig,
     BartlettConfig,
     BiasConfig,
     CalibrationConfig,
@@ -27,7 +28,7 @@ from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray, parameter_points
 from milanalysis.pipeline.contamination import repeat_with_background
-from milanalysis.pipeline.layout import SCORED, Run
+from milanalysis.pipeline.layout import SCORED, Run, require_run_directory
 from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
 from milanalysis.pipeline.traditional import rate_model
 from milanalysis.progress import progress_bar
@@ -302,9 +303,7 @@ def report_run(directory: Path, changes: Mapping[str, Any]) -> list[CoverageRepo
         InputFileError: if the analysis has not come that far, saying what is missing.
         ConfigError: if a setting is not possible.
     """
-    if not (directory / "config.yaml").is_file():
-        msg = f"{directory} is not a run directory: it has no config.yaml; give the directory `milanalysis run` has made"
-        raise InputFileError(msg)
+    require_run_directory(directory)
     run = Run(load_config(directory / "config.yaml"), directory)
     needed = run.result("calibration" if changes else "coverage")
     if not needed.is_file():
@@ -314,10 +313,14 @@ def report_run(directory: Path, changes: Mapping[str, Any]) -> list[CoverageRepo
         results = [needed, *([run.result("background")] if run.config.background is not None else [])]
         return [CoverageReport.from_dict(read_json(path)) for path in results]
     try:
-        settings = TypeAdapter(CoverageConfig).validate_python({**to_plain(run.config.coverage), **changes})
+        plain = to_plain(run.config)
+        plain["coverage"] |= changes
+        settings = TypeAdapter(AnalysisConfig).validate_python(plain).coverage
     except ValidationError as error:
         problem = error.errors()[0]
-        msg = f"coverage.{problem['loc'][0]}: {problem['msg']}; found {problem['input']!r:.80}"
+        place = ".".join(map(str, problem["loc"]))
+        where = f"{place}: " if place else ""
+        msg = f"{where}{problem['msg'].removeprefix('Value error, ')}; the options given are {dict(changes)}"
         raise ConfigError(msg) from error
     found = {"coverage_report": repeat(run, settings).report}
     if run.config.background is not None:

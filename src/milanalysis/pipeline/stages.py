@@ -18,7 +18,6 @@ from typing import Any
 
 import yaml
 
-from milanalysis import __version__
 from milanalysis.config import (
     AnalysisConfig,
     DaskExecutorConfig,
@@ -31,15 +30,17 @@ from milanalysis.learning.labels import uses_exact_labels
 from milanalysis.pipeline import training, work
 from milanalysis.pipeline.layout import Run
 from milanalysis.pipeline.locking import alone_in
-from milanalysis.progress import console
+from milanalysis.pipeline.reading import check_given
 from milanalysis.provenance import (
     atomic_path,
     digest_of,
     file_digest,
     package_versions,
     read_json,
+    source_digest,
     write_json,
 )
+from milanalysis.terminal import console
 
 __all__ = ["STAGES", "TRUTH", "TUNE", "Stage", "execute", "open_run"]
 
@@ -102,7 +103,7 @@ def execute(run: Run, names: Sequence[str]) -> None:
     with ExitStack() as alone:
         for stage in (*STAGES, TRUTH, TUNE):
             missing = [name for name in stage.needs if not current[name]]
-            current[stage.name] = not missing and _is_current(run, stage)
+            current[stage.name] = not missing and (_is_empty(run, stage) or _is_current(run, stage))
             if stage.name not in names:
                 continue
             if current[stage.name]:
@@ -116,6 +117,8 @@ def execute(run: Run, names: Sequence[str]) -> None:
                 raise StageOrderError(msg)
             if n_run == 0:
                 alone.enter_context(alone_in(run.directory))
+                if _is_empty(run, STAGES[0]):  # which looks into the files otherwise
+                    check_given(run)
             _run_stage(run, stage)
             current[stage.name] = True
             n_run += 1
@@ -188,7 +191,13 @@ def _write_manifest(run: Run) -> None:
 def _key(run: Run, stage: Stage) -> str:
     """Return the digest of everything the output of a stage depends on."""
     inputs = [[path.name, _digest(path)] for path in stage.inputs(run)]
-    return digest_of({"version": __version__, "settings": stage.settings(run.config), "inputs": inputs})
+    return digest_of({"code": source_digest(), "settings": stage.settings(run.config), "inputs": inputs})
+
+
+def _is_empty(run: Run, stage: Stage) -> bool:
+    """Return whether a stage has nothing to do: there is nothing to simulate where all samples are files."""
+    samples = run.config.samples.values()
+    return stage.name == "simulate" and all(isinstance(one, FileSampleConfig) for one in samples)
 
 
 def _is_current(run: Run, stage: Stage) -> bool:
