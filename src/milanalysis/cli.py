@@ -62,23 +62,24 @@ class _FriendlyGroup(click.Group):
             _print_error(_message(error))
             ctx.exit(_BAD_INPUT)
         except KeyboardInterrupt as error:
-            by_signal = isinstance(error, _EndedBySignalError)
             with suppress(OSError):
                 click.echo("interrupted; the same command takes up the work where it stopped", err=True)
             release_streams()
-            ctx.exit(_ENDED_BY_SIGNAL + error.number if by_signal else _INTERRUPTED)
+            ctx.exit(
+                _ENDED_BY_SIGNAL + error.number if isinstance(error, _EndedBySignalError) else _INTERRUPTED
+            )
 
 
-def _message(error: Exception) -> str:
+def _message(error: MilAnalysisError | OSError | MemoryError) -> str:
     """Return what is said about an error that ends a command."""
     if isinstance(error, MilAnalysisError):
         return str(error)
     if isinstance(error, MemoryError):
         return (
-            f"there is not enough memory ({error or 'no more is available'}); use fewer workers, a smaller "
+            f"there is not enough memory ({str(error) or 'no more is available'}); use fewer workers, a smaller "
             "processing.chunk_size, or a machine with more; what is finished is kept, and the same command goes on from there"
         )
-    if isinstance(error, OSError) and (error.filename is None or cannot_write(error)):
+    if error.filename is None or cannot_write(error):
         return str(OutputError.at(error.filename or "the output", error))
     return (
         f"{error.filename} cannot be used ({error.strerror}); check that it is there and that you may read and write it; "
@@ -104,7 +105,7 @@ def _signals_interrupt() -> Iterator[None]:
 
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in map(int, (signal.SIGTERM, signal.SIGHUP)):
             if signal.getsignal(number) == signal.SIG_DFL:  # not with nohup
                 before[number] = signal.signal(number, interrupt)
     try:

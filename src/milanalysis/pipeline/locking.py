@@ -32,7 +32,7 @@ def alone_in(directory: Path) -> Iterator[None]:
         RunDirectoryError: if another run works there, or nothing can be written there.
     """
     _require_writable(directory)
-    descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = os.open(directory / "run.lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         _lock(descriptor, directory)
         yield
