@@ -12,10 +12,17 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import milanalysis, write_config
+from conftest import SMALL, milanalysis, write_config
 from rich.console import Console
 from rich.table import Table
 
+from milanalysis.config import (
+    BiasConfig,
+    DaskExecutorConfig,
+    DelphesFormatConfig,
+    PolynomialTaskConfig,
+    load_config,
+)
 from milanalysis.errors import OutputError, RunDirectoryError
 from milanalysis.pipeline.locking import alone_in
 from milanalysis.provenance import atomic_path
@@ -217,3 +224,31 @@ def _is_running(process: int) -> bool:
         ["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False
     )
     return bool(status.stdout.strip()) and not status.stdout.startswith("Z")
+
+
+def test_a_word_stands_for_a_choice_and_a_value_for_a_list_of_one(tmp_path):
+    models = {"polynomial": {**SMALL["models"]["polynomial"], "task": "polynomial"}}
+    observed = {"kind": "files", "role": "observed", "files": "x.root", "format": "delphes"}
+    short = {
+        "models": models,
+        "samples": {**SMALL["samples"], "observed": observed},
+        "processing": {**SMALL["processing"], "executor": "dask"},
+        "calibration": {"polynomial": "bias"},
+        "truth": {"auc_at": 0.1},
+    }
+    found = load_config(write_config(tmp_path / "short.yaml", **short))
+    assert found.processing.executor == DaskExecutorConfig()
+    assert found.samples["observed"].format == DelphesFormatConfig()
+    assert [path.name for path in found.samples["observed"].files] == ["x.root"]
+    assert found.models["polynomial"].task == PolynomialTaskConfig()
+    assert found.calibration["polynomial"] == (BiasConfig(),)
+    assert found.truth.auc_at == (0.1,)
+
+
+def test_a_word_that_is_no_choice_is_refused_with_the_choices(tmp_path):
+    processing = {**SMALL["processing"], "executor": "dusk"}
+    result = milanalysis("run", write_config(tmp_path / "bad.yaml", processing=processing))
+    assert result.exit_code == 2
+    assert (
+        "processing.executor: 'dusk' is none of the choices: iterative, futures, dask, parsl" in result.output
+    )

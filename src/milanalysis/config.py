@@ -74,6 +74,7 @@ from milanalysis.physics_config import (
     Positive,
     TruthConfig,
 )
+from milanalysis.shorthand import spelled_out
 from milanalysis.statistics_config import (
     BackgroundProcessConfig,
     BagTemplateConfig,
@@ -427,7 +428,11 @@ def load_config(path: Path) -> AnalysisConfig:
     Raises:
         ConfigError: naming the file, the key, what was found and what was expected.
     """
-    values = read_mapping(path)
+    try:
+        values = spelled_out(AnalysisConfig, read_mapping(path))
+    except RecursionError as error:
+        msg = f"{path}: a value refers to itself; write it without the anchor"
+        raise ConfigError(msg) from error
     try:
         config: AnalysisConfig = TypeAdapter(AnalysisConfig).validate_python(values)
     except ValidationError as error:
