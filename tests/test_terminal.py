@@ -252,3 +252,9 @@ def test_a_word_that_is_no_choice_is_refused_with_the_choices(tmp_path):
     assert (
         "processing.executor: 'dusk' is none of the choices: iterative, futures, dask, parsl" in result.output
     )
+
+
+def test_the_reference_cannot_be_told_from_itself(tmp_path):
+    result = milanalysis("truth", write_config(tmp_path / "bad.yaml", truth={"auc_at": [0.1, 0.0]}))
+    assert result.exit_code == 2
+    assert "truth.auc_at: 0 is the reference" in result.output

@@ -343,6 +343,16 @@ class AnalysisConfig:
         return self
 
     @model_validator(mode="after")
+    def _truth_has_points_to_tell_apart(self) -> AnalysisConfig:
+        reference = self.parameter.reference
+        if reference in self.truth.auc_at:
+            msg = (
+                f"truth.auc_at: {reference:g} is the reference, from which it shall be told; use other values"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _models_can_do_what_is_asked(self) -> AnalysisConfig:
         discriminant = self.templates.discriminant.model
         if not self.models[discriminant].is_additive:
