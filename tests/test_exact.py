@@ -20,8 +20,8 @@ from milanalysis.learning.scores import PolynomialScores
 from milanalysis.learning.training_tables import TrainingFiles
 from milanalysis.parameters import parameter_points
 from milanalysis.pipeline import training, work
+from milanalysis.pipeline.execution import open_run
 from milanalysis.pipeline.layout import Run
-from milanalysis.pipeline.stages import open_run
 from milanalysis.provenance import read_json
 from milanalysis.simulation.oracle import FAST, STANDARD, VisibleRatio
 from milanalysis.simulation.visible import production_estimate, visible_momenta

@@ -12,7 +12,7 @@ from conftest import ROOT, milanalysis
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning.runs import load_model
 from milanalysis.parameters import FloatArray
-from milanalysis.pipeline.stages import open_run
+from milanalysis.pipeline.execution import open_run
 from milanalysis.statistics.information import event_scores
 
 SEEDS = 3

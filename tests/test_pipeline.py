@@ -207,7 +207,7 @@ def test_scores_and_tables_are_about_the_same_events(small_run):
 def test_a_run_directory_belongs_to_one_run_at_a_time(small_run, tmp_path):
     run = shutil.copytree(small_run[1], tmp_path / "run")
     (run / "figures" / "coverage.png").unlink()
-    holder = os.open(run, os.O_RDONLY)
+    holder = os.open(run / "run.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(holder, fcntl.LOCK_EX)
     try:
         result = milanalysis("run", small_run[0], "-o", run)

@@ -7,17 +7,22 @@ on purpose become one message and exit code 2; ``--debug`` shows where they came
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from milanalysis import __version__
-from milanalysis.errors import InputFileError, MilAnalysisError
+from milanalysis.errors import InputFileError, MilAnalysisError, OutputError, cannot_write
+from milanalysis.terminal import console, prepare_streams, release_streams, result_console
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.table import Table
 
     from milanalysis.pipeline.layout import Run
     from milanalysis.statistics.coverage import CoverageReport
@@ -26,24 +31,88 @@ __all__ = ["main"]
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
-_TABLE_WIDTH = 150
+_ENDED_BY_SIGNAL = 128
+
+
+class _EndedBySignalError(KeyboardInterrupt):
+    """The batch system or the terminal ends the run; it is treated as if somebody had pressed Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 class _FriendlyGroup(click.Group):
-    """A group of commands that turns errors raised on purpose into one message."""
+    """A group of commands that turns errors raised on purpose, and those of the system, into one message."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        prepare_streams()
+        return super().main(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
-        except MilAnalysisError as error:
+            with _signals_interrupt():
+                return super().invoke(ctx)
+        except BrokenPipeError:  # nobody reads what is printed
+            release_streams()
+            ctx.exit(0)
+        except (MilAnalysisError, OSError, MemoryError) as error:
             if ctx.params.get("debug"):
                 raise
-            click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-            click.echo(str(error), err=True)
+            _print_error(_message(error))
             ctx.exit(_BAD_INPUT)
-        except KeyboardInterrupt:
-            click.echo("interrupted; the same command takes up the work where it stopped", err=True)
-            ctx.exit(_INTERRUPTED)
+        except KeyboardInterrupt as error:
+            with suppress(OSError):
+                click.echo("interrupted; the same command takes up the work where it stopped", err=True)
+            release_streams()
+            ctx.exit(
+                _ENDED_BY_SIGNAL + error.number if isinstance(error, _EndedBySignalError) else _INTERRUPTED
+            )
+
+
+def _message(error: MilAnalysisError | OSError | MemoryError) -> str:
+    """Return what is said about an error that ends a command."""
+    if isinstance(error, MilAnalysisError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return (
+            f"there is not enough memory ({str(error) or 'no more is available'}); use fewer workers, a smaller "
+            "processing.chunk_size, or a machine with more; what is finished is kept, and the same command goes on from there"
+        )
+    if error.filename is None or cannot_write(error):
+        return str(OutputError.at(error.filename or "the output", error))
+    return (
+        f"{error.filename} cannot be used ({error.strerror}); check that it is there and that you may read and write it; "
+        "what is finished is kept, and the same command goes on from there"
+    )
+
+
+def _print_error(message: str) -> None:
+    """Print a message on standard error, in one piece."""
+    with suppress(OSError):
+        console().print("[bold red]error:[/] ", end="")
+        console().print(message, markup=False, soft_wrap=True)
+    release_streams()
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Let the first signal to end, or the end of the terminal, interrupt the work, so that workers end and files are whole."""
+
+    def interrupt(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise _EndedBySignalError(number)
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in map(int, (signal.SIGTERM, signal.SIGHUP)):
+            if signal.getsignal(number) == signal.SIG_DFL:  # not with nohup
+                before[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 _HELP = """From ROOT files of collider events to a confidence interval on an EFT coefficient.
@@ -97,7 +166,7 @@ _SCHEDULER = click.option(
 @_SCHEDULER
 def run(config: Path, output: Path | None, scheduler: str | None) -> None:
     """Run all stages of CONFIG that are not up to date, and print the comparison of methods."""
-    from milanalysis.pipeline.stages import execute, names_of_run, open_run
+    from milanalysis.pipeline.execution import execute, names_of_run, open_run
 
     analysis = open_run(config, output, scheduler)
     execute(analysis, names_of_run(analysis.config))
@@ -120,7 +189,7 @@ def convert(files: tuple[Path, ...], output: Path | None) -> None:
     cross-section, which ROOT trees of this kind cannot hold. No tree takes the place of one of another text.
     """
     from milanalysis.events.conversion import conversion_targets, convert_lhe
-    from milanalysis.progress import console, progress_bar
+    from milanalysis.progress import progress_bar
 
     for path, target in zip(files, conversion_targets(files, output), strict=True):
         try:
@@ -146,7 +215,7 @@ def _stage_command(name: str) -> None:
     @_CONFIG
     @_OUTPUT
     def command(config: Path, output: Path | None, scheduler: str | None = None) -> None:
-        from milanalysis.pipeline.stages import execute, open_run
+        from milanalysis.pipeline.execution import execute, open_run
 
         analysis = open_run(config, output, scheduler)
         execute(analysis, [name])
@@ -176,9 +245,15 @@ def coverage_report(
     Reads results/, scores/ and tables/; with options it writes results/coverage_report.json and background_report.json.
     """
     from milanalysis.pipeline.judging import report_run
+    from milanalysis.pipeline.layout import require_run_directory
+    from milanalysis.pipeline.locking import alone_in
 
-    changes = {"theta": theta, "levels": level, "pseudo_experiments": experiments, "number": number}
-    for report in report_run(run.resolve(), {key: value for key, value in changes.items() if value}):
+    require_run_directory(run)
+    settings = {"theta": theta, "levels": level, "pseudo_experiments": experiments, "number": number}
+    changes = {key: value for key, value in settings.items() if value not in (None, ())}
+    with alone_in(run.resolve()) if changes else nullcontext():
+        reports = report_run(run.resolve(), changes)
+    for report in reports:
         _print_report(report)
 
 
@@ -193,28 +268,30 @@ def scaling(run: Path) -> None:
 
     Reads results/, scores/ and tables/; writes results/scaling.json.
     """
+    from milanalysis.pipeline.layout import require_run_directory
+    from milanalysis.pipeline.locking import alone_in
     from milanalysis.pipeline.scaling_of_run import scaling_of_run
     from milanalysis.reporting.coverage_tables import bartlett_table, scaling_table
 
-    reports, tests = scaling_of_run(run.resolve())
-    console = _console()
-    console.print(bartlett_table(tests))
-    console.print(scaling_table(reports))
+    require_run_directory(run)
+    with alone_in(run.resolve()):
+        reports, tests = scaling_of_run(run.resolve())
+    _print_table(bartlett_table(tests))
+    _print_table(scaling_table(reports))
     for name, report in reports.items():
-        console.print(f"{name}: {report.verdict}", soft_wrap=True)
+        _print_line(f"{name}: {report.verdict}")
 
 
 def _print_report(report: CoverageReport) -> None:
     """Print the coverage report, and the final intervals if there are any."""
     from milanalysis.reporting.coverage_tables import coverage_table, interval_table, reading_remark
 
-    console = _console()
-    console.print(coverage_table(report))
+    _print_table(coverage_table(report))
     if report.intervals:
-        console.print(interval_table(report))
+        _print_table(interval_table(report))
     remark = reading_remark(report)
     if remark:
-        console.print(remark, soft_wrap=True)
+        _print_line(remark)
 
 
 @main.command()
@@ -229,7 +306,8 @@ def truth(config: Path, output: Path | None) -> None:
 
     Reads nothing; writes results/truth.json.
     """
-    from milanalysis.pipeline.stages import TRUTH, execute, open_run
+    from milanalysis.pipeline.execution import execute, open_run
+    from milanalysis.pipeline.stages import TRUTH
     from milanalysis.provenance import read_result
     from milanalysis.reporting.tables import information_table
     from milanalysis.simulation.truth import ReferenceInformation
@@ -237,7 +315,7 @@ def truth(config: Path, output: Path | None) -> None:
     analysis = open_run(config, output)
     execute(analysis, [TRUTH.name])
     information = read_result(analysis.result("truth"), ReferenceInformation.from_dict)
-    _console().print(information_table(information))
+    _print_table(information_table(information))
 
 
 @main.command()
@@ -253,15 +331,15 @@ def tune(config: Path, output: Path | None) -> None:
     best settings, to be pasted into CONFIG.
     """
     from milanalysis.learning.tuning import Tuning
-    from milanalysis.pipeline.stages import TUNE, execute, open_run
+    from milanalysis.pipeline.execution import execute, open_run
+    from milanalysis.pipeline.stages import TUNE
     from milanalysis.provenance import read_result
     from milanalysis.reporting.tuning import tuning_table
 
     analysis = open_run(config, output)
     execute(analysis, [TUNE.name])
-    console = _console()
-    console.print(tuning_table(read_result(analysis.result("tuning"), Tuning.from_dict)))
-    console.print(f"the best settings are in {analysis.directory / 'results' / 'tuned.yaml'}", soft_wrap=True)
+    _print_table(tuning_table(read_result(analysis.result("tuning"), Tuning.from_dict)))
+    _print_line(f"the best settings are in {analysis.directory / 'results' / 'tuned.yaml'}")
 
 
 @main.command()
@@ -284,22 +362,22 @@ def madgraph(config: Path, output: Path | None, events: int, cards_only: bool) -
     beam energy and the cuts under `generator`. Reads nothing; writes signal/ and background/. A directory that holds
     events is refused, since MadGraph would delete them.
     """
-    from milanalysis.pipeline.stages import open_run
+    from milanalysis.pipeline.execution import open_run
     from milanalysis.simulation.madgraph import PROGRAM, run_madgraph, write_cards
 
     analysis = open_run(config)
     directory = (output or analysis.directory / "madgraph").resolve()
     settings = analysis.config
     cards = write_cards(directory, settings.generator, coefficient=settings.parameter.name, n_events=events)
-    click.echo(f"{len(cards)} cards are in {directory}")
+    _print_line(f"{len(cards)} cards are in {directory}")
     if cards_only:
         return
     if run_madgraph(directory):
-        click.echo(
+        _print_line(
             f"events of all values are there: {directory}/*/process/Events/<run>/unweighted_events.lhe.gz"
         )
         return
-    click.echo(
+    _print_line(
         f"{PROGRAM} is not on the PATH, so no events were made. Install MadGraph5_aMC@NLO 3.6 and the model "
         "SMEFTsim 3, put its bin directory on the PATH and give the same command again; or, in each of signal/ and "
         f"background/, run `{PROGRAM} proc_card.dat` and then `{PROGRAM} launch.dat`. It exits with 0 on errors too: "
@@ -307,11 +385,17 @@ def madgraph(config: Path, output: Path | None, events: int, cards_only: bool) -
     )
 
 
-def _console() -> Console:
-    """Return a console for results; in a file or a pipe, where there is no width, lines are as long as the tables."""
-    from rich.console import Console
+def _print_table(table: Table) -> None:
+    """Print a table of results so that it fits into the terminal."""
+    from milanalysis.reporting.narrow_tables import fitted
 
-    return Console(width=None if sys.stdout.isatty() else _TABLE_WIDTH)
+    out = result_console()
+    out.print(fitted(table, out))
+
+
+def _print_line(text: str) -> None:
+    """Print a line of results; terminals fold it."""
+    result_console().print(text, soft_wrap=True, markup=False)
 
 
 def _print_comparison(analysis: Run) -> None:
@@ -328,24 +412,22 @@ def _print_comparison(analysis: Run) -> None:
     from milanalysis.statistics.coverage import CoverageReport
     from milanalysis.statistics.information import Comparison
 
-    console = _console()
-    console.print(observation_table(read_observation(analysis)))
+    _print_table(observation_table(read_observation(analysis)))
     limits = read_json(analysis.result("limits"))
     if limits:
-        console.print(limits_table(limits, analysis.config.parameter.name))
+        _print_table(limits_table(limits, analysis.config.parameter.name))
     constants = read_json(analysis.result("calibration"))["constants"]
     if constants:
-        console.print(calibration_table(constants))
+        _print_table(calibration_table(constants))
     comparison = read_result(analysis.result("comparison"), Comparison.from_dict)
     for table in comparison_tables(comparison):
-        console.print(table)
-    console.print(information_remark(comparison), soft_wrap=True)
+        _print_table(table)
+    _print_line(information_remark(comparison))
     remark = reading_remark(read_result(analysis.result("coverage"), CoverageReport.from_dict))
     if remark:
-        console.print(remark, soft_wrap=True)
+        _print_line(remark)
     if analysis.config.background is not None:
-        with_background = read_result(analysis.result("background"), CoverageReport.from_dict)
-        console.print(coverage_table(with_background))
+        _print_table(coverage_table(read_result(analysis.result("background"), CoverageReport.from_dict)))
 
 
 _STAGE_HELP = {

@@ -77,6 +77,7 @@ from milanalysis.physics_config import (
     SplitConfig,
     TruthConfig,
 )
+from milanalysis.shorthand import spelled_out
 from milanalysis.statistics_config import (
     BackgroundProcessConfig,
     BagTemplateConfig,
@@ -325,6 +326,16 @@ class AnalysisConfig:
         return self
 
     @model_validator(mode="after")
+    def _truth_has_points_to_tell_apart(self) -> AnalysisConfig:
+        reference = self.parameter.reference
+        if reference in self.truth.auc_at:
+            msg = (
+                f"truth.auc_at: {reference:g} is the reference, from which it shall be told; use other values"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _models_can_do_what_is_asked(self) -> AnalysisConfig:
         discriminant = self.templates.discriminant.model
         if not self.models[discriminant].is_additive:
@@ -420,7 +431,11 @@ def load_config(path: Path) -> AnalysisConfig:
             environment variable that is not set.
     """
     base = path.resolve().parent
-    values = read_mapping(path)
+    try:
+        values = spelled_out(AnalysisConfig, read_mapping(path))
+    except RecursionError as error:
+        msg = f"{path}: a value refers to itself; write it without the anchor"
+        raise ConfigError(msg) from error
     processing = values.get("processing", {})
     if isinstance(processing, dict):  # otherwise the validation has something to say
         values = {**values, "processing": {**own_processors(base), **processing}}

@@ -6,6 +6,7 @@ says what was found, what was expected and what to try next; the command line pr
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 __all__ = [
@@ -21,13 +22,17 @@ __all__ = [
     "MilAnalysisError",
     "ModelMismatchError",
     "OffGridError",
+    "OutputError",
     "ProcessMismatchError",
     "ProcessorError",
     "RunDirectoryError",
     "StageOrderError",
     "TooFewEventsError",
     "UnreadableEventsError",
+    "cannot_write",
 ]
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
 class MilAnalysisError(Exception):
@@ -55,6 +60,19 @@ class UnreadableEventsError(InputFileError):
 
     def __reduce__(self) -> tuple[type[UnreadableEventsError], tuple[Path, str]]:
         return type(self), (self.path, str(self))
+
+
+class OutputError(MilAnalysisError, OSError):
+    """Something could not be written: the disk is full, a quota is reached, or the place is read-only."""
+
+    @classmethod
+    def at(cls, path: Path | str, error: OSError) -> OutputError:
+        """Return the error for a file or directory that the system refuses to write."""
+        reason = error.strerror or str(error)
+        return cls(
+            f"{path} cannot be written ({reason}); make room or get write permission there, or name another place "
+            "with --output; what is finished is kept, and the same command goes on from there"
+        )
 
 
 class ProcessorError(MilAnalysisError, RuntimeError):
@@ -111,3 +129,8 @@ class RunDirectoryError(MilAnalysisError, OSError):
 
 class StageOrderError(MilAnalysisError, RuntimeError):
     """A stage was asked for whose input does not exist yet."""
+
+
+def cannot_write(error: OSError) -> bool:
+    """Return whether an error of the system can only come from writing: no room, quota, size limit, read-only."""
+    return error.errno in _NO_ROOM

@@ -1,24 +1,17 @@
-"""Progress bars: one rich console for the whole package, silent when nobody is looking."""
+"""Progress bars, silent when nobody is looking."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from milanalysis.terminal import console
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["ProgressBoard", "console", "progress_bar", "progress_board"]
-
-
-@lru_cache(maxsize=1)
-def console() -> Console:
-    """Return the console every room writes to (standard error)."""
-    return Console(stderr=True)
+__all__ = ["ProgressBoard", "progress_bar", "progress_board"]
 
 
 def _ignore(amount: float = 1, note: str = "") -> None:

@@ -9,11 +9,12 @@ import math
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from milanalysis.errors import InputFileError
+from milanalysis.errors import InputFileError, MilAnalysisError, OutputError, cannot_write
 
 __all__ = [
     "atomic_path",
@@ -22,6 +23,7 @@ __all__ = [
     "package_versions",
     "read_json",
     "read_result",
+    "source_digest",
     "write_json",
     "write_result",
 ]
@@ -61,6 +63,14 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@lru_cache(maxsize=1)
+def source_digest() -> str:
+    """Return the digest of the source of the package: results of other code are not those of this."""
+    package = Path(__file__).parent
+    files = sorted(package.rglob("*.py"))
+    return digest_of([[path.relative_to(package).as_posix(), file_digest(path)] for path in files])
+
+
 def package_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages a result may depend on, importing none of them."""
     versions = {"python": platform.python_version()}
@@ -80,14 +90,31 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Yields:
         A path with the same suffix in the same directory (which is created). An error inside the block
         leaves ``path`` as it was and no half-written file behind.
+
+    Raises:
+        OutputError: naming ``path``, if the system refuses to write it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if isinstance(error, MilAnalysisError) or not _is_about_output(error, path, temporary):
+            raise
+        raise OutputError.at(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong before says more than this would
+            temporary.unlink(missing_ok=True)
+
+
+def _is_about_output(error: OSError, path: Path, temporary: Path) -> bool:
+    """Return whether an error is about the file that is written, and not about one that is read for it."""
+    if isinstance(error.filename, str):
+        named = Path(error.filename)
+        return named.is_relative_to(temporary) or path.is_relative_to(named)
+    # numpy says no more than how many items it has written
+    return cannot_write(error) or (type(error) is OSError and error.errno is None)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -97,7 +124,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         ValueError: if a number is not finite, which JSON cannot hold; see `write_result`.
     """
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_result(path: Path, value: Mapping[str, Any]) -> None:
@@ -123,7 +150,7 @@ def read_json(path: Path) -> dict[str, Any]:
         InputFileError: if it is missing or is not a JSON object.
     """
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         msg = f"{path} does not exist; it is written by an earlier stage of `milanalysis run`"
         raise InputFileError(msg) from error

@@ -19,10 +19,13 @@ class _UniqueKeysLoader(yaml.SafeLoader):
         """Return a mapping as a dictionary."""
         seen = set()
         for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode):
+                problem = "a key has to be a word and is a list or a mapping; a value that begins with { or [ needs quotes"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            if key.value in seen:
                 problem = f"the key {key.value!r} is there twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+            seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -33,7 +36,7 @@ def read_mapping(path: Path) -> dict[Any, Any]:
         ConfigError: naming the file, if it is missing, not YAML, not a mapping, or has a key twice.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         msg = f"{path}: no such file; give the path of an analysis in YAML, for example one of analysis_configs/"
         raise ConfigError(msg) from error

@@ -21,7 +21,6 @@ import cloudpickle
 import numpy as np
 import pyarrow as pa
 
-from milanalysis import __version__
 from milanalysis.errors import ProcessorError
 from milanalysis.events.chunks import Cutflow, chunk_name, exact_sum
 from milanalysis.events.filesets import Sample
@@ -29,7 +28,7 @@ from milanalysis.events.identity import momenta_digests
 from milanalysis.events.tables import DIGEST_COLUMN, EventTable, event_ids, write_stream
 from milanalysis.events.weights import PositiveRange, positive_range
 from milanalysis.parameters import IntArray
-from milanalysis.provenance import atomic_path, digest_of, file_digest
+from milanalysis.provenance import atomic_path, digest_of, file_digest, source_digest
 
 __all__ = ["Merge", "PartsDirectory", "processor_digest", "sample_digest", "write_part"]
 
@@ -107,7 +106,7 @@ def sample_digest(sample: Sample, processor: Any) -> str:
         ]
         for file in sample.files
     ]
-    return digest_of({"version": __version__, "processor": processor_digest(processor), "files": files})
+    return digest_of({"code": source_digest(), "processor": processor_digest(processor), "files": files})
 
 
 class PartsDirectory:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -14,6 +17,9 @@ __all__ = ["prepare_worker", "training_processes"]
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), "1"
 )
+
+_LOOK_SECONDS = 1.0
+"""Between two looks at whether the process that has started a training is still there."""
 
 
 @contextmanager
@@ -28,7 +34,9 @@ def training_processes(n: int) -> Iterator[Executor]:
     """
     from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
-    executor = ProcessPoolExecutor(max_workers=n, initializer=prepare_worker, env=_ONE_THREAD)
+    executor = ProcessPoolExecutor(
+        max_workers=n, initializer=_begin, initargs=(os.getpid(),), env=_ONE_THREAD
+    )
     finished = False
     try:
         with warnings.catch_warnings():
@@ -44,6 +52,19 @@ def training_processes(n: int) -> Iterator[Executor]:
         raise FitError(msg) from error
     finally:
         executor.shutdown(wait=True, kill_workers=not finished)
+
+
+def _begin(parent: int) -> None:
+    """Set up a training process that ends when the one that has started it does, however that ends."""
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    prepare_worker()
+
+
+def _end_with(parent: int) -> None:
+    """Wait until this process is an orphan, and end it."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os._exit(1)
 
 
 def prepare_worker() -> None:

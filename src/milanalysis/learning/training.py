@@ -35,7 +35,7 @@ from milanalysis.learning.ratios import evaluator
 from milanalysis.learning.tasks import Task, make_task, normalisation
 from milanalysis.learning.trackers import Epoch, Tracker, tracking
 from milanalysis.parameters import FloatArray, IntArray
-from milanalysis.provenance import atomic_path, digest_of
+from milanalysis.provenance import atomic_path, digest_of, source_digest
 from milanalysis.randomness import stream, stream_seed
 
 __all__ = ["Trained", "learning_rates", "train", "training_digest"]
@@ -220,6 +220,7 @@ def training_digest(
             "table": table.digest,
             "reference": reference.tolist(),
             "stream": [seed, label, member],
+            "code": source_digest(),
         }
     )
 

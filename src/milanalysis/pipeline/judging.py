@@ -19,7 +19,7 @@ from milanalysis.pipeline.calibrating import load_calibrations, methods_of_run, 
 from milanalysis.pipeline.comparing import compare_methods
 from milanalysis.pipeline.contamination import repeat_with_background
 from milanalysis.pipeline.experiments import draw_combined, draw_shape, expected_signal
-from milanalysis.pipeline.layout import SCORED, Run
+from milanalysis.pipeline.layout import SCORED, Run, require_run_directory
 from milanalysis.pipeline.methods import TEMPLATE_BAGS, TEMPLATE_NUISANCES, Methods
 from milanalysis.pipeline.traditional import rate_model
 from milanalysis.provenance import read_json, read_result, write_result
@@ -214,9 +214,7 @@ def report_run(directory: Path, changes: Mapping[str, Any]) -> list[CoverageRepo
         InputFileError: if the analysis has not come that far, saying what is missing.
         ConfigError: if a setting is not possible.
     """
-    if not (directory / "config.yaml").is_file():
-        msg = f"{directory} is not a run directory: it has no config.yaml; give the directory `milanalysis run` has made"
-        raise InputFileError(msg)
+    require_run_directory(directory)
     run = Run(load_config(directory / "config.yaml"), directory)
     needed = run.result("calibration" if changes else "coverage")
     if not needed.is_file():

@@ -16,10 +16,21 @@ from milanalysis.events.tables import EventTable, Split, concatenate
 from milanalysis.learning.scores import GridScores, PolynomialScores, concatenate_scores, load_scores
 from milanalysis.provenance import read_json
 
-__all__ = ["SCORED", "Run", "truth_is_known"]
+__all__ = ["SCORED", "Run", "require_run_directory", "truth_is_known"]
 
 SCORED = (Split.VALIDATION, Split.TEST)
 """The splits of the simulation whose events have scores."""
+
+
+def require_run_directory(directory: Path) -> None:
+    """Refuse a directory that no run has made.
+
+    Raises:
+        InputFileError: naming it.
+    """
+    if not (directory / "config.yaml").is_file():
+        msg = f"{directory} is not a run directory: it has no config.yaml; give the directory `milanalysis run` has made"
+        raise InputFileError(msg)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from milanalysis.events.tables import Split
 from milanalysis.learning.ratios import ExactRatio
 from milanalysis.learning.scores import EventScores
 from milanalysis.parameters import FloatArray, IntArray
-from milanalysis.pipeline.layout import SCORED, Run
+from milanalysis.pipeline.layout import SCORED, Run, require_run_directory
 from milanalysis.provenance import read_result, write_result
 from milanalysis.randomness import stream
 from milanalysis.statistics.drawing import draw
@@ -53,9 +53,7 @@ def scaling_of_run(directory: Path) -> tuple[dict[str, ScalingReport], dict[str,
     Raises:
         InputFileError: if the analysis has not come that far, saying what is missing.
     """
-    if not (directory / "config.yaml").is_file():
-        msg = f"{directory} is not a run directory: it has no config.yaml; give the directory `milanalysis run` has made"
-        raise InputFileError(msg)
+    require_run_directory(directory)
     run = Run(load_config(directory / "config.yaml"), directory)
     if not run.result("comparison").is_file():
         msg = f"{run.result('comparison')} does not exist; run `milanalysis run` on the configuration first"

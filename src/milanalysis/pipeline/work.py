@@ -27,10 +27,11 @@ from milanalysis.pipeline.reading import (
     run_bag_processor,
     selected_yield,
 )
-from milanalysis.progress import console, progress_bar
+from milanalysis.progress import progress_bar
 from milanalysis.provenance import write_json, write_result
 from milanalysis.randomness import stream
 from milanalysis.simulation.generator import EventSource
+from milanalysis.terminal import console
 
 if TYPE_CHECKING:
     from milanalysis.pipeline.methods import Methods

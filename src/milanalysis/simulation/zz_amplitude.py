@@ -24,6 +24,7 @@ result is kept on disk.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -63,7 +64,14 @@ _PHOTON_UP, _PHOTON_DOWN = 2.0 / 3.0 * _E, -1.0 / 3.0 * _E
 Z_COUPLINGS = (*_Z_UP, *_Z_DOWN)
 PHOTON_COUPLINGS = (_PHOTON_UP, _PHOTON_UP, _PHOTON_DOWN, _PHOTON_DOWN)
 
-_compiled = numba.njit(cache=True, error_model="numpy", fastmath=True)
+
+def _compiled(function: Any) -> Any:
+    """Compile a function, and keep the result on disk where there is a place for it."""
+    options = {"error_model": "numpy", "fastmath": True}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # neither the installation nor a home directory can be written to
+        return numba.njit(**options)(function)
 
 
 @_compiled
