@@ -408,11 +408,20 @@ def _print_comparison(analysis: Run) -> None:
         limits_table,
         reading_remark,
     )
-    from milanalysis.reporting.tables import comparison_tables, information_remark, observation_table
+    from milanalysis.reporting.tables import (
+        comparison_tables,
+        goodness_remark,
+        information_remark,
+        observation_table,
+    )
     from milanalysis.statistics.coverage import CoverageReport
     from milanalysis.statistics.information import Comparison
+    from milanalysis.statistics.template_result import TemplateResult
 
     _print_table(observation_table(read_observation(analysis)))
+    templates = read_result(analysis.result("templates"), TemplateResult.from_dict)
+    if remark := goodness_remark(templates.goodness):
+        _print_line(remark)
     limits = read_json(analysis.result("limits"))
     if limits:
         _print_table(limits_table(limits, analysis.config.parameter.name))

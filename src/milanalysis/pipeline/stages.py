@@ -218,7 +218,7 @@ STAGES = (
         name="infer",
         needs=("simulate", "process", "exact", "train"),
         settings=lambda config: {
-            **({"seed": config.seed} if config.templates.of_bags else {}),
+            "seed": config.seed,
             "parameter": to_plain(config.parameter),
             "templates": to_plain(config.templates),
             "inference": to_plain(config.inference),

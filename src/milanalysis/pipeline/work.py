@@ -221,6 +221,7 @@ def infer(run: Run) -> Sequence[Path]:
         rate_model,
         with_nuisances,
     )
+    from milanalysis.statistics.goodness import goodness_of_fit
     from milanalysis.statistics.observation import observe
     from milanalysis.statistics.template_result import TemplateResult
     from milanalysis.statistics.templates import Templates
@@ -288,6 +289,7 @@ def infer(run: Run) -> Sequence[Path]:
         full,
         None if nuisances is None else nuisances.fit_with_pyhf(counts),
         bags,
+        goodness_of_fit(nuisances or methods.template, counts, stream(config.seed, "infer", "goodness")),
     )
     write_result(run.result("observed"), observation.to_dict())
     write_result(run.result("templates"), template_result.to_dict())

@@ -11,11 +11,18 @@ from rich.table import Table
 from milanalysis.reporting.numbers import in_brackets, plus_minus
 from milanalysis.simulation.truth import ReferenceInformation
 from milanalysis.statistics.drawing import LARGEST_OVERLAP
-from milanalysis.statistics.inference import Interval
+from milanalysis.statistics.goodness import LEAST_COMPATIBLE, Goodness
+from milanalysis.statistics.inference import Interval, Status
 from milanalysis.statistics.information import Comparison
 from milanalysis.statistics.observation import Observation
 
-__all__ = ["comparison_tables", "information_remark", "information_table", "observation_table"]
+__all__ = [
+    "comparison_tables",
+    "goodness_remark",
+    "information_remark",
+    "information_table",
+    "observation_table",
+]
 
 
 def comparison_tables(comparison: Comparison) -> tuple[Table, Table, Table]:
@@ -67,9 +74,8 @@ def _single_events(comparison: Comparison) -> Table:
     table = _table(
         f"expected log ratio of an event, relative to the exact one ({exact})",
         "captured: E[ln r] / E[ln r_exact] at this true value; 1 if exact.\n"
-        "best: the same for the best power a of r, normalised.\n"
-        "scale: that a; above 1, log ratios are too flat.",
-        [f"{heading}\n{point:+g}" for heading in ("captured", "best", "scale") for point in points],
+        "best: the same for the best power of r, normalised: what a better scale would give.",
+        [f"{heading}\n{point:+g}" for heading in ("captured", "best") for point in points],
     )
     for method in comparison.methods:
         by_point = {one.theta: one for one in method.captured}
@@ -77,7 +83,6 @@ def _single_events(comparison: Comparison) -> Table:
         values = [
             *(None if one is None else one.fraction for one in every),
             *(None if one is None else one.best_fraction for one in every),
-            *(None if one is None else one.best_scale for one in every),
         ]
         table.add_row(
             method.title,
@@ -130,20 +135,63 @@ def _table(title: str, caption: str, headings: Sequence[str]) -> Table:
 
 
 def observation_table(observation: Observation) -> Table:
-    """Return where the constraint comes from: shape, number of events, and both."""
-    table = Table(
-        title=(
-            f"{observation.parameter} from shape and rate: {observation.n_observed} observed events, "
-            f"{observation.n_expected:.0f} expected at the reference"
-        )
-    )
-    table.add_column("method")
-    table.add_column("shape", justify="right")
-    table.add_column("shape and rate", justify="right")
+    """Return where the constraint comes from: shape, number of events, and both, and whether they agree."""
+    intervals = [observation.rate]
     for method in observation.methods.values():
-        table.add_row(method.title, _interval(method.shape), _interval(method.combined))
-    table.add_row("rate alone", "", _interval(observation.rate))
+        intervals += [method.shape, method.combined]
+    occurring = [status for status in _WORDS if any(one.status is status for one in intervals)]
+    table = _table(
+        f"{observation.parameter} from shape and rate: {observation.n_observed} observed events, "
+        f"{observation.n_expected:.0f} expected at the reference",
+        "\n".join(
+            [
+                "p: probability that shape and rate differ at least as much.",
+                *(f"{_WORDS[status]}: {_EXPLAINED[status]}" for status in occurring),
+            ]
+        ),
+        ("shape", "shape and rate", "p"),
+    )
+    for method in observation.methods.values():
+        agreement = method.compatibility
+        table.add_row(
+            method.title,
+            _interval(method.shape),
+            _interval(method.combined),
+            "-" if agreement is None else f"{agreement:.2f}" if agreement >= 0.01 else f"{agreement:.0e}",
+        )
+    table.add_row("rate alone", "", _interval(observation.rate), "")
     return table
+
+
+_WORDS = {
+    Status.AT_LIMIT: "at limit",
+    Status.NOT_CROSSED: "open",
+    Status.SECOND_MINIMUM: "two minima",
+    Status.INCOMPATIBLE: "disagree",
+    Status.FAILED: "failed",
+    Status.UNKNOWN: "unknown",
+}
+"""What stands in tables beside an interval that is not an ordinary one."""
+
+_EXPLAINED = {
+    Status.AT_LIMIT: "the likelihood is best at the end of the range of the parameter.",
+    Status.NOT_CROSSED: "an end lies beyond the range of the parameter or of the training.",
+    Status.SECOND_MINIMUM: "values outside the interval are allowed at this level, too.",
+    Status.INCOMPATIBLE: f"p is below {LEAST_COMPATIBLE:g}: do not combine them before you know why.",
+    Status.FAILED: "no minimum was found.",
+    Status.UNKNOWN: "not defined for these events, which have no event weights.",
+}
+
+
+def goodness_remark(goodness: Goodness | None) -> str:
+    """Return the goodness of fit of the templates in words; empty if there is none."""
+    if goodness is None:
+        return ""
+    error = f" ± {goodness.error:.3f}" if goodness.error else ""
+    return (
+        f"Goodness of fit of the templates: deviance {goodness.deviance:.1f} for {goodness.n_dof} degrees of freedom, "
+        f"p = {goodness.p_value:.2g}{error} ({goodness.source})."
+    )
 
 
 def information_remark(comparison: Comparison) -> str:
@@ -197,7 +245,7 @@ def _number(value: float | None, form: str) -> str:
 def _ends(ends: tuple[float | None, float | None], status: str) -> str:
     # rich takes a square bracket for markup, unless there is a backslash before it
     text = rf"\[{_number(ends[0], '+.3f')}, {_number(ends[1], '+.3f')}]"
-    return text if status == "valid" else f"{text} ({status})"
+    return text if status == Status.VALID else f"{text} ({_WORDS[Status(status)]})"
 
 
 def _interval(interval: Interval) -> str:

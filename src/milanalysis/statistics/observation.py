@@ -13,7 +13,8 @@ import numpy as np
 
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.statistics.calibration import RescaledModel
-from milanalysis.statistics.inference import Interval, measure
+from milanalysis.statistics.goodness import LEAST_COMPATIBLE, compatibility
+from milanalysis.statistics.inference import Interval, Status, measure
 from milanalysis.statistics.inference import profile as profile_of
 from milanalysis.statistics.likelihood import LikelihoodModel, ProfileLikelihood, ShapeModel
 
@@ -27,7 +28,8 @@ class MethodObservation:
     Attributes:
         title: name of the method in tables and figures.
         shape: interval from what the events look like.
-        combined: interval from shape and number of events together.
+        combined: interval from shape and number of events together; `Status.INCOMPATIBLE` where the two disagree.
+        compatibility: probability that shape and number of events differ at least as much; None if it cannot be said.
         profile: ``-2 ln L`` of the shape relative to its minimum at the points of the observation; None where
             it could not be computed.
         interpolation: how log ratios known on a grid were made continuous, in words; empty where nothing had to be.
@@ -36,6 +38,7 @@ class MethodObservation:
     title: str
     shape: Interval
     combined: Interval
+    compatibility: float | None
     profile: tuple[float | None, ...]
     interpolation: str = ""
 
@@ -46,6 +49,7 @@ class MethodObservation:
             values["title"],
             Interval.from_dict(values["shape"]),
             Interval.from_dict(values["combined"]),
+            values["compatibility"],
             tuple(values["profile"]),
             values["interpolation"],
         )
@@ -56,6 +60,7 @@ class MethodObservation:
             "title": self.title,
             "shape": self.shape.to_dict(),
             "combined": self.combined.to_dict(),
+            "compatibility": self.compatibility,
             "profile": list(self.profile),
             "interpolation": self.interpolation,
         }
@@ -140,10 +145,17 @@ def observe(
         likelihood = model.observe(rows)
         low, high = likelihood.limits[0]
         values = np.where((points >= low) & (points <= high), profile_of(likelihood, points), np.nan)
+        agreement = compatibility(likelihood, rate)
+        combined = measure(
+            joint[name].observe(rows) if joint and name in joint else likelihood + rate, level
+        )[1]
+        if agreement is not None and agreement < LEAST_COMPATIBLE:
+            combined = replace(combined, status=Status.INCOMPATIBLE)
         methods[name] = MethodObservation(
             title,
             measure(likelihood, level)[1],
-            measure(joint[name].observe(rows) if joint and name in joint else likelihood + rate, level)[1],
+            combined,
+            agreement,
             tuple(float(value) if np.isfinite(value) else None for value in values),
             _interpolation_of(model),
         )

@@ -23,6 +23,8 @@ class Status(enum.StrEnum):
     """Values outside the interval around the minimum are also allowed at this level."""
     FAILED = "failed"
     """No minimum was found, or the likelihood is not a number."""
+    INCOMPATIBLE = "incompatible"
+    """What was combined disagrees; see `milanalysis.statistics.goodness.compatibility`."""
     UNKNOWN = "unknown"
     """The method cannot be applied to these events: data have no event weights."""
 

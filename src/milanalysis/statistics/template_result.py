@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from milanalysis.statistics.goodness import Goodness
 from milanalysis.statistics.outcomes import FitResult
 from milanalysis.statistics.templates import Templates
 
@@ -26,6 +27,7 @@ class TemplateResult:
             none.
         fit_with_nuisances: what pyhf found with these.
         of_bags: the contents of bins of whole bags; None if there are none.
+        goodness: of the fit, with background and systematic uncertainties if there are some; None if it cannot be said.
     """
 
     parameter: str
@@ -36,6 +38,7 @@ class TemplateResult:
     with_nuisances: Templates | None = None
     fit_with_nuisances: FitResult | None = None
     of_bags: Templates | None = None
+    goodness: Goodness | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-like form."""
@@ -50,6 +53,7 @@ class TemplateResult:
             if self.fit_with_nuisances is None
             else self.fit_with_nuisances.to_dict(),
             "of_bags": None if self.of_bags is None else self.of_bags.to_dict(),
+            "goodness": None if self.goodness is None else asdict(self.goodness),
         }
 
     @classmethod
@@ -65,4 +69,5 @@ class TemplateResult:
             None if full is None else Templates.from_dict(full),
             None if fit is None else FitResult.from_dict(fit),
             None if bags is None else Templates.from_dict(bags),
+            None if values["goodness"] is None else Goodness(**values["goodness"]),
         )

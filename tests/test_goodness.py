@@ -1,0 +1,115 @@
+"""Goodness of fit of templates, and the compatibility of what is combined, against closed forms."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from conftest import milanalysis, write_config
+from scipy.stats import chi2, kstest, poisson
+
+from milanalysis.config import ParameterConfig
+from milanalysis.provenance import read_json
+from milanalysis.statistics.goodness import compatibility, goodness_of_fit
+from milanalysis.statistics.likelihood import ProfileLikelihood
+from milanalysis.statistics.observation import Observation
+from milanalysis.statistics.templates import TemplateModel, Templates
+
+PARAMETER = ParameterConfig(name="c")
+
+
+def gaussian(mean, error, low=-5.0, high=5.0):
+    """The likelihood of a measurement of c."""
+    return ProfileLikelihood(
+        ("c",), ((low, high),), (0.0,), lambda theta: ((theta[:, 0] - mean) / error) ** 2
+    )
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.1, 0.1), (0.0, 0.5), (-0.4, 0.7)])
+def test_two_gaussian_measurements_have_the_compatibility_of_their_difference(a, b):
+    expected = chi2.sf((a - b) ** 2 / (0.2**2 + 0.3**2), 1)
+    assert compatibility(gaussian(a, 0.2), gaussian(b, 0.3)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_compatibility_of_compatible_measurements_is_uniform():
+    rng = np.random.default_rng(1)
+    found = [compatibility(gaussian(*one), gaussian(*two)) for one, two in zip(
+        zip(rng.normal(0, 0.2, 400), np.full(400, 0.2), strict=True),
+        zip(rng.normal(0, 0.3, 400), np.full(400, 0.3), strict=True),
+        strict=True,
+    )]  # fmt: skip
+    assert kstest(found, "uniform").pvalue > 1e-3
+
+
+def test_nothing_in_common_has_no_compatibility():
+    other = ProfileLikelihood(("d",), ((-5.0, 5.0),), (0.0,), lambda theta: theta[:, 0] ** 2)
+    assert compatibility(gaussian(0, 1), other) is None
+    flat = ProfileLikelihood(("c",), ((-5.0, 5.0),), (0.0,), lambda theta: 0 * theta[:, 0])
+    assert compatibility(gaussian(0, 1), flat) is None
+
+
+def templates(total, n_bins=6):
+    """Bins with different slopes, without Monte Carlo errors."""
+    slopes = np.linspace(-0.4, 0.4, n_bins)
+    contents = total / n_bins * np.stack([np.ones(n_bins), slopes], axis=1)
+    edges = np.concatenate([[-np.inf], np.arange(n_bins - 1.0), [np.inf]])
+    return TemplateModel(
+        Templates(edges, contents, np.zeros(n_bins)), np.arange(n_bins), PARAMETER, with_rate=True
+    )
+
+
+def test_the_deviance_is_that_of_poisson_counts():
+    counts = np.array([90, 120, 85, 104, 130, 95])
+    found = goodness_of_fit(templates(600), counts, np.random.default_rng(0))
+    # by hand, over a fine grid of the parameter
+    nu = 100 * (1 + np.linspace(-1, 1, 20_001)[:, None] * np.linspace(-0.4, 0.4, 6))
+    deviance = 2 * (nu - counts + counts * np.log(counts / nu)).sum(axis=1).min()
+    assert found.deviance == pytest.approx(deviance, abs=1e-4)
+    assert (found.n_dof, found.source) == (5, "chi-square distribution")
+    assert found.p_value == pytest.approx(chi2.sf(deviance, 5), rel=1e-3)
+    assert found.p_value < 0.05
+
+
+def test_few_events_in_a_bin_are_tested_by_repetition():
+    counts = np.array([1, 0, 3, 2, 1, 2])
+    found = goodness_of_fit(templates(9), counts, np.random.default_rng(3))
+    n_fitted = int(found.source.split()[0])
+    assert found.source.endswith("pseudo-experiments")
+    assert n_fitted >= 995  # without any event there is nothing to fit, P = exp(-9)
+    assert found.error == pytest.approx(np.sqrt(found.p_value * (1 - found.p_value) / n_fitted))
+    # the same by hand at the best fit, whose fluctuation with each repetition is one degree of freedom of six
+    rng = np.random.default_rng(4)
+    nu = 1.5 * (1 + np.linspace(-1, 1, 2001)[:, None] * np.linspace(-0.4, 0.4, 6))
+    safe = np.where(counts > 0, counts, 1)
+    best = (2 * (nu - counts + counts * np.log(safe / nu))).sum(axis=1)
+    assert found.deviance == pytest.approx(best.min(), abs=1e-3)
+    drawn = poisson.rvs(nu[best.argmin()], size=(1000, 6), random_state=rng)
+    logs = np.where(drawn > 0, drawn * np.log(np.where(drawn > 0, drawn, 1)), 0.0).sum(axis=1)
+    values = (2 * (nu.sum(axis=1) - drawn.sum(axis=1)[:, None] + logs[:, None] - drawn @ np.log(nu).T)).min(
+        axis=1
+    )
+    # 4 binomial standard deviations of two times 1000
+    assert found.p_value == pytest.approx(np.mean(values >= best.min()), abs=4 * np.sqrt(0.5 / 1000))
+
+
+def test_no_events_have_no_goodness_of_fit():
+    assert goodness_of_fit(templates(600), np.zeros(6, dtype=np.int64), np.random.default_rng(0)) is None
+
+
+@pytest.mark.slow
+def test_a_wrong_luminosity_is_noticed(small_run, tmp_path):
+    run = small_run[1]
+    fine = Observation.from_dict(read_json(run / "results" / "observed.json"))
+    assert all(one.compatibility > 1e-3 for one in fine.methods.values() if one.compatibility is not None)
+    again = shutil.copytree(run, tmp_path / "run")
+    half = write_config(tmp_path / "half.yaml", luminosity_fb=10)  # a tenth of what these data have
+    result = milanalysis("run", half, "-o", again)
+    assert result.exit_code == 0, result.output
+    wrong = Observation.from_dict(read_json(again / "results" / "observed.json"))
+    exact = wrong.methods["exact_visible"]
+    assert exact.compatibility < 1e-3
+    assert exact.combined.status == "incompatible"
+    assert not exact.combined.valid
+    assert "disagree: p is below 0.001" in result.output
+    assert "Goodness of fit of the templates" in result.output
