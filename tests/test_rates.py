@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,3 +115,32 @@ def test_a_yield_that_becomes_negative_is_reported_with_its_range(caplog: pytest
         found = positive_yield(nu, -1.0, 1.0)
     assert (found.low, found.high) == pytest.approx((-1.0, 0.5))
     assert "positive only between -1 and 0.5" in caplog.text
+
+
+def scaled(one: SimulatedSample, factor: float, name: str) -> SimulatedSample:
+    """The same sample with another cross-section."""
+    return SimulatedSample(name, replace(one.table, weight=one.table.weight * factor), one.n_generated)
+
+
+def test_samples_with_event_weights_count_by_their_generated_events() -> None:
+    rng = np.random.default_rng(8)
+    large, small = sample(rng, 0.0, weights=True, n=9000), sample(rng, 0.3, weights=True, n=1000)
+    alone = [expected_events([one], LUMINOSITY) for one in (large, small)]
+    both = expected_events([large, small], LUMINOSITY)
+    np.testing.assert_allclose(
+        both.coefficients, 0.9 * alone[0].coefficients + 0.1 * alone[1].coefficients, rtol=1e-12
+    )
+    expected = np.hypot(0.9 * float(alone[0].error(0.2)), 0.1 * float(alone[1].error(0.2)))
+    assert float(both.error(0.2)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_samples_that_contradict_each_other_are_refused_with_both_names() -> None:
+    rng = np.random.default_rng(9)
+    first, second = sample(rng, 0.0, weights=True), sample(rng, 0.2, weights=True)
+    expected_events([first, scaled(second, 1.01, "second")], 1.0)  # as two calculations of one cross-section
+    with pytest.raises(
+        EventWeightError, match=r"samples 'second' and 'at_0' .* 1.2\d+e\+05 \+- \S+ fb of the one"
+    ):
+        expected_events([first, scaled(second, 1e5, "second")], 1.0)
+    with pytest.raises(EventWeightError, match="check theta, normalisation and cross_section_fb of both"):
+        expected_events([first, scaled(second, 1.25, "second")], 1.0)

@@ -117,3 +117,21 @@ def test_positive_polynomials_keep_the_whole_range() -> None:
     assert positive_range([np.zeros(0)] * 4, -1.0, 1.0) == PositiveRange(0, -1.0, 1.0)
     sums = PositiveRange(1, -0.5, 1.0) + PositiveRange(2, -1.0, 0.7)
     assert sums == PositiveRange(3, -0.5, 0.7)
+
+
+def test_two_weights_beside_the_nominal_one_fix_a_quadratic():
+    points = np.array([0.0, -0.7, 0.4])
+    truth = np.random.default_rng(7).normal(0, 0.2, (50, 2))
+    weights = 3.0 * (1 + points * truth[:, :1] + points**2 * truth[:, 1:])
+    found = solve_polynomials(weights, points, degree=2)
+    np.testing.assert_allclose(found[:, 1:], truth, atol=1e-12)
+    with pytest.raises(
+        EventWeightError, match="degree 4 needs weights at 5 different points and there are 3"
+    ):
+        solve_polynomials(weights, points)
+
+
+def test_points_that_are_too_close_together_are_refused_with_the_condition_number():
+    points = np.array([-0.002, -0.001, 0.0, 0.001, 0.002])
+    with pytest.raises(EventWeightError, match=r"too close together .* enlarged \de\+1\d times"):
+        solve_polynomials(np.ones((3, 5)), points)

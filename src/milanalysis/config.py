@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from milanalysis import naming
 from milanalysis.baselines_config import (
     AnyModelConfig,
     BaselineConfig,
@@ -194,9 +195,6 @@ __all__ = [
     "to_plain",
 ]
 
-_METHODS_OF_THE_PACKAGE = ("exact", "exact_visible", "template", "template_nuisances", "template_bags")
-"""Names under which results hold the methods that are not models."""
-
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class AnalysisConfig:
@@ -258,13 +256,28 @@ class AnalysisConfig:
                     f"({', '.join(backgrounds) or 'there is none'})"
                 )
                 raise ValueError(msg)
-            if label in _METHODS_OF_THE_PACKAGE:
-                msg = f"models.{label}: this is the name of a method that every comparison has; use another label"
-                raise ValueError(msg)
             points = one.task.known_points(self.parameter.reference)
             if points is not None and not _has(points, self.parameter.reference):
                 msg = f"models.{label}.task.grid: the reference {self.parameter.reference} has to be a grid point"
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_different(self) -> AnalysisConfig:
+        naming.require_different_files("samples", self.samples)
+        naming.require_different_files("models", self.models)
+        naming.require_different_rows(
+            {label: model.title for label, model in self.models.items()},
+            {label: [entry.name for entry in some] for label, some in self.calibration.items()},
+        )
+        naming.require_different_parameters(
+            self.parameter.name,
+            {
+                name: sample.weight_variations
+                for name, sample in self.samples.items()
+                if isinstance(sample, FileSampleConfig)
+            },
+        )
         return self
 
     @model_validator(mode="after")
@@ -395,7 +408,7 @@ class AnalysisConfig:
         return self
 
     def samples_with_role(self, role: str) -> list[str]:
-        """Return the names of the samples that have a role, in the order of the file."""
+        """Return the names of the samples with a role, in the order of the file."""
         return [name for name, sample in self.samples.items() if sample.role == role]
 
     def captured_at(self) -> tuple[float, float]:

@@ -148,7 +148,11 @@ class FileSampleConfig:
     parameter and no event weights. ``weight_variations`` names, for each systematic uncertainty, the weights of a shift
     by one standard deviation up and down. ``cross_section_fb`` is checked against the weights, and so is the
     cross-section in a JSON file beside a ROOT file (or beside what it is a link to), unless that is null, zero, or
-    negative: not known. Each event with ``role: observed`` counts as one, so that their weights have to be equal.
+    negative: not known. Each event with ``role: observed`` counts as one, so that their weights have to be equal. ``degree``
+    is that of the polynomial in the parameter that event weights lie on: 4 where production and decay both depend on it, 2
+    where one amplitude does. As many weight points beside the nominal weight fix it, and more of them test it. Negative
+    nominal weights keep their signs in tables, cutflows and yields, and are refused by `train` and what follows: bags and
+    pseudo-experiments are drawn in proportion to the weights.
     """
 
     kind: Literal["files"] = "files"
@@ -161,6 +165,7 @@ class FileSampleConfig:
     weight_names: GivenPath | None = None
     normalisation: Normalisation = "mean"
     cross_section_fb: Positive | None = None
+    degree: Annotated[int, Field(ge=1, le=4)] = 4
 
     @model_validator(mode="after")
     def _unit_weights_have_a_unit(self) -> FileSampleConfig:

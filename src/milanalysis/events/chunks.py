@@ -32,7 +32,7 @@ from coffea.processor.executor import WorkItem
 
 from milanalysis.errors import AccountingError, EventWeightError, ProcessorError
 from milanalysis.events.tables import EventTable, assign_split, event_ids, is_reserved
-from milanalysis.events.weights import solve_polynomials
+from milanalysis.events.weights import HIGHEST_DEGREE, solve_polynomials
 from milanalysis.parameters import FloatArray
 
 __all__ = [
@@ -390,7 +390,10 @@ def _check_leading(leading: FloatArray, events: Any, collection: str) -> None:
 
 
 def _event_weights(events: Any, keep: BoolArray) -> FloatArray | None:
-    """Return ``w_1 ... w_4`` of the selected events, or None without weight points."""
+    """Return ``w_1 ... w_4`` of the selected events, or None without weight points.
+
+    Beyond the degree of the sample they are zero.
+    """
     metadata = events.metadata
     points = [point for point in metadata["weight_points"] if point is not None]
     if not points:
@@ -401,7 +404,10 @@ def _event_weights(events: Any, keep: BoolArray) -> FloatArray | None:
         weights = np.concatenate([_nominal(events)[:, None], weights], axis=1)
     weights = weights if keep.all() else weights[keep]
     try:
-        return solve_polynomials(weights, np.asarray(points))[:, 1:]
+        known = solve_polynomials(weights, np.asarray(points), degree=metadata["degree"])[:, 1:]
     except EventWeightError as error:
         msg = f"{metadata['filename']} (sample {metadata['sample']!r}): {error}"
         raise EventWeightError(msg) from error
+    columns: FloatArray = np.zeros((len(known), HIGHEST_DEGREE))
+    columns[:, : known.shape[1]] = known
+    return columns

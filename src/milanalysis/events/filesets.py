@@ -18,6 +18,7 @@ from milanalysis.events.weight_names import (
     points_in_order,
     unchecked_order,
 )
+from milanalysis.events.weights import HIGHEST_DEGREE
 from milanalysis.inputs import DelphesFormatConfig, LHEFFormatConfig, Normalisation
 
 __all__ = ["InputFile", "Role", "Sample", "SkippedFile", "open_sample", "weight_branch"]
@@ -44,6 +45,7 @@ class Sample:
         skipped: files that are left out.
         role: of the sample in the analysis; None if there is none.
         order: why a wrong order of the weight points would not be noticed; None if it would.
+        degree: of the polynomial in the coefficient that event weights lie on.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Sample:
     skipped: tuple[SkippedFile, ...] = ()
     role: Role | None = None
     order: str | None = None
+    degree: int = HIGHEST_DEGREE
 
     @property
     def n_events(self) -> int:
@@ -102,6 +105,7 @@ class Sample:
             "format": asdict(self.source),
             "theta": None if self.theta is None else list(self.theta),
             "weight_points": list(self.weight_points),
+            "degree": self.degree,
             "variations": {name: list(pair) for name, pair in self.variations.items()},
             "fb_per_weight": self.fb_per_weight(file),
             "seed": self.seed,
@@ -183,6 +187,7 @@ def open_sample(
     seed: int = 0,
     split: tuple[float, float, float] = (0.64, 0.16, 0.20),
     role: Role | None = None,
+    degree: int = HIGHEST_DEGREE,
 ) -> Sample:
     """Look into the files of a sample and say what their events mean.
 
@@ -202,6 +207,7 @@ def open_sample(
         seed: root seed of the analysis.
         split: fractions of train, validation and test.
         role: of the sample in the analysis.
+        degree: of the polynomial that event weights lie on.
 
     Raises:
         InputFileError: naming the first file that is missing, empty, truncated, was not closed, is not a ROOT
@@ -244,7 +250,8 @@ def open_sample(
         split=split,
         skipped=tuple(skipped),
         role=role,
-        order=None if named else unchecked_order(opened, points, theta),
+        degree=degree,
+        order=None if named else unchecked_order(opened, points, theta, degree=degree),
     )
     sample.check_skipped()
     return sample

@@ -17,7 +17,7 @@ from milanalysis.errors import EventWeightError, UnreadableEventsError
 from milanalysis.events.filesets import Sample
 from milanalysis.events.rootfiles import FB_PER_PB, LOCAL, UNCACHED, InputFile
 
-__all__ = ["NominalWeights", "nominal_weights", "weight_problem", "weight_warnings"]
+__all__ = ["NominalWeights", "negative_weights", "nominal_weights", "weight_problem", "weight_warnings"]
 
 _EVENTS_AT_A_TIME = 1_000_000
 _EQUAL = 1e-5
@@ -40,6 +40,7 @@ class NominalWeights:
         smallest: of the weights.
         largest: of the weights.
         closest_to_zero: smallest absolute weight.
+        n_negative: events with a negative weight.
     """
 
     n_events: int = 0
@@ -49,6 +50,7 @@ class NominalWeights:
     smallest: float = math.inf
     largest: float = -math.inf
     closest_to_zero: float = math.inf
+    n_negative: int = 0
 
     def __add__(self, other: NominalWeights) -> NominalWeights:
         return NominalWeights(
@@ -59,6 +61,7 @@ class NominalWeights:
             min(self.smallest, other.smallest),
             max(self.largest, other.largest),
             min(self.closest_to_zero, other.closest_to_zero),
+            self.n_negative + other.n_negative,
         )
 
     @property
@@ -129,6 +132,7 @@ def _of_column(weights: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Nominal
         float(finite.min()),
         float(finite.max()),
         float(np.abs(finite).min()),
+        int((finite < 0).sum()),
     )
 
 
@@ -189,6 +193,26 @@ def weight_problem(sample: Sample) -> str | None:
     )
 
 
+def negative_weights(sample: Sample) -> str | None:
+    """Say how many nominal weights of a simulated sample are negative, and what follows; None if there are none.
+
+    Tables, cutflows and yields keep their signs. Bags and pseudo-experiments are drawn with probabilities in proportion to the
+    weights, so nothing can be trained on such events or tested with them.
+
+    Raises:
+        EventWeightError, UnreadableEventsError: as `nominal_weights`.
+    """
+    every = reduce(NominalWeights.__add__, map(nominal_weights, sample.files), NominalWeights())
+    if sample.role == "observed" or not every.n_negative:
+        return None
+    return (
+        f"{every.n_negative} of {every.n_finite} nominal weights are negative "
+        f"({every.n_negative / every.n_finite:.2%}). The cutflow and the expected yield keep their signs; networks cannot be "
+        "trained on them and pseudo-experiments cannot be drawn from them, since a probability is not negative. For these give "
+        "leading-order events, or events whose weights have been resampled to positive ones"
+    )
+
+
 def _effective(weights: NominalWeights) -> float:
     """Return the sum of the weights in units of the largest one."""
     return weights.total / weights.largest_absolute
@@ -220,7 +244,8 @@ def weight_warnings(sample: Sample) -> list[str]:
             f"the cross-section is not known ({unknown[0]}{others}), so the weights are not checked against it; "
             "cross_section_fb states it"
         )
-    return warnings
+    negative = negative_weights(sample)
+    return warnings if negative is None else [*warnings, negative]
 
 
 def _disagreement(sample: Sample) -> list[str]:

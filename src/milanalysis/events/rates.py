@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 _DEGREE = 4
 _LARGEST_PULL = 5.0
+_SAME_CROSS_SECTION = 0.02  # relative difference that two calculations of one cross-section may have
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,22 @@ def expected_events(samples: Sequence[SimulatedSample], luminosity_fb: float) ->
     Returns:
         The quartic, with the covariance of its coefficients from the finite simulation: the number of generated
         events is fixed, so that a sample of equal weights of which everything is selected has no error at its own
-        point. Samples with event weights are averaged; those without are added by least squares.
+        point. Samples with event weights are averaged in proportion to their generated events, which no fluctuation of
+        theirs can bias; those without are added by least squares.
 
     Raises:
         EventWeightError: if there are no event weights and fewer than five points, if a sample has neither event
-            weights nor a point, or if a sample contradicts the polynomial by five standard errors.
+            weights nor a point, or if samples contradict each other by five standard errors.
     """
-    known = [_polynomial(sample) for sample in samples if sample.table.event_weights is not None]
+    weighted = [sample for sample in samples if sample.table.event_weights is not None]
+    known = [_polynomial(sample) for sample in weighted]
     single = [_value(sample) for sample in samples if sample.table.event_weights is None]
     if known:
-        mean = np.mean([coefficients for coefficients, _ in known], axis=0)
-        covariance = np.sum([covariance for _, covariance in known], axis=0) / len(known) ** 2
+        _require_agreement(weighted, known)
+        shares = np.array([sample.n_generated for sample in weighted], dtype=np.float64)
+        shares /= shares.sum()
+        mean = np.tensordot(shares, [coefficients for coefficients, _ in known], axes=1)
+        covariance = np.tensordot(shares**2, [one for _, one in known], axes=1)
         for powers, value, variance in single:
             expected = covariance @ powers
             gain = expected / (powers @ expected + variance)
@@ -80,6 +86,32 @@ def expected_events(samples: Sequence[SimulatedSample], luminosity_fb: float) ->
             )
             raise EventWeightError(msg)
     return EFTPolynomial(mean, covariance).scaled(luminosity_fb)
+
+
+def _require_agreement(
+    samples: Sequence[SimulatedSample], known: Sequence[tuple[FloatArray, FloatArray]]
+) -> None:
+    """Refuse samples with event weights whose selected cross-sections differ by more than their errors.
+
+    Each is compared with the largest one. The errors are those of the selection; a cross-section has one of its own, which
+    is not known here and for which some percent are allowed.
+    """
+    largest = int(np.argmax([sample.n_generated for sample in samples]))
+    expected, its_covariance = known[largest]
+    for sample, (found, covariance) in zip(samples, known, strict=True):
+        for theta in (0.0, -1.0, 1.0):
+            powers = theta ** np.arange(len(found))
+            one, other = float(found @ powers), float(expected @ powers)
+            variance = max(float(powers @ covariance @ powers), 0.0)
+            its_variance = max(float(powers @ its_covariance @ powers), 0.0)
+            allowed = _LARGEST_PULL * np.sqrt(variance + its_variance) + _SAME_CROSS_SECTION * abs(other)
+            if abs(one - other) > allowed:
+                msg = (
+                    f"samples {sample.name!r} and {samples[largest].name!r} are simulations of the same process, and "
+                    f"{one:.5g} +- {variance**0.5:.2g} fb of the one and {other:.5g} +- {its_variance**0.5:.2g} fb of the other are selected at "
+                    f"theta = {theta:g}; check theta, normalisation and cross_section_fb of both"
+                )
+                raise EventWeightError(msg)
 
 
 def positive_yield(nu: EFTPolynomial, low: float, high: float) -> PositiveRange:

@@ -15,7 +15,10 @@ import numpy as np
 from milanalysis.errors import EventWeightError
 from milanalysis.parameters import FloatArray, parameter_points
 
-__all__ = ["CLOSURE_TOLERANCE", "PositiveRange", "positive_range", "solve_polynomials"]
+__all__ = ["CLOSURE_TOLERANCE", "HIGHEST_DEGREE", "PositiveRange", "positive_range", "solve_polynomials"]
+
+HIGHEST_DEGREE = 4
+"""Of the polynomials in tables: production times decay, each linear in the coefficient, squared."""
 
 CLOSURE_TOLERANCE = 1e-4
 """Largest relative distance of a weight from the polynomial.
@@ -24,6 +27,9 @@ Weights written with 8 digits close to 4e-8 and those with 5 digits to 4e-5; whe
 0.1 apart are exchanged, 99 % of VBF h -> WW events miss by more than 3e-4 and half of them by more than 1e-2.
 """
 
+
+_LARGEST_CONDITION = 1e8
+"""Condition number of the points up to which eight digits of a weight leave something of a coefficient."""
 
 _REAL = 1e-7
 """Relative imaginary part below which a root counts as real: double roots are known to the root of rounding."""
@@ -77,6 +83,13 @@ def solve_polynomials(
         msg = f"{np.sum(~np.isfinite(weights).all(axis=1))} events have weights that are not finite; reject them first"
         raise EventWeightError(msg)
     powers = values[:, None] ** np.arange(degree + 1)
+    condition = float(np.linalg.cond(powers))
+    if condition > _LARGEST_CONDITION:
+        msg = (
+            f"the points {_listed(values)} are too close together to fix a polynomial of degree {degree}: rounding is enlarged "
+            f"{condition:.0e} times (condition number); use points further apart, or a lower degree"
+        )
+        raise EventWeightError(msg)
     # Summed point by point: a matrix product rounds differently when it is given other rows beside these.
     inverse = np.linalg.pinv(powers)
     by_point = np.ascontiguousarray(weights.T)

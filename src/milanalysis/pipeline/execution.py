@@ -27,7 +27,7 @@ from milanalysis.errors import InputFileError, StageOrderError
 from milanalysis.paths import problem_with_file
 from milanalysis.pipeline.layout import Run
 from milanalysis.pipeline.locking import alone_in
-from milanalysis.pipeline.reading import check_given
+from milanalysis.pipeline.reading import check_given, require_event_weights, require_positive_weights
 from milanalysis.pipeline.stages import STAGES, TRUTH, TUNE, Stage
 from milanalysis.provenance import (
     atomic_path,
@@ -41,6 +41,9 @@ from milanalysis.provenance import (
 from milanalysis.terminal import console
 
 __all__ = ["execute", "names_of_run", "open_run"]
+
+_DRAWING = {"train", "tune", "infer", "calibrate", "coverage"}
+"""Stages that draw events in proportion to their weights."""
 
 
 def open_run(config_path: Path, output: Path | None = None, scheduler: str | None = None) -> Run:
@@ -98,6 +101,10 @@ def execute(run: Run, names: Sequence[str]) -> None:
                 alone.enter_context(alone_in(run.directory))
                 if _is_empty(run, STAGES[0]):  # which looks into the files otherwise
                     check_given(run)
+                if _DRAWING & set(names):
+                    require_positive_weights(run)
+                if _DRAWING & set(names) - {"train", "tune"}:
+                    require_event_weights(run.config)
             _run_stage(run, stage)
             current[stage.name] = True
             n_run += 1

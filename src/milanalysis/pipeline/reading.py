@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from milanalysis.config import FileSampleConfig, ModelConfig
+from milanalysis.config import AnalysisConfig, FileSampleConfig, ModelConfig
+from milanalysis.errors import EventWeightError, UnreadableEventsError
 from milanalysis.events.tables import EventTable
 from milanalysis.parameters import EFTPolynomial, FloatArray
 from milanalysis.pipeline.layout import Run
@@ -17,6 +18,8 @@ __all__ = [
     "bag_points",
     "check_given",
     "open_samples",
+    "require_event_weights",
+    "require_positive_weights",
     "run_bag_processor",
     "selected_yield",
 ]
@@ -40,6 +43,46 @@ def check_given(run: Run) -> None:
         load_processor(path)
     if run.config.processing.on_bad_file == "fail":
         open_samples(run, generated=False)
+
+
+def require_positive_weights(run: Run) -> None:
+    """Refuse given samples with negative weights, before any work.
+
+    Raises:
+        EventWeightError: naming all of them, with how many there are.
+    """
+    from milanalysis.events.nominal import negative_weights
+
+    problems = []
+    for name, sample in open_samples(run, generated=False).items():
+        try:
+            problem = negative_weights(sample)
+        except UnreadableEventsError:  # a damaged file is refused, or left out, by who reads its events
+            continue
+        if problem is not None:
+            problems.append(f"sample {name!r}: {problem}")
+    if problems:
+        raise EventWeightError("\n".join(problems))
+
+
+def require_event_weights(config: AnalysisConfig) -> None:
+    """Refuse simulation without event weights, which pseudo-experiments at other true values and the exact ratio need.
+
+    Raises:
+        EventWeightError: naming the samples.
+    """
+    without = [
+        name
+        for name in config.samples_with_role("simulation")
+        if isinstance(one := config.samples[name], FileSampleConfig) and not one.weight_points
+    ]
+    if without:
+        msg = (
+            f"samples {', '.join(without)}: simulation without weight_points. Events of one value of the parameter alone can be "
+            "trained on (`milanalysis train`); templates, pseudo-experiments and intervals need event weights at several "
+            "values of it. Give weight_points, and leave samples without them out of what is inferred"
+        )
+        raise EventWeightError(msg)
 
 
 def open_samples(run: Run, *, generated: bool = True) -> dict[str, Any]:
@@ -66,6 +109,7 @@ def open_samples(run: Run, *, generated: bool = True) -> dict[str, Any]:
                 "weight_names": sample.weight_names,
                 "normalisation": sample.normalisation,
                 "cross_section_fb": sample.cross_section_fb,
+                "degree": sample.degree,
             }
         opened[name] = open_sample(
             name,
