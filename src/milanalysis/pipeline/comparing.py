@@ -10,11 +10,10 @@ from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning.bag_scores import BagScores
 from milanalysis.learning.scores import PolynomialScores
 from milanalysis.parameters import EFTPolynomial, FloatArray
-from milanalysis.pipeline.layout import Run, truth_is_known
+from milanalysis.pipeline.layout import Run, truth_of_run
 from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
-from milanalysis.provenance import read_json, read_result
+from milanalysis.provenance import read_result
 from milanalysis.randomness import stream
-from milanalysis.simulation.truth import ReferenceInformation
 from milanalysis.statistics.calibration import Measured, RescaledModel
 from milanalysis.statistics.captured import Captured, captured
 from milanalysis.statistics.drawing import Datasets, draw
@@ -86,13 +85,8 @@ def _information(
     run: Run, exact: ExactScore, visible: ExactScore | None, n_events: float, n_test: int
 ) -> FisherInformation:
     """Return the exact information: from an integral over phase space if it is about these events, or from themselves."""
-    cutflows = [
-        read_json(run.table(name).parent / "cutflow.json")
-        for name in run.config.samples_with_role("simulation")
-    ]
-    all_selected = all(one["n_selected"] == one["n_read"] for one in cutflows)
-    if truth_is_known(run.config) and all_selected:
-        known = read_result(run.result("truth"), ReferenceInformation.from_dict)
+    known = truth_of_run(run)
+    if known is not None:
         best = known.levels[1]  # visible; with a beam that is known, that
         return FisherInformation(
             joint=Measured(n_events * known["joint"].shape, n_events * known["joint"].shape_error),

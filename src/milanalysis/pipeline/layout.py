@@ -14,9 +14,10 @@ from milanalysis.config import (
 from milanalysis.errors import InputFileError, TooFewEventsError
 from milanalysis.events.tables import EventTable, Split, concatenate
 from milanalysis.learning.scores import GridScores, PolynomialScores, concatenate_scores, load_scores
-from milanalysis.provenance import read_json
+from milanalysis.provenance import read_json, read_result
+from milanalysis.simulation.truth import ReferenceInformation
 
-__all__ = ["SCORED", "Run", "require_run_directory", "truth_is_known"]
+__all__ = ["SCORED", "Run", "require_run_directory", "truth_is_known", "truth_of_run"]
 
 SCORED = (Split.VALIDATION, Split.TEST)
 """The splits of the simulation whose events have scores."""
@@ -148,6 +149,19 @@ class Run:
     def stamp(self, stage: str) -> Path:
         """Return the stamp of a stage."""
         return self.directory / "stages" / f"{stage}.json"
+
+
+def truth_of_run(run: Run) -> ReferenceInformation | None:
+    """Read the reference information of a run; None where it is not about its events, because some are not selected."""
+    if not truth_is_known(run.config):
+        return None
+    cutflows = [
+        read_json(run.table(name).parent / "cutflow.json")
+        for name in run.config.samples_with_role("simulation")
+    ]
+    if any(one["n_selected"] != one["n_read"] for one in cutflows):
+        return None
+    return read_result(run.result("truth"), ReferenceInformation.from_dict)
 
 
 def truth_is_known(config: AnalysisConfig) -> bool:

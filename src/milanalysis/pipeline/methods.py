@@ -16,7 +16,7 @@ from milanalysis.learning.ratios import ExactRatio
 from milanalysis.learning.runs import cached_model
 from milanalysis.learning.scores import EventScores, PolynomialScores, RestrictedScores
 from milanalysis.parameters import FloatArray
-from milanalysis.pipeline.layout import Run
+from milanalysis.pipeline.layout import Run, truth_of_run
 from milanalysis.statistics.bag_templates import BagTemplateModel
 from milanalysis.statistics.calibration import Calibration
 from milanalysis.statistics.interpolation import EXACT_GRID, interpolation_from
@@ -111,7 +111,8 @@ class Methods:
             EventWeightError: if the simulated events have no event weights.
         """
         config = run.config
-        ratio = ExactRatio.of(simulated, np.arange(len(simulated)))
+        ratio = _exact_ratio(run, simulated)
+        visible = None if visible is None else replace(visible, rates=ratio.rate[None])
         exact = None if events.event_weights is None else ratio.scores(events)
         interpolation = interpolation_from(config.inference.interpolation)
         scores = {label: _scores(run, label, role, events) for label in config.models}
@@ -193,6 +194,23 @@ def _where_trained(parameter: ParameterConfig, task: TaskConfig) -> ParameterCon
     """Return a parameter whose range ends where a model has not been trained."""
     low, high = task.trained_between(parameter.reference)
     return replace(parameter, low=max(parameter.low, low), high=min(parameter.high, high))
+
+
+def _exact_ratio(run: Run, simulated: EventTable) -> ExactRatio:
+    """Return the exact ratio, normalised by the events and, where it is known, by the integral over phase space.
+
+    The quadratic and higher coefficients hang on the tail of the events, and their fluctuation would be common to all
+    pseudo-experiments. Each coefficient is the mean of both, weighted by the inverse squares of their errors.
+    """
+    ratio = ExactRatio.of(simulated, np.arange(len(simulated)))
+    truth = truth_of_run(run)
+    if truth is None:
+        return ratio
+    own = simulated.event_polynomials()[:, 1:].std(axis=0) / np.sqrt(len(simulated))
+    share = own**2 / (own**2 + np.array(truth.rate_error[1:]) ** 2)
+    rate = ratio.rate.copy()
+    rate[1:] += share * (np.array(truth.rate[1:]) - rate[1:])
+    return ExactRatio(rate)
 
 
 def _distinct_grids(grids: Iterable[FloatArray | None]) -> list[FloatArray]:

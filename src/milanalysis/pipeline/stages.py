@@ -130,6 +130,11 @@ def _exact(run: Run, role: str) -> list[Path]:
     return [run.result("exact"), *(path for path in files if path.exists())]
 
 
+def _truth(run: Run) -> list[Path]:
+    """Return the reference information, if there is some about the simulation."""
+    return [run.result("truth")] if truth_is_known(run.config) else []
+
+
 def _training_inputs(run: Run) -> list[Path]:
     """Return the files that networks learn from."""
     return [
@@ -216,7 +221,7 @@ STAGES = (
     ),
     Stage(
         name="infer",
-        needs=("simulate", "process", "exact", "train"),
+        needs=("truth", "simulate", "process", "exact", "train"),
         settings=lambda config: {
             "seed": config.seed,
             "parameter": to_plain(config.parameter),
@@ -232,6 +237,7 @@ STAGES = (
             *_background_table(run),
             *_models(run),
             *_exact(run, "observed"),
+            *_truth(run),
             run.config.processing.bag_likelihood,
         ],
         work=work.infer,
@@ -239,7 +245,7 @@ STAGES = (
     ),
     Stage(
         name="calibrate",
-        needs=("process", "exact", "infer"),
+        needs=("truth", "process", "exact", "infer"),
         settings=lambda config: {
             "seed": config.seed,
             "parameter": to_plain(config.parameter),
@@ -256,6 +262,7 @@ STAGES = (
             *_scores(run, "observed"),
             *_exact(run, "simulation"),
             *_exact(run, "observed"),
+            *_truth(run),
             run.result("observed"),
             run.result("templates"),
             run.result("expected_events"),
@@ -276,7 +283,7 @@ STAGES = (
             "background": _background(config),
         },
         inputs=lambda run: [
-            *([run.result("truth")] if truth_is_known(run.config) else []),
+            *_truth(run),
             *_tables(run, "simulation"),
             *_scores(run, "simulation"),
             *_background_table(run),

@@ -88,6 +88,8 @@ class ReferenceInformation:
         cross_section_error_fb: its standard error.
         auc_at: values of the parameter of the areas under the curves.
         levels: from most to least knowledge.
+        rate: ``sigma(c)/sigma(0)`` within the cuts, ascending powers, the same at all levels.
+        rate_error: standard errors of its coefficients.
     """
 
     parameter: str
@@ -98,6 +100,8 @@ class ReferenceInformation:
     cross_section_error_fb: float
     auc_at: tuple[float, ...]
     levels: tuple[LevelInformation, ...]
+    rate: tuple[float, ...]
+    rate_error: tuple[float, ...]
 
     def __getitem__(self, name: str) -> LevelInformation:
         """Return one of the levels."""
@@ -125,7 +129,8 @@ class ReferenceInformation:
             for name in ("auc", "auc_error"):
                 known[name] = tuple(known[name])
             levels.append(LevelInformation(**known))
-        return cls(**{**values, "auc_at": tuple(values["auc_at"]), "levels": tuple(levels)})
+        numbers = {name: tuple(values[name]) for name in ("auc_at", "rate", "rate_error")}
+        return cls(**{**values, **numbers, "levels": tuple(levels)})
 
 
 def reference_information(
@@ -187,6 +192,8 @@ def reference_information(
             )
         )
     sigma = np.array([one.moments[0, 0] / one.n_blocks for one in groups])
+    rates = np.array([one.rates / one.rates[0] for one in without])
+    rate_error = np.sqrt((_GROUPS - 1) / _GROUPS * np.sum((rates - rates.mean(axis=0)) ** 2, axis=0))
     return ReferenceInformation(
         parameter=parameter,
         theta=theta,
@@ -196,6 +203,8 @@ def reference_information(
         cross_section_error_fb=float(sigma.std(ddof=1) / math.sqrt(_GROUPS)),
         auc_at=tuple(float(value) for value in auc_at),
         levels=tuple(levels),
+        rate=tuple((total.rates / total.rates[0]).tolist()),
+        rate_error=tuple(rate_error.tolist()),
     )
 
 
@@ -237,16 +246,21 @@ class _Sums:
         moments: of weight times (1, s, s^2) with the score s, shape ``(n_levels, 3)``.
         contents: weights at the reference and at each value, binned in the log ratio, shape
             ``(n_levels, n_values, 2, n_bins)``.
+        rates: cross-section as a polynomial, up to a factor, shape ``(5,)``.
     """
 
     n_blocks: int
     moments: FloatArray
     contents: FloatArray
+    rates: FloatArray
 
     def plus(self, other: _Sums) -> _Sums:
         """Return the sums over the points of both."""
         return _Sums(
-            self.n_blocks + other.n_blocks, self.moments + other.moments, self.contents + other.contents
+            self.n_blocks + other.n_blocks,
+            self.moments + other.moments,
+            self.contents + other.contents,
+            self.rates + other.rates,
         )
 
     @classmethod
@@ -256,6 +270,7 @@ class _Sums:
             sum(part.n_blocks for part in parts),
             np.asarray(sum(part.moments for part in parts)),
             np.asarray(sum(part.contents for part in parts)),
+            np.asarray(sum(part.rates for part in parts)),
         )
 
     def results(self, level: int) -> FloatArray:
@@ -289,7 +304,9 @@ def _block(
             bins = np.minimum((place * _BINS).astype(np.intp), _BINS - 1)
             for which, weight in enumerate((events.weight, events.weight * r)):
                 contents[row, column, which] = np.bincount(bins, weights=weight, minlength=_BINS)
-    return _Sums(1, moments, contents)
+    visible = levels[1]  # of less variance than all momenta, and of the same mean
+    rates = (events.weight / evaluate_polynomials(visible, theta)) @ visible
+    return _Sums(1, moments, contents, rates)
 
 
 def _levels(events: Events, ratio: VisibleRatio, *, both: bool) -> list[FloatArray]:
