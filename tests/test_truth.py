@@ -96,7 +96,7 @@ def test_areas_from_bins_are_those_of_sorted_events():
     contents = np.array(
         [np.bincount(bins, weights=w, minlength=truth._BINS) for w in (events.weight, events.weight * r)]
     )
-    sums = truth._Sums(1, np.ones((1, 3)), contents[None, None])
+    sums = truth._Sums(1, np.ones((1, 3)), contents[None, None], np.ones(5))
     assert sums.results(0)[2] == pytest.approx(exact, abs=1e-6)
 
 

@@ -13,6 +13,7 @@ import concurrent.futures
 import ctypes
 import gc
 import itertools
+import logging
 import shutil
 import sys
 import tempfile
@@ -152,6 +153,8 @@ def _dask_client(scheduler: str | None, workers: int) -> Any:
             raise ConfigError(msg) from error
         atexit.register(client.close)
         return client
+    # a cluster restores the levels of its loggers before it closes, and then tells of every step of that
+    logging.getLogger("distributed").setLevel(logging.WARNING)
     cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
     client = Client(cluster, set_as_default=False)
     atexit.register(cluster.close)

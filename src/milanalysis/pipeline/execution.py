@@ -27,7 +27,12 @@ from milanalysis.errors import InputFileError, StageOrderError
 from milanalysis.paths import problem_with_file
 from milanalysis.pipeline.layout import Run
 from milanalysis.pipeline.locking import alone_in
-from milanalysis.pipeline.reading import check_given, require_event_weights, require_positive_weights
+from milanalysis.pipeline.reading import (
+    check_given,
+    require_event_weights,
+    require_packages,
+    require_positive_weights,
+)
 from milanalysis.pipeline.stages import STAGES, TRUTH, TUNE, Stage
 from milanalysis.provenance import (
     atomic_path,
@@ -98,6 +103,7 @@ def execute(run: Run, names: Sequence[str]) -> None:
                 )
                 raise StageOrderError(msg)
             if n_run == 0:
+                require_packages(run.config)
                 alone.enter_context(alone_in(run.directory))
                 if _is_empty(run, STAGES[0]):  # which looks into the files otherwise
                     check_given(run)

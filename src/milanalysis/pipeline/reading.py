@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from milanalysis.config import AnalysisConfig, FileSampleConfig, ModelConfig
-from milanalysis.errors import EventWeightError, UnreadableEventsError
+from milanalysis.config import (
+    AnalysisConfig,
+    DaskExecutorConfig,
+    FileSampleConfig,
+    LHAPDFConfig,
+    ModelConfig,
+    ParslExecutorConfig,
+    WandbTrackingConfig,
+)
+from milanalysis.errors import ConfigError, EventWeightError, UnreadableEventsError
 from milanalysis.events.tables import EventTable
 from milanalysis.parameters import EFTPolynomial, FloatArray
 from milanalysis.pipeline.layout import Run
@@ -19,6 +28,7 @@ __all__ = [
     "check_given",
     "open_samples",
     "require_event_weights",
+    "require_packages",
     "require_positive_weights",
     "run_bag_processor",
     "selected_yield",
@@ -29,20 +39,48 @@ def check_given(run: Run) -> None:
     """Find out before any long work whether the files, processors and packages that an analysis needs can be used.
 
     Raises:
-        ConfigError: if the package of a baseline is not installed.
         InputFileError, EventWeightError: as `milanalysis.events.filesets.open_sample`.
         ProcessorError: if a processor file does not define a processor.
     """
     from milanalysis.events.processing import load_processor
-    from milanalysis.learning.baselines import require_baseline
 
-    for model in run.config.models.values():
-        if not isinstance(model, ModelConfig):
-            require_baseline(model)
     for path in (run.config.processing.features, run.config.processing.bag_likelihood):
         load_processor(path)
     if run.config.processing.on_bad_file == "fail":
         open_samples(run, generated=False)
+
+
+def require_packages(config: AnalysisConfig) -> None:
+    """Refuse a configuration that needs a package which is not installed, before any work.
+
+    Raises:
+        ConfigError: naming the key, and the command that installs the package.
+    """
+    from milanalysis.learning.baselines import require_baseline
+
+    needed = (
+        (
+            isinstance(config.processing.executor, DaskExecutorConfig),
+            "processing.executor: dask",
+            "distributed",
+            "dask",
+        ),
+        (
+            isinstance(config.processing.executor, ParslExecutorConfig),
+            "processing.executor: parsl",
+            "parsl",
+            "parsl",
+        ),
+        (isinstance(config.tracking, WandbTrackingConfig), "tracking: wandb", "wandb", "wandb"),
+        (isinstance(config.generator.pdf, LHAPDFConfig), "generator.pdf: lhapdf", "parton", "lhapdf"),
+    )
+    for is_wanted, key, module, extra in needed:
+        if is_wanted and find_spec(module) is None:
+            msg = f"{key}: the package {module} is not installed: pip install 'milanalysis[{extra}]'"
+            raise ConfigError(msg)
+    for model in config.models.values():
+        if not isinstance(model, ModelConfig):
+            require_baseline(model)
 
 
 def require_positive_weights(run: Run) -> None:
