@@ -341,7 +341,7 @@ class AnalysisConfig:
     @model_validator(mode="after")
     def _truth_has_points_to_tell_apart(self) -> AnalysisConfig:
         reference = self.parameter.reference
-        if reference in self.truth.auc_at:
+        if self.truth.auc_at is not None and reference in self.truth.auc_at:
             msg = (
                 f"truth.auc_at: {reference:g} is the reference, from which it shall be told; use other values"
             )

@@ -51,6 +51,7 @@ logger = logging.getLogger(__name__)
 
 _PROFILE_POINTS = 201
 _EVENTS_OF_TRUTH = 1000  # information is proportional to it
+_AUC_STEPS = (0.1, 0.2)  # from the reference, where the best separation of single events is given
 
 
 def simulate(run: Run) -> Sequence[Path]:
@@ -354,13 +355,13 @@ def truth(run: Run) -> Sequence[Path]:
     """Compute the information that is there to be had."""
     from milanalysis.simulation.truth import reference_information
 
-    config = run.config
+    config, reference = run.config, run.config.parameter.reference
     with progress_bar("reference information", config.truth.points) as advance:
         information = reference_information(
             config.generator,
             parameter=config.parameter.name,
-            theta=config.parameter.reference,
-            auc_at=config.truth.auc_at,
+            theta=reference,
+            auc_at=config.truth.auc_at or tuple(round(reference + step, 12) for step in _AUC_STEPS),
             n_events=config.coverage.events or _EVENTS_OF_TRUTH,
             n_points=config.truth.points,
             seed=config.seed,
