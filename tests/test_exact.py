@@ -148,7 +148,7 @@ def test_the_row_can_be_done_without(small_run, tmp_path):
     assert result.exit_code == 0, result.output
     assert f"{'train':>9}  up to date" in result.output
     assert "exact (visible)" not in result.output
-    assert "relative to the exact one (all momenta)" in result.output
+    assert "over the exact one (all momenta)" in result.output
     assert "never" in read_json(copy / "results" / "exact.json")["reason"]
 
 

@@ -72,7 +72,7 @@ def _single_events(comparison: Comparison) -> Table:
     points = sorted({one.theta for method in comparison.methods for one in method.captured})
     exact = "all momenta" if comparison.exact_method in {None, "exact"} else "visible"
     table = _table(
-        f"expected log ratio of an event, relative to the exact one ({exact})",
+        f"expected log ratio of an event over the exact one ({exact})",
         "captured: E[ln r] / E[ln r_exact] at this true value; 1 if exact.\n"
         "best: the same for the best power of r, normalised: what a better scale would give.",
         [f"{heading}\n{point:+g}" for heading in ("captured", "best") for point in points],
@@ -100,7 +100,7 @@ def _repeated(comparison: Comparison) -> Table:
         "slope: d E[estimate] / d true value. bias: E[estimate] - true value.\n"
         "c: 1 / (Var(estimate) x mean curvature); < 1: intervals too narrow.\n"
         "failed: fits without a valid interval.\n"
-        "Errors, in units of the last digit, are from a bootstrap.",
+        "Errors, in units of the last digit: a bootstrap, with methods as they are trained.",
         ("variance\nratio", "slope", "c", "bias", "failed"),
     )
     for method in comparison.methods:
