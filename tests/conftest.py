@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ from click.testing import CliRunner, Result
 from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
+
+# What is printed must not depend on the terminal of whoever runs the tests.
+for variable in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
+    os.environ.pop(variable, None)
 
 # The same examples in every run, and no limit on the time of one: a busy machine must not fail a test.
 settings.register_profile("steady", deadline=None, derandomize=True)

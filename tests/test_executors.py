@@ -261,7 +261,13 @@ def test_stages_refuse_tables_without_events(tmp_path: Path) -> None:
 
     empty = write_lhef(tmp_path / "empty.root", stop=0)
     samples = {
-        "reference": {"kind": "files", "role": "simulation", "files": [str(empty)], "theta": 0.0},
+        "reference": {
+            "kind": "files",
+            "role": "simulation",
+            "files": [str(empty)],
+            "theta": 0.0,
+            "weight_points": [-1.0, -0.5, 0.2, 0.5, 1.0],
+        },
         "observed": {"kind": "files", "role": "observed", "files": [str(empty)]},
     }
     config = write_config(tmp_path / "empty.yaml", samples=samples)

@@ -121,7 +121,8 @@ def test_the_command_prints_the_levels_and_keeps_them(tmp_path):
         assert words in result.output
     values = read_json(tmp_path / "run" / "results" / "truth.json")
     assert values["auc_at"] == [0.3]
-    assert values["n_events"] == 100
+    assert values["n_events"] == 1000
+    assert "from 100 events" in " ".join(result.output.split())
     again = milanalysis("truth", config, "-o", tmp_path / "run")
     assert "truth  up to date" in again.output
     assert "What there is to know" in again.output

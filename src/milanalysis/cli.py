@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -315,6 +316,9 @@ def truth(config: Path, output: Path | None) -> None:
     analysis = open_run(config, output)
     execute(analysis, [TRUTH.name])
     information = read_result(analysis.result("truth"), ReferenceInformation.from_dict)
+    n_events = analysis.config.coverage.events
+    if n_events is not None:
+        information = replace(information, n_events=n_events)
     _print_table(information_table(information))
 
 

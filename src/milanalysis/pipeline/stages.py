@@ -92,7 +92,6 @@ TRUTH = Stage(
         "parameter": to_plain(config.parameter),
         "generator": to_plain(config.generator),
         "truth": to_plain(config.truth),
-        "events": config.coverage.events,
     },
     inputs=lambda run: [],  # noqa: ARG005
     work=work.truth,

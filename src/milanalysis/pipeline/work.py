@@ -50,7 +50,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _PROFILE_POINTS = 201
-_EVENTS_OF_TRUTH = 1000  # information is proportional to it
+_EVENTS_OF_TRUTH = 1000  # information is proportional to their number
 _AUC_STEPS = (0.1, 0.2)  # from the reference, where the best separation of single events is given
 
 
@@ -362,7 +362,7 @@ def truth(run: Run) -> Sequence[Path]:
             parameter=config.parameter.name,
             theta=reference,
             auc_at=config.truth.auc_at or tuple(round(reference + step, 12) for step in _AUC_STEPS),
-            n_events=config.coverage.events or _EVENTS_OF_TRUTH,
+            n_events=_EVENTS_OF_TRUTH,
             n_points=config.truth.points,
             seed=config.seed,
             workers=run.workers,
