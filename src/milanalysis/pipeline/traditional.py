@@ -110,7 +110,9 @@ def background_yield(run: Run, nu: EFTPolynomial) -> BackgroundYield | None:
             "expected number has to be positive; check its weights and normalisation"
         )
         raise EventWeightError(msg)
-    error = float(np.sqrt(max(weight @ weight - total**2 / n_generated, 0.0)))
+    squares = float(weight @ weight)
+    # a sample of which everything is selected still has the error of one event on its efficiency
+    error = float(np.sqrt(max(squares - total**2 / n_generated, squares / n_generated)))
     if background.fraction is None:
         return BackgroundYield(total, total, error, None)
     share = background.fraction / (1 - background.fraction)

@@ -7,11 +7,12 @@ from typing import Any
 
 from rich.table import Table
 
+from milanalysis.reporting.tables import WORDS
 from milanalysis.statistics.calibration import Measured
 from milanalysis.statistics.coverage import CoverageReport, Pulls
 from milanalysis.statistics.drawing import LARGEST_OVERLAP
 from milanalysis.statistics.identities import BartlettTest
-from milanalysis.statistics.inference import Interval
+from milanalysis.statistics.inference import Interval, Status
 from milanalysis.statistics.information import Coverage
 from milanalysis.statistics.interpolation import EXACT_GRID
 from milanalysis.statistics.scaling import ScalingReport
@@ -57,7 +58,7 @@ def coverage_table(report: CoverageReport) -> Table:
             beside = with_rate.get((one.method, one.theta_true))
             shares.append("-" if beside is None else _share(beside.coverage[:1]))
         width = "-" if one.width is None else f"{one.width:.3f}"
-        not_valid = ", ".join(f"{n} {name}" for name, n in one.outcomes.items()) or "0"
+        not_valid = ", ".join(f"{n} {WORDS[Status(name)]}" for name, n in one.outcomes.items()) or "0"
         table.add_row(title, f"{one.theta_true:+g}", *shares, *_pulls(one.pulls), width, not_valid)
     return table
 
@@ -243,4 +244,4 @@ def _ends(interval: Interval | None) -> str:
     text: list[Any] = ["-" if end is None else f"{end:+.3f}" for end in (interval.low, interval.high)]
     # rich takes a square bracket for markup, unless there is a backslash before it
     ends = rf"\[{text[0]}, {text[1]}]"
-    return ends if interval.valid else f"{ends} ({interval.status})"
+    return ends if interval.valid else f"{ends} ({WORDS[interval.status]})"

@@ -139,14 +139,14 @@ def observation_table(observation: Observation) -> Table:
     intervals = [observation.rate]
     for method in observation.methods.values():
         intervals += [method.shape, method.combined]
-    occurring = [status for status in _WORDS if any(one.status is status for one in intervals)]
+    occurring = [status for status in WORDS if any(one.status is status for one in intervals)]
     table = _table(
         f"{observation.parameter} from shape and rate: {observation.n_observed} observed events, "
         f"{observation.n_expected:.0f} expected at the reference",
         "\n".join(
             [
                 "p: probability that shape and rate differ at least as much.",
-                *(f"{_WORDS[status]}: {_EXPLAINED[status]}" for status in occurring),
+                *(f"{WORDS[status]}: {_EXPLAINED[status]}" for status in occurring),
             ]
         ),
         ("shape", "shape and rate", "p"),
@@ -163,7 +163,7 @@ def observation_table(observation: Observation) -> Table:
     return table
 
 
-_WORDS = {
+WORDS = {
     Status.AT_LIMIT: "at limit",
     Status.NOT_CROSSED: "open",
     Status.SECOND_MINIMUM: "two minima",
@@ -245,7 +245,7 @@ def _number(value: float | None, form: str) -> str:
 def _ends(ends: tuple[float | None, float | None], status: str) -> str:
     # rich takes a square bracket for markup, unless there is a backslash before it
     text = rf"\[{_number(ends[0], '+.3f')}, {_number(ends[1], '+.3f')}]"
-    return text if status == Status.VALID else f"{text} ({_WORDS[Status(status)]})"
+    return text if status == Status.VALID else f"{text} ({WORDS[Status(status)]})"
 
 
 def _interval(interval: Interval) -> str:
