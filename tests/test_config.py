@@ -161,3 +161,21 @@ def test_a_missing_or_unreadable_file_is_refused_by_name(tmp_path):
         load_config(tmp_path / "absent.yaml")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model", "theta", "words"),
+    [
+        ({"kind": "multiclass"}, 5.0, "in the range of the parameter (-1 to 1)"),
+        ({"kind": "polynomial", "theta_range": 0.3}, 0.5, "of the training of models.bag (-0.3 to 0.3)"),
+    ],
+)
+def test_a_discriminant_lies_where_its_model_was_trained(tmp_path, model, theta, words):
+    path = written(
+        tmp_path,
+        models={"bag": {"title": "a bag", "task": model}},
+        templates={"discriminant": {"model": "bag", "theta": theta}},
+    )
+    with pytest.raises(ConfigError) as refused:
+        load_config(path)
+    assert words in str(refused.value)

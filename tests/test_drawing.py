@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from milanalysis.config import ParameterConfig
+from milanalysis.errors import MilAnalysisError
 from milanalysis.simulation.toys import GaussianShift, ToyScores
 from milanalysis.statistics.drawing import LARGEST_OVERLAP, Datasets, draw, draw_datasets, group_counts
 from milanalysis.statistics.exact import exact_score
@@ -81,6 +82,8 @@ def test_empty_pseudo_experiments_are_refused():
     with pytest.raises(ValueError, match="at least one event"):
         draw(np.ones(3), 10, 0, np.random.default_rng(0))
     with pytest.raises(ValueError, match="at least one event"):
+        draw_datasets(np.ones(3), np.zeros(10, dtype=int), np.random.default_rng(0))
+    with pytest.raises(MilAnalysisError, match="check luminosity_fb"):
         draw_datasets(np.ones(3), np.zeros(10, dtype=int), np.random.default_rng(0))
 
 

@@ -230,3 +230,21 @@ def test_templates_with_nuisances_survive_json():
     np.testing.assert_array_equal(
         TemplateModel(again, np.zeros(1, dtype=np.int64), PARAMETER).expected(theta), expected
     )
+
+
+def test_templates_of_another_luminosity_describe_its_counts():
+    luminosity = TemplateSystematic.of_total("luminosity", 1.03, 3)
+    background = BackgroundTemplate(BACKGROUND, 0.02 * BACKGROUND, "known", (luminosity,))
+    whole = Templates(EDGES, CONTENTS, np.full(3, 0.02), background, (luminosity,))
+    part = whole.scaled(0.4)
+    parameter = ParameterConfig(name="c")
+    models = [
+        TemplateModel(one, np.zeros(1, dtype=np.int64), parameter, with_rate=True) for one in (whole, part)
+    ]
+    point = np.array([[0.3, 0.5]])
+    np.testing.assert_allclose(models[1].expected(point), 0.4 * models[0].expected(point), rtol=1e-12)
+    np.testing.assert_allclose(models[1]._relative_errors(), models[0]._relative_errors(), rtol=1e-12)
+    # 40 % of the events are what is expected at the reference, with the smaller luminosity alone
+    counts = np.round(0.4 * models[0].expected(np.zeros((1, 2)))[0]).astype(np.int64)
+    assert fit(models[1].observe_counts(counts)).estimate == pytest.approx(0, abs=0.02)
+    assert fit(models[0].observe_counts(counts)).minimum > 100

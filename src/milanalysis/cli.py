@@ -395,6 +395,7 @@ def _print_table(table: Table) -> None:
 
     out = result_console()
     out.print(fitted(table, out))
+    out.print()
 
 
 def _print_line(text: str) -> None:

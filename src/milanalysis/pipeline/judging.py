@@ -172,7 +172,10 @@ def _with_rate(run: Run, methods: Methods, nu: EFTPolynomial) -> dict[str, Likel
         if name == TEMPLATE_BAGS or (isinstance(inner, ShapeModel) and isinstance(inner.scores, BagScores)):
             continue
         if name == TEMPLATE_NUISANCES and methods.nuisances is not None:
-            found[name] = replace(methods.nuisances, with_rate=True)
+            # the templates are in events of the luminosity of the run
+            factor = nu.coefficients[0] / expected_signal(run).coefficients[0]
+            templates = methods.nuisances.templates.scaled(float(factor))
+            found[name] = replace(methods.nuisances, templates=templates, with_rate=True)
         else:
             found[name] = SumModel((model, rate))
     return found

@@ -244,7 +244,7 @@ def report(
     """Report the coverage of all methods.
 
     Where pseudo-experiments overlap by more than `drawing.LARGEST_OVERLAP` there is nothing to say about coverage, pulls,
-    widths and responses, and these are left out.
+    widths and responses, and these are left out for that true value.
 
     Args:
         experiments: one for each true value, of the same methods, with intervals at all levels.
@@ -256,10 +256,6 @@ def report(
         combined: pseudo-experiments at the same true values, of shape and rate.
         drawn_combined: how those were drawn.
     """
-    overlap = max(one.overlap for one in (*datasets, *drawn_combined))
-    withheld = overlap > LARGEST_OVERLAP
-    common = [one.common for one in datasets]
-    shared = [one.common for one in drawn_combined]
     first = experiments[0]
     return CoverageReport(
         parameter,
@@ -268,26 +264,29 @@ def report(
         len(first),
         float(first.n_events.mean()),
         number,
-        overlap,
+        max(one.overlap for one in (*datasets, *drawn_combined)),
         max(one.used for one in (*datasets, *drawn_combined)),
-        _methods(experiments, common, levels, withheld=withheld),
-        _methods(combined, shared, levels, withheld=withheld) if combined else (),
-        responses={} if withheld else _responses(experiments, common),
+        _methods(experiments, datasets, levels),
+        _methods(combined, drawn_combined, levels) if combined else (),
+        responses={}
+        if any(_is_withheld(one) for one in datasets)
+        else _responses(experiments, [one.common for one in datasets]),
     )
 
 
+def _is_withheld(datasets: Datasets) -> bool:
+    """Say whether pseudo-experiments have too much in common to say anything."""
+    return datasets.overlap > LARGEST_OVERLAP
+
+
 def _methods(
-    experiments: Sequence[PseudoExperiments],
-    common: Sequence[float],
-    levels: Sequence[float],
-    *,
-    withheld: bool,
+    experiments: Sequence[PseudoExperiments], datasets: Sequence[Datasets], levels: Sequence[float]
 ) -> tuple[MethodCoverage, ...]:
     """Return an entry for each method and true value."""
     entries = []
     for name in experiments[0].methods:
-        for one, shared in zip(experiments, common, strict=True):
-            fits = one.methods[name]
+        for one, drawn in zip(experiments, datasets, strict=True):
+            fits, withheld = one.methods[name], _is_withheld(drawn)
             at_levels = [fits if level == one.level else fits.at(level) for level in levels]
             entries.append(
                 MethodCoverage(
@@ -295,7 +294,7 @@ def _methods(
                     one.theta_true,
                     () if withheld else tuple(coverage_of(found, one.theta_true) for found in at_levels),
                     fits.count(),
-                    None if withheld else pulls_of(fits, one.theta_true, shared),
+                    None if withheld else pulls_of(fits, one.theta_true, drawn.common),
                     None if withheld else _median_width(fits),
                 )
             )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from milanalysis.errors import EventWeightError
+from milanalysis.errors import EventWeightError, TooFewEventsError
 from milanalysis.parameters import FloatArray, IntArray
 
 __all__ = ["LARGEST_OVERLAP", "Datasets", "draw", "draw_datasets", "group_counts", "overlap"]
@@ -81,7 +81,7 @@ def draw_datasets(weights: FloatArray, sizes: IntArray, rng: np.random.Generator
 
     Raises:
         EventWeightError: if the weights are not probabilities.
-        ValueError: if there are no datasets, or all would be empty.
+        TooFewEventsError: if there are no datasets, or all would be empty.
 
     Example:
         >>> apart = draw_datasets(np.ones(100), np.full(4, 25), np.random.default_rng(1))
@@ -90,8 +90,11 @@ def draw_datasets(weights: FloatArray, sizes: IntArray, rng: np.random.Generator
     """
     total = int(np.sum(sizes))
     if len(sizes) < 1 or total < 1:
-        msg = f"pseudo-experiments need at least one event, and {len(sizes)} of them with {total} events are asked for"
-        raise ValueError(msg)
+        msg = (
+            f"pseudo-experiments need at least one event, and {len(sizes)} of them with {total} events are asked for; check "
+            "luminosity_fb and the expected number of events, or set coverage.events"
+        )
+        raise TooFewEventsError(msg)
     _check_probabilities(weights)
     events = np.flatnonzero(weights)
     probabilities = weights[events]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import hist
@@ -101,6 +101,15 @@ class Templates:
             errors = np.sqrt(variances[:, 0]) / nominal
         scale = 1.0 if nu is None else nu / nominal.sum()
         return cls(np.asarray(histogram.axes[0].edges, dtype=np.float64), values * scale, errors)
+
+    def scaled(self, factor: float) -> Templates:
+        """Return the templates of another luminosity: all processes times a factor, with the same relative errors."""
+        background = self.background
+        if background is not None:
+            background = replace(
+                background, contents=factor * background.contents, errors=factor * background.errors
+            )
+        return replace(self, contents=factor * self.contents, background=background)
 
     def expected(self, theta: FloatArray) -> FloatArray:
         """Return the expected number of events in each bin, shape ``(n_points, n_bins)``.
