@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import milanalysis, write_config
+from scipy.special import xlogy
 from scipy.stats import chi2, kstest, poisson
 
 from milanalysis.config import ParameterConfig
+from milanalysis.parameters import EFTPolynomial
 from milanalysis.provenance import read_json
 from milanalysis.statistics.goodness import compatibility, goodness_of_fit
-from milanalysis.statistics.likelihood import ProfileLikelihood
-from milanalysis.statistics.observation import Observation
+from milanalysis.statistics.likelihood import ProfileLikelihood, RateModel
+from milanalysis.statistics.observation import Observation, observe
+from milanalysis.statistics.systematics import BackgroundTemplate
 from milanalysis.statistics.templates import TemplateModel, Templates
 
 PARAMETER = ParameterConfig(name="c")
@@ -46,7 +50,43 @@ def test_nothing_in_common_has_no_compatibility():
     other = ProfileLikelihood(("d",), ((-5.0, 5.0),), (0.0,), lambda theta: theta[:, 0] ** 2)
     assert compatibility(gaussian(0, 1), other) is None
     flat = ProfileLikelihood(("c",), ((-5.0, 5.0),), (0.0,), lambda theta: 0 * theta[:, 0])
-    assert compatibility(gaussian(0, 1), flat) is None
+    assert compatibility(flat, gaussian(0, 1)) is None
+
+
+@pytest.mark.parametrize(("n", "expected"), [(100, 100.0), (60, 80.0), (1, 80.0), (230, 120.0)])
+def test_a_number_of_events_that_nothing_explains_disagrees(n, expected):
+    """A shape that knows nothing, and 80 to 120 events expected: what is missing is the whole Poisson deviance."""
+    nu = EFTPolynomial(np.array([100.0, 20.0]))
+    rate = RateModel(nu, ParameterConfig(name="c", low=-1, high=1)).observe(np.zeros(n, dtype=np.int64))
+    saturated = -2 * (xlogy(n, n / 100) - (n - 100))
+    deviance = 2 * (expected - n + xlogy(n, n / expected))
+    found = compatibility(gaussian(0, 1e3, low=-1, high=1), rate, saturated)
+    assert found == pytest.approx(chi2.sf(deviance, 1), rel=2e-2, abs=1e-4)
+
+
+def test_an_uncertain_background_explains_its_own_shift():
+    """30 % more background of 30 % uncertainty is one standard deviation, for shape and rate together."""
+    background = BackgroundTemplate(  # 200 events
+        np.array([60.0, 30, 20, 20, 20, 50]), np.zeros(6), 0.3
+    )
+    whole = replace(templates(600.0).templates, background=background)
+    joint = TemplateModel(whole, np.arange(6), PARAMETER, with_rate=True)
+    point = np.zeros((1, 2))
+    point[0, 1] = 1.0
+    counts = np.round(joint.expected(point)[0]).astype(np.int64)
+    rows = np.repeat(np.arange(6), counts)
+    observation = observe(
+        {"one": ("one", replace(joint, with_rate=False))},
+        RateModel(EFTPolynomial(np.array([800.0, 20.0])), PARAMETER).observe(rows),
+        rows,
+        points=np.linspace(-0.5, 0.5, 5),
+        level=0.68,
+        n_expected=800.0,
+        joint={"one": joint},
+    )
+    found = observation.methods["one"].compatibility
+    assert found is not None
+    assert found > 0.2
 
 
 def templates(total, n_bins=6):

@@ -9,10 +9,10 @@ import numpy as np
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning.bag_scores import BagScores
 from milanalysis.learning.scores import PolynomialScores
-from milanalysis.parameters import EFTPolynomial, FloatArray
+from milanalysis.parameters import FloatArray
+from milanalysis.pipeline.experiments import expected_signal
 from milanalysis.pipeline.layout import Run, truth_of_run
 from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
-from milanalysis.provenance import read_result
 from milanalysis.randomness import stream
 from milanalysis.statistics.calibration import Measured, RescaledModel
 from milanalysis.statistics.captured import Captured, captured
@@ -76,7 +76,7 @@ def compare_methods(
         rng=partial(stream, config.seed, "coverage", "bootstrap"),
         exact_method=EXACT if visible is None else EXACT_VISIBLE,
         captured=_captured(run, methods, scored),
-        nu=read_result(run.result("expected_events"), EFTPolynomial.from_dict),
+        nu=expected_signal(run),
         overlap=datasets.overlap,
     )
 

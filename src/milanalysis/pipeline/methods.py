@@ -206,7 +206,10 @@ def _exact_ratio(run: Run, simulated: EventTable) -> ExactRatio:
     truth = truth_of_run(run)
     if truth is None:
         return ratio
-    own = simulated.event_polynomials()[:, 1:].std(axis=0) / np.sqrt(len(simulated))
+    weights = simulated.weights_at(0.0)[:, 0]
+    weights = weights / weights.sum()
+    polynomials = simulated.event_polynomials()[:, 1:]
+    own = np.sqrt(weights**2 @ (polynomials - weights @ polynomials) ** 2)  # of a weighted mean
     share = own**2 / (own**2 + np.array(truth.rate_error[1:]) ** 2)
     rate = ratio.rate.copy()
     rate[1:] += share * (np.array(truth.rate[1:]) - rate[1:])

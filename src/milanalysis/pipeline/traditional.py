@@ -13,6 +13,7 @@ from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.pipeline.layout import SCORED, Run
 from milanalysis.provenance import read_json
 from milanalysis.randomness import stream
+from milanalysis.reporting.numbers import plus_minus
 from milanalysis.statistics.bag_templates import learn_bag_templates
 from milanalysis.statistics.binning import information_edges, weight_response
 from milanalysis.statistics.calibration import CalibrationSample
@@ -81,7 +82,7 @@ class BackgroundYield:
             >>> BackgroundYield(327.0, 661.0, 2.0, 0.2).describe()
             '327 background events: 20% of all, as asked for; their cross-section gives 661.0 ± 2.0'
         """
-        known = f"{self.from_cross_section:.1f} ± {self.error:.1f}"
+        known = plus_minus(self.from_cross_section, self.error)
         if self.fraction is None:
             return f"{known} background events: cross-section times luminosity times selection"
         return f"{self.expected:.0f} background events: {self.fraction:.0%} of all, as asked for; their cross-section gives {known}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from milanalysis.reporting.tables import WORDS
@@ -146,7 +147,7 @@ def calibration_table(
                 text = "-" if value is None else f"{value:.4g}"
                 if error != 0:
                     text += " ± ?" if error is None else f" ± {error:.2g}"  # null: not defined
-                table.add_row(label, name, constant, text)
+                table.add_row(label, name, escape(constant), text)
     return table
 
 

@@ -7,7 +7,7 @@ import math
 __all__ = ["in_brackets", "plus_minus"]
 
 
-_HOPELESS = 1000.0
+_HOPELESS = 10.0
 """Size of an error, relative to its number or to 1, from which the number says nothing and is not printed."""
 
 
@@ -20,7 +20,7 @@ def in_brackets(
     no more decimals than a column has room for; an error that is smaller is left out.
 
     Args:
-        value: None where it is not known; a dash stands for it, and for one whose error is a thousand times as large.
+        value: None where it is not known; a dash stands for it, and for one whose error is ten times as large.
         error: standard error; None where it is not known, and 0 for what is exact.
         sign: whether to write a plus sign.
         most_decimals: largest number of decimals.

@@ -27,16 +27,17 @@ _FEWEST = 5.0  # expected events in every bin, for the chi-square distribution o
 _REPEATED = 1000
 
 
-def compatibility(first: ProfileLikelihood, second: ProfileLikelihood) -> float | None:
-    """Return the probability that two likelihoods differ at least as much, if the same parameters are true for both.
+def compatibility(shape: ProfileLikelihood, rate: ProfileLikelihood, saturated: float = 0.0) -> float | None:
+    """Return the probability that shape and rate differ at least as much, if the same parameters are true for both.
 
-    ``min(first + second) - min first - min second`` is compared with a chi-square distribution with as many degrees of freedom
-    as there are shared parameters without a constraint. For two Gaussian measurements ``a +- s`` and ``b +- t`` it is
-    ``(a - b)^2 / (s^2 + t^2)``.
+    ``min(shape + rate) - min shape - saturated`` is compared with a chi-square distribution of one degree of freedom: the
+    number of events is one measurement. For two Gaussian measurements ``a +- s`` and ``b +- t`` it is
+    ``(a - b)^2 / (s^2 + t^2)``. A number of events that no allowed value of the parameters explains counts in full.
 
     Args:
-        first: of one part of the data.
-        second: of another, with parameters in common.
+        shape: of what the events look like.
+        rate: of how many there are, with parameters in common.
+        saturated: ``-2 ln L`` of the rate if exactly the observed number of events is expected.
 
     Returns:
         None if a fit fails or nothing is shared.
@@ -44,13 +45,12 @@ def compatibility(first: ProfileLikelihood, second: ProfileLikelihood) -> float 
     Source:
         The parameter goodness of fit, M. Maltoni and T. Schwetz, arXiv:hep-ph/0304176.
     """
-    together = first + second
-    shared = set(first.parameters) & set(second.parameters) - together.constraints.keys()
-    minima = [fit(one).minimum for one in (together, first, second)]
-    if not shared or any(one is None for one in minima):
+    together = shape + rate
+    shared = set(shape.parameters) & set(rate.parameters) - together.constraints.keys()
+    total, own = fit(together).minimum, fit(shape).minimum
+    if not shared or total is None or own is None:
         return None
-    total, *parts = (float(one) for one in minima if one is not None)
-    return float(chdtrc(len(shared), max(total - sum(parts), 0.0)))
+    return float(chdtrc(1, max(total - own - saturated, 0.0)))
 
 
 @dataclass(frozen=True)

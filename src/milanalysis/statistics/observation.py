@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.special import xlogy
 
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.statistics.calibration import RescaledModel
@@ -140,15 +141,22 @@ def observe(
         joint: of methods whose shape and rate share nuisance parameters, the likelihood of both together, by name; for
             others it is the sum.
     """
+    n = len(rows)
+    saturated = float(
+        -2 * (xlogy(n, n / n_expected) - (n - n_expected))
+    )  # relative to the reference, as `rate` is
     methods = {}
     for name, (title, model) in models.items():
         likelihood = model.observe(rows)
         low, high = likelihood.limits[0]
         values = np.where((points >= low) & (points <= high), profile_of(likelihood, points), np.nan)
-        agreement = compatibility(likelihood, rate)
-        combined = measure(
-            joint[name].observe(rows) if joint and name in joint else likelihood + rate, level
-        )[1]
+        if joint and name in joint:
+            both = joint[name].observe(rows)
+            agreement = compatibility(likelihood, _difference(both, likelihood))
+        else:
+            both = likelihood + rate
+            agreement = compatibility(likelihood, rate, saturated)
+        combined = measure(both, level)[1]
         if agreement is not None and agreement < LEAST_COMPATIBLE:
             combined = replace(combined, status=Status.INCOMPATIBLE)
         methods[name] = MethodObservation(
@@ -161,12 +169,20 @@ def observe(
         )
     return Observation(
         rate.parameters[0],
-        len(rows),
+        n,
         n_expected,
         tuple(float(point) for point in points),
         measure(rate, level)[1],
         methods,
     )
+
+
+def _difference(both: ProfileLikelihood, shape: ProfileLikelihood) -> ProfileLikelihood:
+    """Return what the number of events adds to the shape, with the same nuisance parameters: 0 for the one expected."""
+    if both.parameters != shape.parameters:
+        msg = f"shape and rate together have parameters {both.parameters}, and the shape {shape.parameters}"
+        raise ValueError(msg)
+    return replace(both, function=lambda theta: both.function(theta) - shape.function(theta))
 
 
 def _interpolation_of(model: LikelihoodModel) -> str:
