@@ -22,10 +22,10 @@ import uproot
 
 from milanalysis.config import FuturesExecutorConfig, IterativeExecutorConfig, LHEFFormatConfig
 from milanalysis.events.features import TABLE1
-from milanalysis.events.filesets import open_sample
+from milanalysis.events.files.samples import open_sample
 from milanalysis.events.objects import object_branches
-from milanalysis.events.processing import load_processor
-from milanalysis.events.tabulating import make_tables
+from milanalysis.events.processing.processors import load_processor
+from milanalysis.events.processing.tables_of_samples import make_tables
 
 ROOT = Path(__file__).parents[1]
 GENUINE = ROOT / "tests" / "data" / "vbf_hww_sm.lhef.root"

@@ -78,8 +78,8 @@ def model_of(task: str, bag_size: int, epochs: int) -> ModelConfig:
 
 def train(path: Path, directory: Path, model: ModelConfig) -> None:
     """Train one member, as `milanalysis train` does."""
-    from milanalysis.learning.backend import use_one_thread
-    from milanalysis.learning.runs import train_member, training_jobs
+    from milanalysis.learning.networks.backend import use_one_thread
+    from milanalysis.learning.training.jobs import train_member, training_jobs
 
     use_one_thread()
     (job,) = training_jobs(

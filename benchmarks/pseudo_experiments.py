@@ -18,17 +18,17 @@ import numpy as np
 from iminuit import Minuit
 
 from milanalysis.config import ParameterConfig
-from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import FloatArray, IntArray, parameter_points
 from milanalysis.randomness import stream
+from milanalysis.ratios.terms import GridScores, PolynomialScores
 from milanalysis.simulation.toys import QuadraticEFT
-from milanalysis.statistics.drawing import draw
-from milanalysis.statistics.inference import measure
-from milanalysis.statistics.information import exact_score, summarise
-from milanalysis.statistics.interpolation import NaturalSpline, ParabolaWindow
-from milanalysis.statistics.likelihood import LikelihoodModel, ShapeModel
-from milanalysis.statistics.pseudoexperiments import run
-from milanalysis.statistics.templates import TemplateModel, Templates, quantile_edges
+from milanalysis.statistics.inference.fits import measure
+from milanalysis.statistics.information.comparison import exact_score, summarise
+from milanalysis.statistics.likelihood.interpolation import NaturalSpline, ParabolaWindow
+from milanalysis.statistics.likelihood.models import LikelihoodModel, ShapeModel
+from milanalysis.statistics.repetition.datasets import draw
+from milanalysis.statistics.repetition.pseudo_experiments import run
+from milanalysis.statistics.templates.templates import TemplateModel, Templates, quantile_edges
 
 N_POPULATION, N_EVENTS = 200_000, 1000
 

@@ -43,13 +43,13 @@ from milanalysis.config import (
     TrainingConfig,
 )
 from milanalysis.events.tables import EventTable, concatenate
-from milanalysis.learning.networks import EventNetwork
-from milanalysis.learning.ratios import NetworkRatio, evaluator
-from milanalysis.learning.scores import EventScores
-from milanalysis.learning.tasks import make_task
-from milanalysis.learning.training import train
+from milanalysis.files.provenance import package_versions, write_json
+from milanalysis.learning.models.network_ratio import NetworkRatio, evaluator
+from milanalysis.learning.networks.network import EventNetwork
+from milanalysis.learning.tasks.task import make_task
+from milanalysis.learning.training.loop import train
 from milanalysis.parameters import FloatArray
-from milanalysis.provenance import package_versions, write_json
+from milanalysis.ratios.terms import EventScores
 from milanalysis.simulation.toys import QuadraticEFT, ToyScores
 
 GRID = GridConfig(n_points=21)

@@ -38,12 +38,12 @@ from milanalysis.config import (
     TrainingConfig,
 )
 from milanalysis.events.tables import EventTable, assign_split
-from milanalysis.learning.networks import EventNetwork, build_network
-from milanalysis.learning.ratios import NetworkRatio, evaluator
-from milanalysis.learning.tasks import make_task
-from milanalysis.learning.training import train
+from milanalysis.files.provenance import package_versions, write_json
+from milanalysis.learning.models.network_ratio import NetworkRatio, evaluator
+from milanalysis.learning.networks.network import EventNetwork, build_network
+from milanalysis.learning.tasks.task import make_task
+from milanalysis.learning.training.loop import train
 from milanalysis.parameters import FloatArray
-from milanalysis.provenance import package_versions, write_json
 from milanalysis.simulation.toys import QuadraticEFT
 
 POINTS = GridConfig().points()

@@ -8,7 +8,7 @@ The same events (21 samples of the strong toy, 12 features), the same network (t
 - paper: events of each point shuffled one by one with tf.data, cut into bags, bags shuffled and batched; Keras ``fit`` with
   the AUC as a metric; dropout and L2 (appendix B.2 of arXiv:2508.07114).
 - regularised: this package, with the paper's dropout and L2.
-- fast: this package without these (the recipe for training that `milanalysis.learning.tasks` recommends).
+- fast: this package without these (the recipe for training that `milanalysis.learning.tasks.task` recommends).
 - plain: as fast, and without batch normalisation.
 
 Every measurement is a pair of processes of one thread each that train at the same time, as members of an ensemble do.
@@ -34,7 +34,7 @@ import numpy as np
 
 from milanalysis.config import GridConfig, ModelConfig, MulticlassTaskConfig, NetworkConfig, TrainingConfig
 from milanalysis.events.tables import EventTable, Split, assign_split
-from milanalysis.provenance import package_versions, write_json
+from milanalysis.files.provenance import package_versions, write_json
 from milanalysis.simulation.toys import QuadraticEFT
 
 POINTS = GridConfig().points()
@@ -82,7 +82,7 @@ def make_model(pipeline: str, bag_size: int, batch_events: int, n_events: int, e
 
 def package_pipeline(table: EventTable, model: ModelConfig) -> tuple[int, list[tuple[float, float]]]:
     """Train with the package; return the events of an epoch, and CPU and wall time at the end of every epoch."""
-    from milanalysis.learning.training import bags_per_batch, train
+    from milanalysis.learning.training.loop import bags_per_batch, train
 
     ends: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as directory:
@@ -101,7 +101,7 @@ def package_pipeline(table: EventTable, model: ModelConfig) -> tuple[int, list[t
 
 def paper_pipeline(table: EventTable, model: ModelConfig) -> tuple[int, list[tuple[float, float]]]:
     """Train the same network the usual way; return the events of an epoch, and CPU and wall time at the ends."""
-    from milanalysis.learning.backend import keras, tf
+    from milanalysis.learning.networks.backend import keras, tf
 
     ends: list[tuple[float, float]] = []
     features = table.features[table.rows(Split.TRAIN)]
@@ -137,7 +137,7 @@ def paper_pipeline(table: EventTable, model: ModelConfig) -> tuple[int, list[tup
 
 def keras_network(model: ModelConfig, features: np.ndarray):
     """Return the paper's network made of Keras' own layers."""
-    from milanalysis.learning.backend import keras
+    from milanalysis.learning.networks.backend import keras
 
     layers, config = keras.layers, model.network
     normalization = layers.Normalization()
@@ -161,7 +161,7 @@ def now() -> tuple[float, float]:
 
 def measure_here(pipeline: str, bag_size: int, batch: int, epochs: int, path: Path) -> None:
     """Measure in this process and print the result as JSON."""
-    from milanalysis.learning.backend import use_one_thread
+    from milanalysis.learning.networks.backend import use_one_thread
 
     use_one_thread()
     table = EventTable.read(path)

@@ -41,10 +41,10 @@ from milanalysis.config import (
     TrainingConfig,
 )
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.learning.networks import EventNetwork
-from milanalysis.learning.training import train
+from milanalysis.files.provenance import package_versions, write_json
+from milanalysis.learning.networks.network import EventNetwork
+from milanalysis.learning.training.loop import train
 from milanalysis.parameters import FloatArray
-from milanalysis.provenance import package_versions, write_json
 
 MEAN, BAG_SIZE, N_EVENTS = 0.1, 10, 50_000
 POOLINGS = {

@@ -15,11 +15,11 @@ import numpy as np
 from coffea import processor
 
 from milanalysis.config import DiscriminantConfig
-from milanalysis.events.chunks import ChunkReader, chunk_name
+from milanalysis.events.processing.chunks import ChunkReader, chunk_name
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.learning.bags import partition
-from milanalysis.learning.runs import cached_model
+from milanalysis.learning.models.stored import cached_model
 from milanalysis.parameters import FloatArray
+from milanalysis.ratios.bags import partition
 
 
 class BagLikelihoodProcessor(processor.ProcessorABC):

@@ -13,10 +13,10 @@ import awkward as ak
 import numpy.typing as npt
 from coffea import processor
 
-from milanalysis.events.chunks import Cutflow, apply_cuts, chunk_table
 from milanalysis.events.features import table1
 from milanalysis.events.objects import Objects, hardest_first, isolated_from, read_objects
-from milanalysis.events.parts import write_part
+from milanalysis.events.processing.chunks import Cutflow, apply_cuts, chunk_table
+from milanalysis.events.processing.parts import write_part
 from milanalysis.events.tables import EventTable
 
 

@@ -12,8 +12,8 @@ from conftest import SMALL, milanalysis, write_config
 from milanalysis.config import load_config
 from milanalysis.errors import ConfigError
 from milanalysis.events.tables import EventTable
-from milanalysis.learning.bags import partition
-from milanalysis.learning.runs import load_model
+from milanalysis.learning.models.stored import load_model
+from milanalysis.ratios.bags import partition
 
 GRID = {"low": -0.5, "high": 0.5, "n_points": 5}
 NETWORK = {"hidden": [6], "batch_norm": False, "dropout": 0.0, "l2": 0.0}

@@ -19,9 +19,10 @@ from milanalysis.config import CutsConfig, GeneratorConfig, LeptonCutsConfig
 from milanalysis.events.tables import EventTable
 from milanalysis.parameters import FloatArray
 from milanalysis.randomness import stream
-from milanalysis.simulation import sampling, zz_amplitude
+from milanalysis.simulation import sampling
 from milanalysis.simulation.amplitudes import MH
-from milanalysis.simulation.background import BackgroundGenerator, BackgroundPhaseSpace
+from milanalysis.simulation.background import zz_amplitude
+from milanalysis.simulation.background.generator import BackgroundGenerator, BackgroundPhaseSpace
 from milanalysis.simulation.generator import Events, pass_lepton_cuts
 from milanalysis.simulation.lhe import SampleHeader, write_lhe, write_lhef_root
 

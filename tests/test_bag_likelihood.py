@@ -22,14 +22,15 @@ from milanalysis.config import (
     TrainingConfig,
 )
 from milanalysis.errors import BagSizeMismatchError, InputFileError, OffGridError
-from milanalysis.events.filesets import Sample, open_sample
-from milanalysis.events.processing import load_processor, run_processor
+from milanalysis.events.files.samples import Sample, open_sample
+from milanalysis.events.processing.processors import load_processor, run_processor
+from milanalysis.events.processing.tables_of_samples import make_tables
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.events.tabulating import make_tables
-from milanalysis.learning.bags import partition
-from milanalysis.learning.runs import load_model, train_member, training_jobs, write_manifest
-from milanalysis.learning.scores import concatenate_scores, load_scores
+from milanalysis.learning.models.stored import load_model
+from milanalysis.learning.training.jobs import train_member, training_jobs, write_manifest
 from milanalysis.parameters import parameter_points
+from milanalysis.ratios.bags import partition
+from milanalysis.ratios.terms import concatenate_scores, load_scores
 
 # Keras converts TensorFlow variables with np.array(), and these do not know numpy 2's copy keyword yet.
 pytestmark = [

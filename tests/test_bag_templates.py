@@ -7,13 +7,13 @@ import pytest
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import TooFewEventsError
-from milanalysis.learning.scores import PolynomialScores
+from milanalysis.ratios.terms import PolynomialScores
 from milanalysis.simulation.toys import QuadraticEFT
-from milanalysis.statistics.bag_templates import BagTemplateModel, learn_bag_templates
-from milanalysis.statistics.calibration import CalibrationSample
-from milanalysis.statistics.drawing import draw
-from milanalysis.statistics.information import exact_score
-from milanalysis.statistics.pseudoexperiments import run
+from milanalysis.statistics.calibration.calibrations import CalibrationSample
+from milanalysis.statistics.information.comparison import exact_score
+from milanalysis.statistics.repetition.datasets import draw
+from milanalysis.statistics.repetition.pseudo_experiments import run
+from milanalysis.statistics.templates.bag_templates import BagTemplateModel, learn_bag_templates
 
 PARAMETER = ParameterConfig(name="c", low=-0.5, high=0.5)
 N = 60_000

@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 from milanalysis.config import BackgroundConfig, ModelConfig, MulticlassTaskConfig
 from milanalysis.errors import DataLeakError, EventWeightError, TooFewEventsError
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.learning.bags import (
-    Bags,
-    BagSampler,
-    check_no_leak,
-    make_sampler,
-    partition,
-    probabilities_at,
-    with_background,
-)
+from milanalysis.learning.sampling import BagSampler, make_sampler, with_background
+from milanalysis.ratios.bags import Bags, check_no_leak, partition, probabilities_at
 from milanalysis.simulation.toys import QuadraticEFT
 
 

@@ -23,12 +23,13 @@ from milanalysis.config import (
 )
 from milanalysis.errors import ConfigError, InputFileError
 from milanalysis.events.tables import EventTable, Split, assign_split
-from milanalysis.learning import runs
-from milanalysis.learning.baselines import train_classifier
-from milanalysis.learning.ensembles import EnsembleRatio
-from milanalysis.learning.runs import TrainingJob, load_model, train_member, train_models, training_jobs
-from milanalysis.learning.scores import GridScores
-from milanalysis.learning.tasks import make_task
+from milanalysis.learning.classifiers.trained import train_classifier
+from milanalysis.learning.models.ensembles import EnsembleRatio
+from milanalysis.learning.models.stored import load_model
+from milanalysis.learning.tasks.task import make_task
+from milanalysis.learning.training import jobs as runs
+from milanalysis.learning.training.jobs import TrainingJob, train_member, train_models, training_jobs
+from milanalysis.ratios.terms import GridScores
 from milanalysis.simulation.toys import GaussianShift, QuadraticEFT
 
 REFERENCE = np.zeros(1)

@@ -11,11 +11,11 @@ from scipy.stats import norm, poisson
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import FitError
 from milanalysis.simulation.toys import GaussianShift, ToyScores
-from milanalysis.statistics.belts import FeldmanCousinsBelt, NeymanBelt, crossings
-from milanalysis.statistics.feldman_cousins import gaussian_interval, poisson_interval
-from milanalysis.statistics.inference import Status, measure, profile, rise_of_level
-from milanalysis.statistics.likelihood import ShapeModel
-from milanalysis.statistics.pseudoexperiments import MethodFits, PseudoExperiments, run
+from milanalysis.statistics.inference.feldman_cousins import gaussian_interval, poisson_interval
+from milanalysis.statistics.inference.fits import Status, measure, profile, rise_of_level
+from milanalysis.statistics.likelihood.models import ShapeModel
+from milanalysis.statistics.repetition.belts import FeldmanCousinsBelt, NeymanBelt, crossings
+from milanalysis.statistics.repetition.pseudo_experiments import MethodFits, PseudoExperiments, run
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,15 @@ from milanalysis.config import (
     TrainingConfig,
 )
 from milanalysis.events.tables import Split
-from milanalysis.learning.runs import load_model, train_models, training_jobs
+from milanalysis.learning.models.stored import load_model
+from milanalysis.learning.training.jobs import train_models, training_jobs
 from milanalysis.simulation.toys import QuadraticEFT
-from milanalysis.statistics.calibration import CalibrationSample
-from milanalysis.statistics.drawing import draw
-from milanalysis.statistics.interpolation import ParabolaWindow
-from milanalysis.statistics.likelihood import ShapeModel
-from milanalysis.statistics.observable import learn_observable
-from milanalysis.statistics.pseudoexperiments import run
+from milanalysis.statistics.calibration.calibrations import CalibrationSample
+from milanalysis.statistics.calibration.observable import learn_observable
+from milanalysis.statistics.likelihood.interpolation import ParabolaWindow
+from milanalysis.statistics.likelihood.models import ShapeModel
+from milanalysis.statistics.repetition.datasets import draw
+from milanalysis.statistics.repetition.pseudo_experiments import run
 
 # Keras converts TensorFlow variables with np.array(), and these do not know numpy 2's copy keyword yet.
 pytestmark = [

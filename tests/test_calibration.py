@@ -10,10 +10,10 @@ from scipy.stats import norm
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import DataLeakError, FitError
-from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import parameter_points
+from milanalysis.ratios.terms import GridScores, PolynomialScores
 from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyScores
-from milanalysis.statistics.calibration import (
+from milanalysis.statistics.calibration.calibrations import (
     CalibrationSample,
     Measured,
     RateOffset,
@@ -25,13 +25,13 @@ from milanalysis.statistics.calibration import (
     learn_rate_offset,
     learn_temperature,
 )
-from milanalysis.statistics.drawing import draw, overlap
-from milanalysis.statistics.exact import exact_score
-from milanalysis.statistics.inference import Status, measure
-from milanalysis.statistics.interpolation import ParabolaWindow
-from milanalysis.statistics.likelihood import ShapeModel
-from milanalysis.statistics.observable import Observable, learn_observable, log_ratio_slopes
-from milanalysis.statistics.pseudoexperiments import MethodFits, calibration_ratio, run
+from milanalysis.statistics.calibration.observable import Observable, learn_observable, log_ratio_slopes
+from milanalysis.statistics.inference.fits import Status, measure
+from milanalysis.statistics.information.exact_score import exact_score
+from milanalysis.statistics.likelihood.interpolation import ParabolaWindow
+from milanalysis.statistics.likelihood.models import ShapeModel
+from milanalysis.statistics.repetition.datasets import draw, overlap
+from milanalysis.statistics.repetition.pseudo_experiments import MethodFits, calibration_ratio, run
 
 PARAMETER = ParameterConfig(name="c")
 GRID = parameter_points(np.linspace(-1, 1, 21).round(12))

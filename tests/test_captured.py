@@ -8,14 +8,14 @@ from scipy.interpolate import CubicSpline
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import OffGridError
-from milanalysis.learning.scores import GridScores, PolynomialScores, RestrictedScores
 from milanalysis.parameters import parameter_points
+from milanalysis.ratios.terms import GridScores, PolynomialScores, RestrictedScores
 from milanalysis.simulation.toys import QuadraticEFT
-from milanalysis.statistics.calibration import RescaledModel
-from milanalysis.statistics.captured import captured
-from milanalysis.statistics.interpolation import NaturalSpline
-from milanalysis.statistics.likelihood import EventRatios, ShapeModel
-from milanalysis.statistics.templates import TemplateModel, Templates
+from milanalysis.statistics.calibration.calibrations import RescaledModel
+from milanalysis.statistics.information.captured import captured
+from milanalysis.statistics.likelihood.interpolation import NaturalSpline
+from milanalysis.statistics.likelihood.models import EventRatios, ShapeModel
+from milanalysis.statistics.templates.templates import TemplateModel, Templates
 
 THETA = 0.4
 REFERENCE_FORMS = {

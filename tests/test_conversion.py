@@ -15,14 +15,14 @@ from conftest import milanalysis
 from test_processing import FEATURES, ITERATIVE, POINTS
 
 from milanalysis.errors import InputFileError
-from milanalysis.events import lhetext
-from milanalysis.events.conversion import convert_lhe, converted_path
-from milanalysis.events.filesets import open_sample
-from milanalysis.events.lhetext import LHEFile
-from milanalysis.events.processing import load_processor
+from milanalysis.events.files.samples import open_sample
+from milanalysis.events.lhe import stream as lhetext
+from milanalysis.events.lhe.conversion import convert_lhe, converted_path
+from milanalysis.events.lhe.stream import LHEFile
+from milanalysis.events.processing.processors import load_processor
+from milanalysis.events.processing.tables_of_samples import make_tables
 from milanalysis.events.tables import EventTable
-from milanalysis.events.tabulating import make_tables
-from milanalysis.provenance import read_json
+from milanalysis.files.provenance import read_json
 
 DATA = Path(__file__).parent / "data"
 TEXT = DATA / "vbf_hww_sm.lhe.gz"  # the first 300 events of what tests/data/vbf_hww_sm.lhef.root was made of

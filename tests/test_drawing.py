@@ -9,11 +9,17 @@ from scipy.stats import norm
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import MilAnalysisError
 from milanalysis.simulation.toys import GaussianShift, ToyScores
-from milanalysis.statistics.drawing import LARGEST_OVERLAP, Datasets, draw, draw_datasets, group_counts
-from milanalysis.statistics.exact import exact_score
-from milanalysis.statistics.likelihood import ShapeModel
-from milanalysis.statistics.pseudoexperiments import run
-from milanalysis.statistics.resampling import measured_numbers
+from milanalysis.statistics.information.exact_score import exact_score
+from milanalysis.statistics.information.resampling import measured_numbers
+from milanalysis.statistics.likelihood.models import ShapeModel
+from milanalysis.statistics.repetition.datasets import (
+    LARGEST_OVERLAP,
+    Datasets,
+    draw,
+    draw_datasets,
+    group_counts,
+)
+from milanalysis.statistics.repetition.pseudo_experiments import run
 
 
 def test_events_of_equal_weight_are_used_at_most_once():

@@ -15,9 +15,7 @@ from milanalysis.config import (
 )
 from milanalysis.errors import BagSizeMismatchError
 from milanalysis.events.tables import EventTable
-from milanalysis.learning.bag_scores import BagScores
-from milanalysis.learning.bags import partition
-from milanalysis.learning.ensembles import (
+from milanalysis.learning.models.ensembles import (
     EnsembleRatio,
     PointwiseRatio,
     average_of,
@@ -25,8 +23,10 @@ from milanalysis.learning.ensembles import (
     mean_class_probability,
     member_ratios,
 )
-from milanalysis.learning.ratios import NetworkRatio
-from milanalysis.learning.tasks import make_task
+from milanalysis.learning.models.network_ratio import NetworkRatio
+from milanalysis.learning.tasks.task import make_task
+from milanalysis.ratios.bags import partition
+from milanalysis.ratios.whole_bags import BagScores
 from milanalysis.simulation.toys import QuadraticEFT
 
 REFERENCE = np.zeros(1)

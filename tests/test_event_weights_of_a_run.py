@@ -14,8 +14,8 @@ from test_nominal import with_weights
 from milanalysis.config import load_config
 from milanalysis.errors import ConfigError
 from milanalysis.events.tables import EventTable
-from milanalysis.provenance import read_json
-from milanalysis.statistics.information import Comparison
+from milanalysis.files.provenance import read_json
+from milanalysis.statistics.information.comparison import Comparison
 
 NAMES = ["c_m1", "c_m05", "c_0", "c_02", "c_05", "c_1"]
 

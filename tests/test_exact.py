@@ -13,19 +13,19 @@ from conftest import ROOT, SMALL, milanalysis, write_config
 from milanalysis.config import ModelConfig, PolynomialTaskConfig
 from milanalysis.errors import ModelMismatchError, ProcessMismatchError
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.learning.bags import partition
-from milanalysis.learning.labels import uses_exact_labels, with_exact_labels
-from milanalysis.learning.ratios import ExactRatio, ExactVisibleRatio
-from milanalysis.learning.scores import PolynomialScores
-from milanalysis.learning.training_tables import TrainingFiles
+from milanalysis.files.provenance import read_json
+from milanalysis.learning.exact_labels import uses_exact_labels, with_exact_labels
+from milanalysis.learning.training.tables import TrainingFiles
 from milanalysis.parameters import parameter_points
 from milanalysis.pipeline import training, work
-from milanalysis.pipeline.execution import open_run
-from milanalysis.pipeline.layout import Run
-from milanalysis.provenance import read_json
-from milanalysis.simulation.oracle import FAST, STANDARD, VisibleRatio
-from milanalysis.simulation.visible import production_estimate, visible_momenta
-from milanalysis.statistics.information import Comparison
+from milanalysis.pipeline.run_files import Run
+from milanalysis.pipeline.scheduling import open_run
+from milanalysis.ratios.bags import partition
+from milanalysis.ratios.exact import ExactRatio, ExactVisibleRatio
+from milanalysis.ratios.terms import PolynomialScores
+from milanalysis.simulation.exact.visible_momenta import production_estimate, visible_momenta
+from milanalysis.simulation.exact.visible_ratio import FAST, STANDARD, VisibleRatio
+from milanalysis.statistics.information.comparison import Comparison
 
 pytestmark = pytest.mark.slow
 

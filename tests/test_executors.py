@@ -17,11 +17,11 @@ from test_processing import FEATURES, GENUINE, ITERATIVE, POINTS
 
 from milanalysis.config import DaskExecutorConfig, FuturesExecutorConfig
 from milanalysis.errors import ConfigError, ProcessorError
-from milanalysis.events.filesets import Sample, open_sample
-from milanalysis.events.processing import load_processor
+from milanalysis.events.files.samples import Sample, open_sample
+from milanalysis.events.processing.processors import load_processor
+from milanalysis.events.processing.tables_of_samples import make_tables
 from milanalysis.events.tables import EventTable
-from milanalysis.events.tabulating import make_tables
-from milanalysis.provenance import file_digest
+from milanalysis.files.provenance import file_digest
 
 # Beside the feature processor's work: note which chunk this is, and do what a file says, once.
 TRACED = """
@@ -114,7 +114,7 @@ def test_a_dask_scheduler_may_be_given_by_its_address(small_run, tmp_path: Path)
             "process", small_run[0], "-o", tmp_path / "run", "--scheduler", cluster.scheduler_address
         )
         assert answer.exit_code == 0, answer.output
-        from milanalysis.events import executors
+        from milanalysis.events.processing import executors
 
         executors._dask_client(cluster.scheduler_address, 2).close()
         executors._dask_client.cache_clear()
@@ -126,7 +126,7 @@ def test_a_dask_scheduler_may_be_given_by_its_address(small_run, tmp_path: Path)
 def test_a_wrong_scheduler_is_an_error_with_advice(
     sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("milanalysis.events.executors._CONNECTING_SECONDS", 1)
+    monkeypatch.setattr("milanalysis.events.processing.executors._CONNECTING_SECONDS", 1)
     nowhere = DaskExecutorConfig(scheduler="tcp://127.0.0.1:9")
     with pytest.raises(ConfigError, match="no dask scheduler at tcp://127"):
         made(FEATURES, sample, tmp_path, executor=nowhere)
@@ -138,9 +138,9 @@ def test_parsl_gives_the_same_bytes(sample: Sample, expected: str, tmp_path: Pat
     script = f"""
 from pathlib import Path
 from milanalysis.config import ParslExecutorConfig
-from milanalysis.events.filesets import open_sample
-from milanalysis.events.processing import load_processor
-from milanalysis.events.tabulating import make_tables
+from milanalysis.events.files.samples import open_sample
+from milanalysis.events.processing.processors import load_processor
+from milanalysis.events.processing.tables_of_samples import make_tables
 sample = open_sample("sm", [Path({str(GENUINE)!r})], theta=0.0, weight_points={POINTS}, seed=5)
 processor = load_processor(Path({str(processor)!r}))()
 make_tables(processor, sample, Path("out"), executor=ParslExecutorConfig(workers=2), chunk_size=300)
@@ -162,9 +162,9 @@ def killed_run(directory: Path, processor: Path) -> None:
     script = (
         "from pathlib import Path\n"
         "from milanalysis.config import IterativeExecutorConfig\n"
-        "from milanalysis.events.filesets import open_sample\n"
-        "from milanalysis.events.processing import load_processor\n"
-        "from milanalysis.events.tabulating import make_tables\n"
+        "from milanalysis.events.files.samples import open_sample\n"
+        "from milanalysis.events.processing.processors import load_processor\n"
+        "from milanalysis.events.processing.tables_of_samples import make_tables\n"
         f"sample = open_sample('sm', [Path({str(GENUINE)!r})], theta=0.0, weight_points={POINTS}, seed=5)\n"
         f"make_tables(load_processor(Path({str(processor)!r}))(), sample, Path({str(directory / 'out')!r}),"
         " executor=IterativeExecutorConfig(), chunk_size=100)\n"

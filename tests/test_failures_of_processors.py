@@ -14,9 +14,9 @@ from test_processing import FEATURES, GENUINE, ITERATIVE, processor_file
 
 from milanalysis.config import DelphesFormatConfig, FuturesExecutorConfig
 from milanalysis.errors import InputFileError, ProcessorError, UnreadableEventsError
-from milanalysis.events.filesets import Sample, open_sample
-from milanalysis.events.processing import load_processor, make_processor, run_processor
-from milanalysis.events.tabulating import make_tables
+from milanalysis.events.files.samples import Sample, open_sample
+from milanalysis.events.processing.processors import load_processor, make_processor, run_processor
+from milanalysis.events.processing.tables_of_samples import make_tables
 
 FUTURES = FuturesExecutorConfig(workers=1)
 

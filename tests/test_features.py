@@ -15,11 +15,11 @@ from coffea.nanoevents import NanoEventsFactory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from milanalysis.events.chunks import Cutflow
 from milanalysis.events.features import TABLE1, table1
+from milanalysis.events.files.schemas import LHEFSchema
 from milanalysis.events.objects import hardest_first, read_objects
-from milanalysis.events.processing import load_processor
-from milanalysis.events.schemas import LHEFSchema
+from milanalysis.events.processing.chunks import Cutflow
+from milanalysis.events.processing.processors import load_processor
 from milanalysis.events.tables import EventTable
 from milanalysis.parameters import FloatArray
 

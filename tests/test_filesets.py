@@ -14,10 +14,10 @@ from test_processing import FEATURES, GENUINE, ITERATIVE, POINTS, write_lhef
 
 from milanalysis.config import FileSampleConfig
 from milanalysis.errors import EventWeightError, InputFileError
-from milanalysis.events.filesets import open_sample
-from milanalysis.events.processing import load_processor
+from milanalysis.events.files.samples import open_sample
+from milanalysis.events.processing.processors import load_processor
+from milanalysis.events.processing.tables_of_samples import make_tables
 from milanalysis.events.tables import EventTable
-from milanalysis.events.tabulating import make_tables
 
 SIGMA = 2.0414  # fb
 

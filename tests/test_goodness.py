@@ -12,13 +12,13 @@ from scipy.special import xlogy
 from scipy.stats import chi2, kstest, poisson
 
 from milanalysis.config import ParameterConfig
+from milanalysis.files.provenance import read_json
 from milanalysis.parameters import EFTPolynomial
-from milanalysis.provenance import read_json
-from milanalysis.statistics.goodness import compatibility, goodness_of_fit
-from milanalysis.statistics.likelihood import ProfileLikelihood, RateModel
+from milanalysis.statistics.likelihood.models import ProfileLikelihood, RateModel
 from milanalysis.statistics.observation import Observation, observe
-from milanalysis.statistics.systematics import BackgroundTemplate
-from milanalysis.statistics.templates import TemplateModel, Templates
+from milanalysis.statistics.templates.goodness import compatibility, goodness_of_fit
+from milanalysis.statistics.templates.systematics import BackgroundTemplate
+from milanalysis.statistics.templates.templates import TemplateModel, Templates
 
 PARAMETER = ParameterConfig(name="c")
 

@@ -8,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milanalysis.errors import InputFileError
-from milanalysis.parameters import EFTPolynomial, parameter_points
-from milanalysis.progress import progress_bar
-from milanalysis.provenance import (
+from milanalysis.files.provenance import (
     atomic_path,
     digest_of,
     file_digest,
@@ -19,6 +17,8 @@ from milanalysis.provenance import (
     write_json,
     write_result,
 )
+from milanalysis.parameters import EFTPolynomial, parameter_points
+from milanalysis.progress import progress_bar
 from milanalysis.randomness import stream, stream_seed
 
 

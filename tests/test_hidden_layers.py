@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from milanalysis.learning.backend import tf
-from milanalysis.learning.hidden_layers import EventDropout, EventNormalization
+from milanalysis.learning.networks.backend import tf
+from milanalysis.learning.networks.hidden_layers import EventDropout, EventNormalization
 
 # Keras converts TensorFlow variables with np.array(), and these do not know numpy 2's copy keyword yet.
 pytestmark = pytest.mark.filterwarnings(

@@ -16,12 +16,12 @@ from test_failures_of_processors import opened, write_delphes
 from test_processing import FEATURES, ITERATIVE, write_lhef
 
 from milanalysis.errors import DataLeakError, InputFileError, ProcessorError
-from milanalysis.events.admission import admit
-from milanalysis.events.filesets import Sample, open_sample
-from milanalysis.events.identity import require_different_events
-from milanalysis.events.processing import load_processor
+from milanalysis.events.files.admission import admit
+from milanalysis.events.files.identity import require_different_events
+from milanalysis.events.files.samples import Sample, open_sample
+from milanalysis.events.processing.processors import load_processor
+from milanalysis.events.processing.tables_of_samples import make_tables
 from milanalysis.events.tables import EventTable
-from milanalysis.events.tabulating import make_tables
 
 
 def samples_of(**files: list[Path]) -> list[Sample]:

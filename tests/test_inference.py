@@ -12,10 +12,10 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from milanalysis.config import ParameterConfig
-from milanalysis.learning.scores import GridScores
 from milanalysis.parameters import parameter_points
+from milanalysis.ratios.terms import GridScores
 from milanalysis.simulation.toys import ExponentialTilt, GaussianShift, ToyScores
-from milanalysis.statistics.inference import (
+from milanalysis.statistics.inference.fits import (
     FitResult,
     Interval,
     Status,
@@ -25,8 +25,8 @@ from milanalysis.statistics.inference import (
     minuit,
     profile,
 )
-from milanalysis.statistics.interpolation import ParabolaWindow
-from milanalysis.statistics.likelihood import ProfileLikelihood, ShapeModel
+from milanalysis.statistics.likelihood.interpolation import ParabolaWindow
+from milanalysis.statistics.likelihood.models import ProfileLikelihood, ShapeModel
 
 
 def one_parameter(function, low=-1.0, high=1.0):

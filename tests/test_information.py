@@ -11,15 +11,14 @@ from scipy.stats import binomtest
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import InputFileError
-from milanalysis.learning.scores import GridScores, PolynomialScores
+from milanalysis.files.provenance import read_result, write_result
 from milanalysis.parameters import EFTPolynomial, parameter_points
-from milanalysis.provenance import read_result, write_result
+from milanalysis.ratios.terms import GridScores, PolynomialScores
 from milanalysis.simulation.toys import ExponentialTilt, GaussianShift, QuadraticEFT, ToyScores
-from milanalysis.statistics.calibration import Measured
-from milanalysis.statistics.captured import Captured
-from milanalysis.statistics.drawing import draw_datasets
-from milanalysis.statistics.inference import Interval, Status, measure
-from milanalysis.statistics.information import (
+from milanalysis.statistics.calibration.calibrations import Measured
+from milanalysis.statistics.inference.fits import Interval, Status, measure
+from milanalysis.statistics.information.captured import Captured
+from milanalysis.statistics.information.comparison import (
     Comparison,
     ExactScore,
     FisherInformation,
@@ -29,9 +28,10 @@ from milanalysis.statistics.information import (
     exact_score,
     summarise,
 )
-from milanalysis.statistics.interpolation import ParabolaWindow
-from milanalysis.statistics.likelihood import RateModel, ShapeModel
-from milanalysis.statistics.pseudoexperiments import MethodFits, run
+from milanalysis.statistics.likelihood.interpolation import ParabolaWindow
+from milanalysis.statistics.likelihood.models import RateModel, ShapeModel
+from milanalysis.statistics.repetition.datasets import draw_datasets
+from milanalysis.statistics.repetition.pseudo_experiments import MethodFits, run
 
 PARAMETER = ParameterConfig()
 OBSERVED = Interval(0.1, 0.04, 0.16, 0.6827, Status.VALID)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from conftest import milanalysis, write_config
 
-from milanalysis.pipeline.scaling_of_run import information_of_run
-from milanalysis.provenance import read_json, write_json
+from milanalysis.files.provenance import read_json, write_json
+from milanalysis.pipeline.bag_size_scaling import information_of_run
 from milanalysis.statistics.coverage import CoverageReport
-from milanalysis.statistics.information import Comparison
-from milanalysis.statistics.scaling import ScalingReport
+from milanalysis.statistics.information.bag_size_scaling import ScalingReport
+from milanalysis.statistics.information.comparison import Comparison
 
 pytestmark = pytest.mark.slow
 

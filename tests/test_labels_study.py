@@ -10,10 +10,10 @@ import yaml
 from conftest import ROOT, milanalysis
 
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.learning.runs import load_model
+from milanalysis.learning.models.stored import load_model
 from milanalysis.parameters import FloatArray
-from milanalysis.pipeline.execution import open_run
-from milanalysis.statistics.information import event_scores
+from milanalysis.pipeline.scheduling import open_run
+from milanalysis.statistics.information.comparison import event_scores
 
 SEEDS = 3
 

@@ -12,7 +12,7 @@ import uproot
 
 from milanalysis.config import GeneratorConfig
 from milanalysis.errors import AccountingError
-from milanalysis.provenance import read_json
+from milanalysis.files.provenance import read_json
 from milanalysis.randomness import stream
 from milanalysis.simulation.amplitudes import evaluate_polynomials
 from milanalysis.simulation.generator import Events, Generator, generate_sample

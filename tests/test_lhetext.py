@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milanalysis.errors import InputFileError
-from milanalysis.events import lhetext
-from milanalysis.events.conversion import conversion_targets, convert_lhe
-from milanalysis.events.lhewords import NotANumberError, numbers, rounding
+from milanalysis.events.lhe import stream as lhetext
+from milanalysis.events.lhe.conversion import conversion_targets, convert_lhe
+from milanalysis.events.lhe.words import NotANumberError, numbers, rounding
 
 NAMES = (
     '<initrwgt>\n<weightgroup name="g" combine="none">\n<weight id="a">one</weight>\n<weight id="b">two</weight>\n'

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from scipy.stats import poisson
 
 from milanalysis.config import ParabolaConfig, ParameterConfig, PolynomialConfig, SplineConfig
-from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import EFTPolynomial, parameter_points
+from milanalysis.ratios.terms import GridScores, PolynomialScores
 from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyScores
-from milanalysis.statistics.interpolation import (
+from milanalysis.statistics.likelihood.interpolation import (
     NaturalSpline,
     ParabolaWindow,
     PolynomialFit,
     interpolation_from,
 )
-from milanalysis.statistics.likelihood import (
+from milanalysis.statistics.likelihood.models import (
     ProfileLikelihood,
     RateModel,
     ShapeModel,

@@ -10,9 +10,9 @@ from scipy.stats import norm
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import ConfigError
 from milanalysis.simulation.toys import QuadraticEFT
-from milanalysis.statistics.binning import binned_information, information_edges, weight_response
-from milanalysis.statistics.limits import Outcome, _crossing, cls_limit
-from milanalysis.statistics.templates import TemplateModel, Templates, quantile_edges
+from milanalysis.statistics.templates.binning import binned_information, information_edges, weight_response
+from milanalysis.statistics.templates.limits import Outcome, _crossing, cls_limit
+from milanalysis.statistics.templates.templates import TemplateModel, Templates, quantile_edges
 
 PARAMETER = ParameterConfig(name="c")
 

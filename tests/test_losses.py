@@ -10,10 +10,10 @@ from scipy.optimize import minimize_scalar
 
 from milanalysis.config import LossName
 from milanalysis.errors import ConfigError
-from milanalysis.learning.bags import Bags
-from milanalysis.learning.grid_tasks import BinaryTask
-from milanalysis.learning.losses import make_loss
+from milanalysis.learning.tasks.grid import BinaryTask
+from milanalysis.learning.tasks.losses import make_loss
 from milanalysis.parameters import parameter_points
+from milanalysis.ratios.bags import Bags
 from milanalysis.simulation.toys import QuadraticEFT
 
 LOSSES = get_args(LossName)

@@ -15,10 +15,10 @@ from conftest import milanalysis, write_config
 
 from milanalysis.config import GeneratorConfig
 from milanalysis.events.tables import EventTable
-from milanalysis.learning.scores import PolynomialScores, load_scores
+from milanalysis.files.provenance import read_json
 from milanalysis.parameters import FloatArray
-from milanalysis.provenance import read_json
 from milanalysis.randomness import stream
+from milanalysis.ratios.terms import PolynomialScores, load_scores
 from milanalysis.simulation.amplitudes import (
     decay_polynomial,
     evaluate_polynomials,

@@ -9,8 +9,8 @@ import pytest
 from milanalysis.config import NetworkConfig, StandardInputsConfig, SymmetricInputsConfig
 from milanalysis.errors import ConfigError, InputFileError
 from milanalysis.events.features import TABLE1
-from milanalysis.learning.network_inputs import SymmetricInputs
-from milanalysis.learning.networks import EventNetwork, build_network, read_network, write_network
+from milanalysis.learning.networks.inputs import SymmetricInputs
+from milanalysis.learning.networks.network import EventNetwork, build_network, read_network, write_network
 
 # Keras converts TensorFlow variables with np.array(), and these do not know numpy 2's copy keyword yet.
 pytestmark = pytest.mark.filterwarnings(
@@ -138,7 +138,7 @@ def test_large_inputs_are_worked_on_in_blocks_and_none_is_fine(monkeypatch: pyte
     network = EventNetwork(tiny_network())
     bags = features(60).reshape(20, 3, 4)
     whole = network(bags)
-    monkeypatch.setattr("milanalysis.learning.networks._EVENTS_PER_CALL", 10)
+    monkeypatch.setattr("milanalysis.learning.networks.network._EVENTS_PER_CALL", 10)
     np.testing.assert_allclose(network(bags), whole, atol=2e-6)
     assert network(bags[:0]).shape == (0, 3)
 

@@ -14,12 +14,12 @@ from test_failures_of_processors import opened, write_delphes
 from test_processing import FEATURES, ITERATIVE, POINTS, write_lhef
 
 from milanalysis.errors import EventWeightError, InputFileError
-from milanalysis.events.admission import admit
-from milanalysis.events.filesets import open_sample
-from milanalysis.events.nominal import nominal_weights, weight_problem, weight_warnings
-from milanalysis.events.processing import load_processor
-from milanalysis.events.tabulating import make_tables
-from milanalysis.events.weight_names import unchecked_order
+from milanalysis.events.files.admission import admit
+from milanalysis.events.files.nominal_weights import nominal_weights, weight_problem, weight_warnings
+from milanalysis.events.files.samples import open_sample
+from milanalysis.events.files.weight_names import unchecked_order
+from milanalysis.events.processing.processors import load_processor
+from milanalysis.events.processing.tables_of_samples import make_tables
 
 SIGMA_PB = 2.0414e-3
 N = 40
@@ -52,7 +52,7 @@ def test_statistics_of_weights_are_those_of_numpy_in_whatever_pieces(
     file = with_weights(tmp_path / "a.root", weights)
     finite = weights[np.isfinite(weights)]
     for size in (1_000_000, 7):
-        monkeypatch.setattr("milanalysis.events.nominal._EVENTS_AT_A_TIME", size)
+        monkeypatch.setattr("milanalysis.events.files.nominal_weights._EVENTS_AT_A_TIME", size)
         nominal_weights.cache_clear()
         found = nominal_weights(open_sample("x", [file]).files[0])
         assert (found.n_events, found.n_finite) == (N, N - 2)

@@ -7,16 +7,16 @@ import pytest
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError, OffGridError
-from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import EFTPolynomial, parameter_points
+from milanalysis.ratios.terms import GridScores, PolynomialScores
 from milanalysis.simulation.toys import QuadraticEFT
-from milanalysis.statistics.drawing import draw
-from milanalysis.statistics.inference import Status, fit, measure
-from milanalysis.statistics.information import coverage_of
-from milanalysis.statistics.interpolation import NaturalSpline, ParabolaWindow, PolynomialFit
-from milanalysis.statistics.likelihood import RateModel, ShapeModel
-from milanalysis.statistics.pseudoexperiments import run
-from milanalysis.statistics.templates import TemplateModel, Templates
+from milanalysis.statistics.inference.fits import Status, fit, measure
+from milanalysis.statistics.information.comparison import coverage_of
+from milanalysis.statistics.likelihood.interpolation import NaturalSpline, ParabolaWindow, PolynomialFit
+from milanalysis.statistics.likelihood.models import RateModel, ShapeModel
+from milanalysis.statistics.repetition.datasets import draw
+from milanalysis.statistics.repetition.pseudo_experiments import run
+from milanalysis.statistics.templates.templates import TemplateModel, Templates
 
 PARAMETER = ParameterConfig(name="c")
 GRID = parameter_points(np.linspace(-1, 1, 21).round(12))

@@ -9,14 +9,13 @@ from scipy.stats import norm
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import ContradictionError, EventWeightError, FitError
-from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import EFTPolynomial, parameter_points
+from milanalysis.ratios.terms import GridScores, PolynomialScores
 from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyScores
-from milanalysis.statistics.drawing import draw, draw_datasets
-from milanalysis.statistics.inference import Status, contour, fit, limit, measure, profile
-from milanalysis.statistics.interpolation import NaturalSpline
-from milanalysis.statistics.likelihood import ProfileLikelihood, RateModel, ShapeModel
-from milanalysis.statistics.nuisances import (
+from milanalysis.statistics.inference.fits import Status, contour, fit, limit, measure, profile
+from milanalysis.statistics.likelihood.interpolation import NaturalSpline
+from milanalysis.statistics.likelihood.models import ProfileLikelihood, RateModel, ShapeModel
+from milanalysis.statistics.likelihood.nuisances import (
     ConstraintModel,
     ExtendedMixtureModel,
     GaussianConstraint,
@@ -25,8 +24,9 @@ from milanalysis.statistics.nuisances import (
     MixtureModel,
     Nuisance,
 )
-from milanalysis.statistics.pseudoexperiments import run
-from milanalysis.statistics.templates import pyhf_backend
+from milanalysis.statistics.repetition.datasets import draw, draw_datasets
+from milanalysis.statistics.repetition.pseudo_experiments import run
+from milanalysis.statistics.templates.templates import pyhf_backend
 
 PARAMETER = ParameterConfig(name="c")
 FRACTION = Nuisance("fraction", 0.0, 0.9, 0.1)

@@ -11,12 +11,12 @@ import yaml
 from conftest import ROOT, SMALL, milanalysis, write_config
 
 from milanalysis.events.tables import EventTable
+from milanalysis.files.provenance import read_json
 from milanalysis.parameters import EFTPolynomial
-from milanalysis.provenance import read_json
 from milanalysis.statistics.coverage import CoverageReport
-from milanalysis.statistics.information import Comparison
+from milanalysis.statistics.information.comparison import Comparison
 from milanalysis.statistics.observation import Observation
-from milanalysis.statistics.template_result import TemplateResult
+from milanalysis.statistics.templates.result import TemplateResult
 
 pytestmark = pytest.mark.slow
 

@@ -14,10 +14,10 @@ import uproot
 from milanalysis.config import DelphesFormatConfig, IterativeExecutorConfig
 from milanalysis.errors import EventWeightError, InputFileError
 from milanalysis.events.features import TABLE1
-from milanalysis.events.filesets import open_sample
-from milanalysis.events.processing import load_processor
+from milanalysis.events.files.samples import open_sample
+from milanalysis.events.processing.processors import load_processor
+from milanalysis.events.processing.tables_of_samples import make_tables
 from milanalysis.events.tables import EventTable
-from milanalysis.events.tabulating import make_tables
 
 DATA = Path(__file__).parent / "data"
 GENUINE = DATA / "vbf_hww_sm_pythia8.delphes.root"

@@ -20,18 +20,18 @@ from hypothesis import strategies as st
 from milanalysis.config import GeneratorConfig, IterativeExecutorConfig, LeptonCutsConfig
 from milanalysis.errors import ProcessMismatchError
 from milanalysis.events.features import TABLE1
-from milanalysis.events.filesets import open_sample
-from milanalysis.events.processing import load_processor
+from milanalysis.events.files.samples import open_sample
+from milanalysis.events.processing.processors import load_processor
+from milanalysis.events.processing.tables_of_samples import make_tables
 from milanalysis.events.tables import EventTable
-from milanalysis.events.tabulating import make_tables
 from milanalysis.parameters import FloatArray
 from milanalysis.randomness import stream
 from milanalysis.simulation import amplitudes
 from milanalysis.simulation.densities import ClosedFormDensities
+from milanalysis.simulation.exact.neutrinos import decay_integral
+from milanalysis.simulation.exact.visible_momenta import visible_momenta
+from milanalysis.simulation.exact.visible_ratio import FAST, FINE, STANDARD, Accuracy, VisibleRatio
 from milanalysis.simulation.generator import Events, Generator, pass_lepton_cuts
-from milanalysis.simulation.neutrinos import decay_integral
-from milanalysis.simulation.oracle import FAST, FINE, STANDARD, Accuracy, VisibleRatio
-from milanalysis.simulation.visible import visible_momenta
 
 DATA = Path(__file__).parent / "data"
 REFERENCE = DATA / "visible_ratio_reference.npz"

@@ -17,11 +17,11 @@ from milanalysis.config import (
 )
 from milanalysis.errors import EventWeightError
 from milanalysis.events.tables import EventTable, assign_split
-from milanalysis.learning.bags import BagSampler
-from milanalysis.learning.networks import EventNetwork
-from milanalysis.learning.parameterised import Pairs, ParameterisedTask, ScannedNetwork, make_pairs
-from milanalysis.learning.tasks import make_task
-from milanalysis.learning.training import train
+from milanalysis.learning.networks.network import EventNetwork
+from milanalysis.learning.sampling import BagSampler
+from milanalysis.learning.tasks.parameterised import Pairs, ParameterisedTask, ScannedNetwork, make_pairs
+from milanalysis.learning.tasks.task import make_task
+from milanalysis.learning.training.loop import train
 from milanalysis.parameters import parameter_points
 from milanalysis.simulation.toys import GaussianShift
 

@@ -13,10 +13,10 @@ from test_processing import FEATURES, GENUINE, ITERATIVE
 
 from milanalysis.config import FileSampleConfig, load_config
 from milanalysis.errors import ConfigError, InputFileError
-from milanalysis.events.filesets import open_sample
-from milanalysis.events.processing import load_processor
-from milanalysis.events.tabulating import make_tables
-from milanalysis.paths import beside, matching_files, problem_with_file
+from milanalysis.events.files.samples import open_sample
+from milanalysis.events.processing.processors import load_processor
+from milanalysis.events.processing.tables_of_samples import make_tables
+from milanalysis.files.paths import beside, matching_files, problem_with_file
 
 
 def given_files(directory: Path, *files: str, **changes: Any) -> tuple[Path, ...]:

@@ -8,17 +8,22 @@ import numpy as np
 import pytest
 
 from milanalysis.config import GeneratorConfig, ParameterConfig
-from milanalysis.learning.scores import GridScores, PolynomialScores, RestrictedScores
 from milanalysis.parameters import EFTPolynomial, parameter_points
+from milanalysis.ratios.terms import GridScores, PolynomialScores, RestrictedScores
+from milanalysis.simulation.exact.visible_ratio import FAST, VisibleRatio
 from milanalysis.simulation.generator import Generator, generate_sample
-from milanalysis.simulation.oracle import FAST, VisibleRatio
-from milanalysis.statistics.drawing import draw
-from milanalysis.statistics.exact import ExactScore, event_scores, exact_score, rate_information
-from milanalysis.statistics.identities import jackknife
-from milanalysis.statistics.interpolation import ParabolaWindow
-from milanalysis.statistics.likelihood import ShapeModel
-from milanalysis.statistics.pseudoexperiments import MethodFits, run
-from milanalysis.statistics.resampling import measured_numbers
+from milanalysis.statistics.calibration.bartlett import jackknife
+from milanalysis.statistics.information.exact_score import (
+    ExactScore,
+    event_scores,
+    exact_score,
+    rate_information,
+)
+from milanalysis.statistics.information.resampling import measured_numbers
+from milanalysis.statistics.likelihood.interpolation import ParabolaWindow
+from milanalysis.statistics.likelihood.models import ShapeModel
+from milanalysis.statistics.repetition.datasets import draw
+from milanalysis.statistics.repetition.pseudo_experiments import MethodFits, run
 
 logger = logging.getLogger(__name__)
 N_EVENTS = 1000

@@ -17,12 +17,12 @@ import yaml
 from conftest import ROOT, SMALL, milanalysis, write_config
 
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.learning.runs import load_model
-from milanalysis.learning.scores import load_scores
-from milanalysis.learning.trackers import read_metrics
+from milanalysis.files.provenance import file_digest, read_json
+from milanalysis.learning.models.stored import load_model
+from milanalysis.learning.tracking import read_metrics
 from milanalysis.parameters import parameter_points
-from milanalysis.provenance import file_digest, read_json
-from milanalysis.statistics.information import Comparison
+from milanalysis.ratios.terms import load_scores
+from milanalysis.statistics.information.comparison import Comparison
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from milanalysis.config import (
     SumPoolConfig,
 )
 from milanalysis.errors import BagSizeMismatchError, ConfigError
-from milanalysis.learning.networks import EventNetwork, build_network, read_network, write_network
+from milanalysis.learning.networks.network import EventNetwork, build_network, read_network, write_network
 
 # Keras converts TensorFlow variables with np.array(), and these do not know numpy 2's copy keyword yet.
 pytestmark = pytest.mark.filterwarnings(

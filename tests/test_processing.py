@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from milanalysis.config import FuturesExecutorConfig, IterativeExecutorConfig, LHEFFormatConfig
 from milanalysis.errors import AccountingError, EventWeightError, InputFileError, ProcessorError
-from milanalysis.events.chunks import Cutflow, exact_sum
-from milanalysis.events.filesets import Sample, open_sample
-from milanalysis.events.processing import load_processor, make_processor, run_processor
+from milanalysis.events.files.samples import Sample, open_sample
+from milanalysis.events.processing.chunks import Cutflow, exact_sum
+from milanalysis.events.processing.processors import load_processor, make_processor, run_processor
+from milanalysis.events.processing.tables_of_samples import make_tables
 from milanalysis.events.tables import EventTable, assign_split, event_ids
-from milanalysis.events.tabulating import make_tables
-from milanalysis.provenance import file_digest
+from milanalysis.files.provenance import file_digest
 
 DATA = Path(__file__).parent / "data"
 GENUINE = DATA / "vbf_hww_sm.lhef.root"

@@ -9,10 +9,10 @@ import pytest
 
 from milanalysis.config import ParameterConfig
 from milanalysis.simulation.toys import GaussianShift, ToyScores
-from milanalysis.statistics.drawing import draw, draw_datasets
-from milanalysis.statistics.inference import Status, measure, rise_of_level
-from milanalysis.statistics.likelihood import ProfileLikelihood, ShapeModel
-from milanalysis.statistics.pseudoexperiments import PseudoExperiments, run
+from milanalysis.statistics.inference.fits import Status, measure, rise_of_level
+from milanalysis.statistics.likelihood.models import ProfileLikelihood, ShapeModel
+from milanalysis.statistics.repetition.datasets import draw, draw_datasets
+from milanalysis.statistics.repetition.pseudo_experiments import PseudoExperiments, run
 
 
 def gaussian_model(n_events=2000, **parameter):

@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 
 from milanalysis.errors import BagSizeMismatchError, EventWeightError, ModelMismatchError, OffGridError
 from milanalysis.events.tables import EventTable
-from milanalysis.learning.bags import Bags, partition
-from milanalysis.learning.ensembles import EnsembleRatio
-from milanalysis.learning.grid_tasks import MulticlassTask
-from milanalysis.learning.polynomial_tasks import PolynomialTask
-from milanalysis.learning.ratios import ExactRatio, NetworkRatio
-from milanalysis.learning.scores import GridScores, PolynomialScores
-from milanalysis.learning.tasks import Task
+from milanalysis.learning.models.ensembles import EnsembleRatio
+from milanalysis.learning.models.network_ratio import NetworkRatio
+from milanalysis.learning.tasks.grid import MulticlassTask
+from milanalysis.learning.tasks.polynomial import PolynomialTask
+from milanalysis.learning.tasks.task import Task
 from milanalysis.parameters import parameter_points
+from milanalysis.ratios.bags import Bags, partition
+from milanalysis.ratios.exact import ExactRatio
+from milanalysis.ratios.terms import GridScores, PolynomialScores
 from milanalysis.simulation.toys import QuadraticEFT
 
 GRID = parameter_points([-0.5, 0.0, 0.5])

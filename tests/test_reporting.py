@@ -15,17 +15,22 @@ import pytest
 from rich.console import Console
 
 from milanalysis.events.tables import EventTable
-from milanalysis.provenance import read_json
+from milanalysis.files.provenance import read_json
 from milanalysis.reporting import plotting
 from milanalysis.reporting.gallery import FIGURES, draw
 from milanalysis.reporting.numbers import in_brackets, plus_minus
 from milanalysis.reporting.tables import comparison_tables, information_remark, observation_table
-from milanalysis.statistics.calibration import Measured
-from milanalysis.statistics.captured import Captured
-from milanalysis.statistics.inference import Interval, Status
-from milanalysis.statistics.information import Comparison, Coverage, FisherInformation, MethodSummary
+from milanalysis.statistics.calibration.calibrations import Measured
+from milanalysis.statistics.inference.fits import Interval, Status
+from milanalysis.statistics.information.captured import Captured
+from milanalysis.statistics.information.comparison import (
+    Comparison,
+    Coverage,
+    FisherInformation,
+    MethodSummary,
+)
 from milanalysis.statistics.observation import MethodObservation, Observation
-from milanalysis.statistics.pseudoexperiments import MethodFits, PseudoExperiments
+from milanalysis.statistics.repetition.pseudo_experiments import MethodFits, PseudoExperiments
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,12 +7,12 @@ import pytest
 
 from milanalysis.config import ParameterConfig
 from milanalysis.simulation.toys import GaussianShift, ToyScores
-from milanalysis.statistics.drawing import draw_datasets
-from milanalysis.statistics.exact import ExactScore, exact_score
-from milanalysis.statistics.inference import Status
-from milanalysis.statistics.likelihood import ShapeModel
-from milanalysis.statistics.pseudoexperiments import MethodFits, run
-from milanalysis.statistics.resampling import measured_numbers
+from milanalysis.statistics.inference.fits import Status
+from milanalysis.statistics.information.exact_score import ExactScore, exact_score
+from milanalysis.statistics.information.resampling import measured_numbers
+from milanalysis.statistics.likelihood.models import ShapeModel
+from milanalysis.statistics.repetition.datasets import draw_datasets
+from milanalysis.statistics.repetition.pseudo_experiments import MethodFits, run
 
 TOY = GaussianShift()
 

@@ -8,11 +8,11 @@ import pytest
 from milanalysis.config import ParameterConfig
 from milanalysis.simulation.toys import GaussianShift, ToyScores
 from milanalysis.statistics.coverage import response
-from milanalysis.statistics.inference import Status
-from milanalysis.statistics.information import exact_score, summarise
-from milanalysis.statistics.likelihood import ShapeModel
-from milanalysis.statistics.outcomes import Interval
-from milanalysis.statistics.pseudoexperiments import MethodFits, PseudoExperiments, run
+from milanalysis.statistics.inference.fits import Status
+from milanalysis.statistics.inference.outcomes import Interval
+from milanalysis.statistics.information.comparison import exact_score, summarise
+from milanalysis.statistics.likelihood.models import ShapeModel
+from milanalysis.statistics.repetition.pseudo_experiments import MethodFits, PseudoExperiments, run
 
 THETA = (-0.3, 0.0, 0.3)
 

@@ -20,19 +20,12 @@ from milanalysis.config import (
 )
 from milanalysis.errors import FitError, InputFileError, ModelMismatchError
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.learning import runs
-from milanalysis.learning.bags import partition
-from milanalysis.learning.runs import (
-    Manifest,
-    TrainingJob,
-    cached_model,
-    load_model,
-    train_member,
-    train_models,
-    training_jobs,
-)
-from milanalysis.learning.scores import GridScores, PolynomialScores
-from milanalysis.provenance import read_json
+from milanalysis.files.provenance import read_json
+from milanalysis.learning.models.stored import Manifest, cached_model, load_model
+from milanalysis.learning.training import jobs as runs
+from milanalysis.learning.training.jobs import TrainingJob, train_member, train_models, training_jobs
+from milanalysis.ratios.bags import partition
+from milanalysis.ratios.terms import GridScores, PolynomialScores
 from milanalysis.simulation.toys import QuadraticEFT
 
 # Keras converts TensorFlow variables with np.array(), and these do not know numpy 2's copy keyword yet.

@@ -19,13 +19,13 @@ from milanalysis.config import (
 )
 from milanalysis.errors import ConfigError, OffGridError
 from milanalysis.events.tables import EventTable, Split, concatenate
-from milanalysis.learning.bags import Bags
-from milanalysis.learning.networks import EventNetwork
-from milanalysis.learning.sample_polynomials import Logits, Morphing, PolynomialSamplesTask, make_form
-from milanalysis.learning.scores import GridScores, PolynomialScores
-from milanalysis.learning.tasks import make_task
-from milanalysis.learning.training import train
+from milanalysis.learning.networks.network import EventNetwork
+from milanalysis.learning.tasks.from_samples import Logits, Morphing, PolynomialSamplesTask, make_form
+from milanalysis.learning.tasks.task import make_task
+from milanalysis.learning.training.loop import train
 from milanalysis.parameters import parameter_points
+from milanalysis.ratios.bags import Bags
+from milanalysis.ratios.terms import GridScores, PolynomialScores
 from milanalysis.simulation.toys import QuadraticEFT
 
 REFERENCE = np.zeros(1)

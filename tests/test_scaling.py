@@ -9,24 +9,24 @@ import pytest
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import FitError
-from milanalysis.learning.scores import GridScores, PolynomialScores
 from milanalysis.parameters import parameter_points
+from milanalysis.ratios.terms import GridScores, PolynomialScores
 from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyScores
-from milanalysis.statistics.identities import (
+from milanalysis.statistics.calibration.bartlett import (
     asimov_significance,
     bartlett_test,
     captured_information,
     jackknife,
 )
-from milanalysis.statistics.information import event_scores
-from milanalysis.statistics.observable import log_ratio_slopes
-from milanalysis.statistics.scaling import (
+from milanalysis.statistics.calibration.observable import log_ratio_slopes
+from milanalysis.statistics.information.bag_size_scaling import (
     ScalingReport,
     bag_log_ratios,
     error_variance,
     fit_error_variance,
     fit_information,
 )
+from milanalysis.statistics.information.comparison import event_scores
 
 PARAMETER = ParameterConfig(name="c")
 GRID = parameter_points(np.linspace(-1, 1, 21).round(12))

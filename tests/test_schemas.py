@@ -12,8 +12,8 @@ import uproot
 from coffea.nanoevents import NanoEventsFactory
 
 from milanalysis.config import LHEFFormatConfig
+from milanalysis.events.files.schemas import LHEFSchema
 from milanalysis.events.objects import object_branches
-from milanalysis.events.schemas import LHEFSchema
 
 GENUINE = Path(__file__).parent / "data" / "vbf_hww_sm.lhef.root"
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milanalysis.errors import EventWeightError, InputFileError, OffGridError
-from milanalysis.learning.scores import (
+from milanalysis.parameters import parameter_points
+from milanalysis.ratios.terms import (
     EventScores,
     GridScores,
     PolynomialScores,
@@ -16,7 +17,6 @@ from milanalysis.learning.scores import (
     grid_columns,
     load_scores,
 )
-from milanalysis.parameters import parameter_points
 
 GRID = parameter_points(np.linspace(-1, 1, 5))
 
@@ -63,7 +63,7 @@ def test_large_gathers_are_cut_into_blocks_without_changing_anything(monkeypatch
     scores = grid_scores()
     rows = np.random.default_rng(3).integers(len(scores), size=(11, 40))
     whole = scores.log_ratio(rows, GRID)
-    monkeypatch.setattr("milanalysis.learning.scores._GATHER_BYTES", 1)
+    monkeypatch.setattr("milanalysis.ratios.terms._GATHER_BYTES", 1)
     np.testing.assert_array_equal(scores.log_ratio(rows, GRID), whole)
 
 

@@ -10,16 +10,16 @@ from scipy.stats import chi2, norm, poisson
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError
-from milanalysis.learning.scores import GridScores
 from milanalysis.parameters import parameter_points
+from milanalysis.ratios.terms import GridScores
 from milanalysis.simulation.toys import GaussianPlane, ToyScores
 from milanalysis.statistics.coverage import coverage_together
-from milanalysis.statistics.drawing import draw
-from milanalysis.statistics.inference import contour, fit, limit, measure, measure_at, profile
-from milanalysis.statistics.interpolation import NaturalSpline
-from milanalysis.statistics.likelihood import RateModel, ShapeModel
-from milanalysis.statistics.nuisances import ConstraintModel, GaussianConstraint, Nuisance
-from milanalysis.statistics.pseudoexperiments import PseudoExperiments, run
+from milanalysis.statistics.inference.fits import contour, fit, limit, measure, measure_at, profile
+from milanalysis.statistics.likelihood.interpolation import NaturalSpline
+from milanalysis.statistics.likelihood.models import RateModel, ShapeModel
+from milanalysis.statistics.likelihood.nuisances import ConstraintModel, GaussianConstraint, Nuisance
+from milanalysis.statistics.repetition.datasets import draw
+from milanalysis.statistics.repetition.pseudo_experiments import PseudoExperiments, run
 
 TOY = GaussianPlane(0.6)
 PARAMETERS = (ParameterConfig(name="a"), ParameterConfig(name="b", low=-2.0, high=2.0))

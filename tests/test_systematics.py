@@ -12,13 +12,13 @@ from scipy.stats import norm
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError
 from milanalysis.simulation.toys import QuadraticEFT
-from milanalysis.statistics.drawing import draw
-from milanalysis.statistics.inference import Status, fit, measure
-from milanalysis.statistics.limits import cls_limit
-from milanalysis.statistics.modifiers import EFT_MODIFIERS
-from milanalysis.statistics.pseudoexperiments import run
-from milanalysis.statistics.systematics import BackgroundTemplate, TemplateSystematic
-from milanalysis.statistics.templates import TemplateModel, Templates, pyhf_backend, quantile_edges
+from milanalysis.statistics.inference.fits import Status, fit, measure
+from milanalysis.statistics.repetition.datasets import draw
+from milanalysis.statistics.repetition.pseudo_experiments import run
+from milanalysis.statistics.templates.eft_modifier import EFT_MODIFIERS
+from milanalysis.statistics.templates.limits import cls_limit
+from milanalysis.statistics.templates.systematics import BackgroundTemplate, TemplateSystematic
+from milanalysis.statistics.templates.templates import TemplateModel, Templates, pyhf_backend, quantile_edges
 
 PARAMETER = ParameterConfig(name="c")
 EDGES = np.array([-np.inf, -1.0, 1.0, np.inf])

@@ -22,7 +22,7 @@ from milanalysis.events.tables import (
     event_ids,
     write_stream,
 )
-from milanalysis.provenance import file_digest
+from milanalysis.files.provenance import file_digest
 
 FRACTIONS = (0.64, 0.16, 0.20)
 

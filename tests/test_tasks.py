@@ -6,11 +6,12 @@ import pytest
 from milanalysis.config import GridConfig, MulticlassTaskConfig, PolynomialTaskConfig
 from milanalysis.errors import ConfigError, EventWeightError, OffGridError
 from milanalysis.events.tables import EventTable
-from milanalysis.learning.bags import Bags, BagSampler
-from milanalysis.learning.grid_tasks import MulticlassTask
-from milanalysis.learning.polynomial_tasks import PolynomialTask, squares_polynomial
-from milanalysis.learning.tasks import Task, make_task
+from milanalysis.learning.sampling import BagSampler
+from milanalysis.learning.tasks.grid import MulticlassTask
+from milanalysis.learning.tasks.polynomial import PolynomialTask, squares_polynomial
+from milanalysis.learning.tasks.task import Task, make_task
 from milanalysis.parameters import parameter_points
+from milanalysis.ratios.bags import Bags
 from milanalysis.simulation.toys import QuadraticEFT
 
 REFERENCE = np.zeros(1)

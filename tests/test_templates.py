@@ -13,10 +13,10 @@ from scipy.stats import norm
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError, TooFewEventsError
 from milanalysis.simulation.toys import QuadraticEFT
-from milanalysis.statistics.inference import FitResult, Status, fit, measure
-from milanalysis.statistics.modifiers import EFT_MODIFIERS
-from milanalysis.statistics.template_result import TemplateResult
-from milanalysis.statistics.templates import (
+from milanalysis.statistics.inference.fits import FitResult, Status, fit, measure
+from milanalysis.statistics.templates.eft_modifier import EFT_MODIFIERS
+from milanalysis.statistics.templates.result import TemplateResult
+from milanalysis.statistics.templates.templates import (
     TemplateModel,
     Templates,
     pyhf_backend,

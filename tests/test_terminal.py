@@ -24,8 +24,8 @@ from milanalysis.config import (
     load_config,
 )
 from milanalysis.errors import OutputError, RunDirectoryError
+from milanalysis.files.provenance import atomic_path
 from milanalysis.pipeline.locking import alone_in
-from milanalysis.provenance import atomic_path
 from milanalysis.reporting.narrow_tables import fitted
 
 
@@ -88,7 +88,7 @@ def test_an_error_of_the_system_is_one_message(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("milanalysis.pipeline.execution.execute", full)
+    monkeypatch.setattr("milanalysis.pipeline.scheduling.execute", full)
     result = milanalysis("run", write_config(tmp_path / "small.yaml"), "-o", tmp_path / "run")
     assert result.exit_code == 2
     assert "No space left on device" in result.output
@@ -99,7 +99,7 @@ def test_memory_that_runs_out_is_one_message(tmp_path, monkeypatch):
     def greedy(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("milanalysis.pipeline.execution.execute", greedy)
+    monkeypatch.setattr("milanalysis.pipeline.scheduling.execute", greedy)
     result = milanalysis("run", write_config(tmp_path / "small.yaml"), "-o", tmp_path / "run")
     assert result.exit_code == 2
     assert "not enough memory" in result.output
@@ -192,7 +192,7 @@ def test_files_alone_ask_for_no_simulation(tmp_path):
 def test_a_training_process_ends_with_the_one_that_started_it():
     code = (
         "import os, time\n"
-        "from milanalysis.learning.processes import training_processes\n"
+        "from milanalysis.learning.training.workers import training_processes\n"
         "with training_processes(1) as pool:\n"
         "    print(pool.submit(os.getpid).result(), flush=True)\n"
         "    pool.submit(time.sleep, 60).result()\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from milanalysis.learning.scores import PolynomialScores
+from milanalysis.ratios.terms import PolynomialScores
 from milanalysis.simulation.toys import ExponentialTilt, GaussianShift, QuadraticEFT, ToyScores
 
 TOYS = [GaussianShift(2.0), ExponentialTilt(), QuadraticEFT(0.3), QuadraticEFT(0.01)]

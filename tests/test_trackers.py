@@ -8,7 +8,7 @@ import pytest
 
 from milanalysis.config import CSVTrackingConfig, WandbTrackingConfig
 from milanalysis.errors import ConfigError
-from milanalysis.learning.trackers import (
+from milanalysis.learning.tracking import (
     CSVTracker,
     Epoch,
     make_trackers,

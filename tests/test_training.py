@@ -20,12 +20,12 @@ from milanalysis.config import (
 )
 from milanalysis.errors import DataLeakError, EventWeightError, FitError, InputFileError, TooFewEventsError
 from milanalysis.events.tables import EventTable, Split, assign_split
-from milanalysis.learning import training
-from milanalysis.learning.bags import with_background
-from milanalysis.learning.networks import EventNetwork
-from milanalysis.learning.tasks import make_task
-from milanalysis.learning.trackers import CSVTracker
-from milanalysis.learning.training import Trained, bags_per_batch, learning_rates, train, training_digest
+from milanalysis.learning.networks.network import EventNetwork
+from milanalysis.learning.sampling import with_background
+from milanalysis.learning.tasks.task import make_task
+from milanalysis.learning.tracking import CSVTracker
+from milanalysis.learning.training import loop as training
+from milanalysis.learning.training.loop import Trained, bags_per_batch, learning_rates, train, training_digest
 from milanalysis.simulation.toys import GaussianShift, QuadraticEFT
 
 REFERENCE = np.zeros(1)

@@ -10,12 +10,14 @@ import pytest
 from milanalysis.config import GridConfig
 from milanalysis.errors import InputFileError, ModelMismatchError, RunDirectoryError
 from milanalysis.events.tables import EventTable, Split, concatenate
-from milanalysis.learning import bags, tasks
-from milanalysis.learning.bags import probabilities_at, with_background
-from milanalysis.learning.grid_tasks import MulticlassTask
-from milanalysis.learning.polynomial_tasks import PolynomialTask
-from milanalysis.learning.scores import PolynomialScores
-from milanalysis.learning.training_tables import TrainingFiles
+from milanalysis.learning.sampling import with_background
+from milanalysis.learning.tasks import task as tasks
+from milanalysis.learning.tasks.grid import MulticlassTask
+from milanalysis.learning.tasks.polynomial import PolynomialTask
+from milanalysis.learning.training.tables import TrainingFiles
+from milanalysis.ratios import bags
+from milanalysis.ratios.bags import probabilities_at
+from milanalysis.ratios.terms import PolynomialScores
 from milanalysis.simulation.toys import QuadraticEFT
 
 ROWS = 70_000
@@ -115,7 +117,7 @@ def test_a_full_disk_is_explained_and_leaves_nothing(tmp_path: Path, monkeypatch
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("milanalysis.learning.training_tables._GrowingArray.append", full)
+    monkeypatch.setattr("milanalysis.learning.training.tables._GrowingArray.append", full)
     with pytest.raises(RunDirectoryError, match=r"no room in .*No space left"):
         TrainingFiles((path,)).open(tmp_path / "arrays")
     assert list((tmp_path / "arrays").iterdir()) == []

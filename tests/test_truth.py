@@ -7,10 +7,10 @@ import pytest
 from conftest import milanalysis, write_config
 
 from milanalysis.config import CutsConfig, GeneratorConfig, LeptonCutsConfig
-from milanalysis.provenance import read_json
-from milanalysis.simulation import truth
+from milanalysis.files.provenance import read_json
 from milanalysis.simulation.amplitudes import evaluate_polynomials
-from milanalysis.simulation.truth import ReferenceInformation, reference_information
+from milanalysis.simulation.exact import information as truth
+from milanalysis.simulation.exact.information import ReferenceInformation, reference_information
 
 
 def information(config: GeneratorConfig, n_points: int, **changes: object) -> ReferenceInformation:

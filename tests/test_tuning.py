@@ -25,10 +25,10 @@ from milanalysis.config import (
     load_config,
 )
 from milanalysis.errors import ConfigError, FitError
-from milanalysis.learning import tuning
-from milanalysis.learning.runs import TrainingJob, training_jobs
-from milanalysis.learning.trackers import Epoch
-from milanalysis.learning.tuning import Trial, Tuning, search, with_settings
+from milanalysis.learning.tracking import Epoch
+from milanalysis.learning.training import tuning
+from milanalysis.learning.training.jobs import TrainingJob, training_jobs
+from milanalysis.learning.training.tuning import Trial, Tuning, search, with_settings
 from milanalysis.reporting.tuning import tuning_figure, tuning_table
 from milanalysis.simulation.toys import QuadraticEFT
 

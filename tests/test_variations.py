@@ -7,14 +7,14 @@ import pytest
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError
-from milanalysis.learning.scores import PolynomialScores
+from milanalysis.ratios.terms import PolynomialScores
 from milanalysis.simulation.toys import QuadraticEFT
-from milanalysis.statistics.calibration import CalibrationSample
-from milanalysis.statistics.drawing import draw
-from milanalysis.statistics.inference import fit
-from milanalysis.statistics.likelihood import ShapeModel
-from milanalysis.statistics.pseudoexperiments import run
-from milanalysis.statistics.variations import WeightVariation, learn_varied_observable
+from milanalysis.statistics.calibration.calibrations import CalibrationSample
+from milanalysis.statistics.calibration.weight_variations import WeightVariation, learn_varied_observable
+from milanalysis.statistics.inference.fits import fit
+from milanalysis.statistics.likelihood.models import ShapeModel
+from milanalysis.statistics.repetition.datasets import draw
+from milanalysis.statistics.repetition.pseudo_experiments import run
 
 PARAMETER = ParameterConfig(name="c")
 N = 60_000

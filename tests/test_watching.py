@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from milanalysis import progress
-from milanalysis.learning.trackers import CSVTracker, Epoch, tracking
-from milanalysis.learning.watching import Watched, watch
+from milanalysis.learning.tracking import CSVTracker, Epoch, tracking
+from milanalysis.learning.training.following import Watched, watch
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_losses_learning_rate_and_speed_of_a_running_training_are_shown(
         running.set_result(None)
         return pending, set()
 
-    monkeypatch.setattr("milanalysis.learning.watching.wait", wait)
+    monkeypatch.setattr("milanalysis.learning.training.following.wait", wait)
     watch({running: training(tmp_path / "one.csv", 2)})
     shown = terminal.getvalue()
     assert "loss 3.5, validation 3.25, learning rate 0.001, 81,234 events/s" in shown

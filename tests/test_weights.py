@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milanalysis.errors import EventWeightError
-from milanalysis.events.weights import PositiveRange, positive_range, solve_polynomials
+from milanalysis.events.event_weights import PositiveRange, positive_range, solve_polynomials
 from milanalysis.parameters import FloatArray
 
 DATA = Path(__file__).parent / "data"

@@ -25,7 +25,7 @@ from milanalysis.terminal import console, prepare_streams, release_streams, resu
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from milanalysis.pipeline.layout import Run
+    from milanalysis.pipeline.run_files import Run
     from milanalysis.statistics.coverage import CoverageReport
 
 __all__ = ["main"]
@@ -167,7 +167,7 @@ _SCHEDULER = click.option(
 @_SCHEDULER
 def run(config: Path, output: Path | None, scheduler: str | None) -> None:
     """Run all stages of CONFIG that are not up to date, and print the comparison of methods."""
-    from milanalysis.pipeline.execution import execute, names_of_run, open_run
+    from milanalysis.pipeline.scheduling import execute, names_of_run, open_run
 
     analysis = open_run(config, output, scheduler)
     execute(analysis, names_of_run(analysis.config))
@@ -189,7 +189,7 @@ def convert(files: tuple[Path, ...], output: Path | None) -> None:
     Reads FILE...; writes <name>.lhef.root, and beside it <name>.lhef.json with the names of the weights and the
     cross-section, which ROOT trees of this kind cannot hold. No tree takes the place of one of another text.
     """
-    from milanalysis.events.conversion import conversion_targets, convert_lhe
+    from milanalysis.events.lhe.conversion import conversion_targets, convert_lhe
     from milanalysis.progress import progress_bar
 
     for path, target in zip(files, conversion_targets(files, output), strict=True):
@@ -216,7 +216,7 @@ def _stage_command(name: str) -> None:
     @_CONFIG
     @_OUTPUT
     def command(config: Path, output: Path | None, scheduler: str | None = None) -> None:
-        from milanalysis.pipeline.execution import execute, open_run
+        from milanalysis.pipeline.scheduling import execute, open_run
 
         analysis = open_run(config, output, scheduler)
         execute(analysis, [name])
@@ -245,9 +245,9 @@ def coverage_report(
 
     Reads results/, scores/ and tables/; with options it writes results/coverage_report.json and background_report.json.
     """
-    from milanalysis.pipeline.judging import report_run
-    from milanalysis.pipeline.layout import require_run_directory
     from milanalysis.pipeline.locking import alone_in
+    from milanalysis.pipeline.repetition import report_run
+    from milanalysis.pipeline.run_files import require_run_directory
 
     require_run_directory(run)
     settings = {"theta": theta, "levels": level, "pseudo_experiments": experiments, "number": number}
@@ -269,9 +269,9 @@ def scaling(run: Path) -> None:
 
     Reads results/, scores/ and tables/; writes results/scaling.json.
     """
-    from milanalysis.pipeline.layout import require_run_directory
+    from milanalysis.pipeline.bag_size_scaling import scaling_of_run
     from milanalysis.pipeline.locking import alone_in
-    from milanalysis.pipeline.scaling_of_run import scaling_of_run
+    from milanalysis.pipeline.run_files import require_run_directory
     from milanalysis.reporting.coverage_tables import bartlett_table, scaling_table
 
     require_run_directory(run)
@@ -307,11 +307,11 @@ def truth(config: Path, output: Path | None) -> None:
 
     Reads nothing; writes results/truth.json.
     """
-    from milanalysis.pipeline.execution import execute, open_run
+    from milanalysis.files.provenance import read_result
+    from milanalysis.pipeline.scheduling import execute, open_run
     from milanalysis.pipeline.stages import TRUTH
-    from milanalysis.provenance import read_result
     from milanalysis.reporting.tables import information_table
-    from milanalysis.simulation.truth import ReferenceInformation
+    from milanalysis.simulation.exact.information import ReferenceInformation
 
     analysis = open_run(config, output)
     execute(analysis, [TRUTH.name])
@@ -334,10 +334,10 @@ def tune(config: Path, output: Path | None) -> None:
     Reads tables/*/events.parquet; writes tuning/, results/tuning.json, figures/tuning.png, and results/tuned.yaml with the
     best settings, to be pasted into CONFIG.
     """
-    from milanalysis.learning.tuning import Tuning
-    from milanalysis.pipeline.execution import execute, open_run
+    from milanalysis.files.provenance import read_result
+    from milanalysis.learning.training.tuning import Tuning
+    from milanalysis.pipeline.scheduling import execute, open_run
     from milanalysis.pipeline.stages import TUNE
-    from milanalysis.provenance import read_result
     from milanalysis.reporting.tuning import tuning_table
 
     analysis = open_run(config, output)
@@ -366,7 +366,7 @@ def madgraph(config: Path, output: Path | None, events: int, cards_only: bool) -
     beam energy and the cuts under `generator`. Reads nothing; writes signal/ and background/. A directory that holds
     events is refused, since MadGraph would delete them.
     """
-    from milanalysis.pipeline.execution import open_run
+    from milanalysis.pipeline.scheduling import open_run
     from milanalysis.simulation.madgraph import PROGRAM, run_madgraph, write_cards
 
     analysis = open_run(config)
@@ -405,8 +405,8 @@ def _print_line(text: str) -> None:
 
 def _print_comparison(analysis: Run) -> None:
     """Print the table of results."""
-    from milanalysis.pipeline.judging import read_observation
-    from milanalysis.provenance import read_json, read_result
+    from milanalysis.files.provenance import read_json, read_result
+    from milanalysis.pipeline.repetition import read_observation
     from milanalysis.reporting.coverage_tables import (
         calibration_table,
         coverage_table,
@@ -420,8 +420,8 @@ def _print_comparison(analysis: Run) -> None:
         observation_table,
     )
     from milanalysis.statistics.coverage import CoverageReport
-    from milanalysis.statistics.information import Comparison
-    from milanalysis.statistics.template_result import TemplateResult
+    from milanalysis.statistics.information.comparison import Comparison
+    from milanalysis.statistics.templates.result import TemplateResult
 
     _print_table(observation_table(read_observation(analysis)))
     templates = read_result(analysis.result("templates"), TemplateResult.from_dict)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from milanalysis.errors import EventWeightError
+from milanalysis.events.event_weights import PositiveRange, positive_range
 from milanalysis.events.tables import EventTable
-from milanalysis.events.weights import PositiveRange, positive_range
 from milanalysis.parameters import EFTPolynomial, FloatArray
 
 __all__ = ["SimulatedSample", "expected_events", "positive_yield"]

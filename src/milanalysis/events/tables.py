@@ -27,8 +27,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from milanalysis.errors import EventWeightError, InputFileError
+from milanalysis.files.provenance import atomic_path
 from milanalysis.parameters import Float32Array, FloatArray, IntArray, parameter_points
-from milanalysis.provenance import atomic_path
 
 __all__ = [
     "DIGEST_COLUMN",
@@ -46,7 +46,7 @@ __all__ = [
 _FEATURES_KEY = b"milanalysis.features"
 _ROWS_PER_GROUP = 65_536
 DIGEST_COLUMN = "momenta_digest"
-"""Column of the events of files by which an event is recognised; see `milanalysis.events.identity`."""
+"""Column of the events of files by which an event is recognised; see `milanalysis.events.files.identity`."""
 ENTRY_BITS = 40
 """Bits of an event id that hold the entry of the event in its file; those above hold the number of the file."""
 _RESERVED = re.compile(rf"weight|weight_.*|w_\d+|theta|theta_.*|event_id|split|{DIGEST_COLUMN}")

@@ -11,17 +11,17 @@ import numpy as np
 
 from milanalysis.config import AnalysisConfig, GenerateBackgroundConfig, ParameterConfig, TaskConfig
 from milanalysis.events.tables import EventTable
-from milanalysis.learning.bag_scores import BagScores
-from milanalysis.learning.ratios import ExactRatio
-from milanalysis.learning.runs import cached_model
-from milanalysis.learning.scores import EventScores, PolynomialScores, RestrictedScores
+from milanalysis.learning.models.stored import cached_model
 from milanalysis.parameters import FloatArray
-from milanalysis.pipeline.layout import Run, truth_of_run
-from milanalysis.statistics.bag_templates import BagTemplateModel
-from milanalysis.statistics.calibration import Calibration
-from milanalysis.statistics.interpolation import EXACT_GRID, interpolation_from
-from milanalysis.statistics.likelihood import LikelihoodModel, ShapeModel
-from milanalysis.statistics.templates import TemplateModel, Templates
+from milanalysis.pipeline.run_files import Run, truth_of_run
+from milanalysis.ratios.exact import ExactRatio
+from milanalysis.ratios.terms import EventScores, PolynomialScores, RestrictedScores
+from milanalysis.ratios.whole_bags import BagScores
+from milanalysis.statistics.calibration.calibrations import Calibration
+from milanalysis.statistics.likelihood.interpolation import EXACT_GRID, interpolation_from
+from milanalysis.statistics.likelihood.models import LikelihoodModel, ShapeModel
+from milanalysis.statistics.templates.bag_templates import BagTemplateModel
+from milanalysis.statistics.templates.templates import TemplateModel, Templates
 
 __all__ = [
     "BACKGROUND_IGNORED",

@@ -1,6 +1,6 @@
 """The stages of an analysis: what each reads and writes, and on which settings it depends.
 
-A run directory belongs to one analysis. `milanalysis.pipeline.execution` brings its stages up to date.
+A run directory belongs to one analysis. `milanalysis.pipeline.scheduling` brings its stages up to date.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from milanalysis.config import (
     FileSampleConfig,
     to_plain,
 )
-from milanalysis.learning.labels import uses_exact_labels
-from milanalysis.paths import beside
+from milanalysis.files.paths import beside
+from milanalysis.learning.exact_labels import uses_exact_labels
 from milanalysis.pipeline import training, work
-from milanalysis.pipeline.layout import Run, truth_is_known
+from milanalysis.pipeline.run_files import Run, truth_is_known
 
 __all__ = ["STAGES", "TRUTH", "TUNE", "Stage"]
 

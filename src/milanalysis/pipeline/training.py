@@ -11,11 +11,11 @@ import yaml
 
 from milanalysis.config import AnyModelConfig, to_plain
 from milanalysis.errors import ConfigError, ProcessMismatchError
-from milanalysis.pipeline.layout import Run
-from milanalysis.provenance import atomic_path, digest_of, file_digest, read_json, write_result
+from milanalysis.files.provenance import atomic_path, digest_of, file_digest, read_json, write_result
+from milanalysis.pipeline.run_files import Run
 
 if TYPE_CHECKING:
-    from milanalysis.learning.runs import TrainingJob
+    from milanalysis.learning.training.jobs import TrainingJob
 
 __all__ = ["train", "tune"]
 
@@ -26,7 +26,7 @@ def train(run: Run) -> Sequence[Path]:
     Raises:
         ProcessMismatchError: if a model learns from exact labels and these are not known, saying why.
     """
-    from milanalysis.learning.runs import train_models
+    from milanalysis.learning.training.jobs import train_models
 
     config = run.config
     jobs = _training_jobs(run, config.models, run.directory / "models")
@@ -42,7 +42,7 @@ def tune(run: Run) -> Sequence[Path]:
         ConfigError: if the configuration does not say what to search, or a package is missing.
         ProcessMismatchError: if the model learns from exact labels and these are not known, saying why.
     """
-    from milanalysis.learning.tuning import search, with_settings
+    from milanalysis.learning.training.tuning import search, with_settings
     from milanalysis.reporting import plotting
     from milanalysis.reporting.tuning import tuning_figure
 
@@ -75,8 +75,8 @@ def _training_jobs(run: Run, models: Mapping[str, AnyModelConfig], directory: Pa
     Raises:
         ProcessMismatchError: if a model learns from exact labels and these are not known, saying why.
     """
-    from milanalysis.learning.labels import uses_exact_labels
-    from milanalysis.learning.runs import training_jobs
+    from milanalysis.learning.exact_labels import uses_exact_labels
+    from milanalysis.learning.training.jobs import training_jobs
 
     config = run.config
     run.require_events("simulation")

@@ -18,17 +18,17 @@ from milanalysis.config import (
 )
 from milanalysis.errors import AccountingError, ProcessMismatchError, ProcessorError
 from milanalysis.events.tables import EventTable, Split
+from milanalysis.files.provenance import write_json, write_result
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
-from milanalysis.pipeline.layout import SCORED, Run
-from milanalysis.pipeline.reading import (
+from milanalysis.pipeline.inputs import (
     bag_points,
     check_given,
     open_samples,
     run_bag_processor,
     selected_yield,
 )
+from milanalysis.pipeline.run_files import SCORED, Run
 from milanalysis.progress import progress_bar
-from milanalysis.provenance import write_json, write_result
 from milanalysis.randomness import stream
 from milanalysis.simulation.generator import EventSource
 from milanalysis.terminal import console
@@ -88,7 +88,7 @@ def _generator(
     run: Run, sample: GenerateSampleConfig | GenerateBackgroundConfig, rng: np.random.Generator
 ) -> EventSource:
     """Return the generator of a sample, adapted to it."""
-    from milanalysis.simulation.background import BackgroundGenerator
+    from milanalysis.simulation.background.generator import BackgroundGenerator
     from milanalysis.simulation.generator import Generator
 
     if isinstance(sample, GenerateBackgroundConfig):
@@ -100,13 +100,13 @@ def process(run: Run) -> Sequence[Path]:
     """Turn the events of every sample into a table of features.
 
     Raises:
-        InputFileError, EventWeightError: as `milanalysis.events.admission.admit`.
+        InputFileError, EventWeightError: as `milanalysis.events.files.admission.admit`.
         DataLeakError: if different files have the same events.
     """
-    from milanalysis.events.admission import admit
-    from milanalysis.events.identity import require_different_events
-    from milanalysis.events.processing import make_processor
-    from milanalysis.events.tabulating import make_tables
+    from milanalysis.events.files.admission import admit
+    from milanalysis.events.files.identity import require_different_events
+    from milanalysis.events.processing.processors import make_processor
+    from milanalysis.events.processing.tables_of_samples import make_tables
     from milanalysis.reporting.cutflow import cutflow_table
 
     processing = run.config.processing
@@ -143,8 +143,8 @@ def exact(run: Run) -> Sequence[Path]:
     Raises:
         ProcessMismatchError: if it is required and not known, saying why.
     """
-    from milanalysis.learning.ratios import mean_polynomial
-    from milanalysis.learning.scores import PolynomialScores
+    from milanalysis.ratios.exact import mean_polynomial
+    from milanalysis.ratios.terms import PolynomialScores
 
     config = run.config
     reason = ""
@@ -187,7 +187,7 @@ def _visible_polynomials(run: Run) -> dict[str, FloatArray]:
         ProcessMismatchError: if a sample is of another process or level, naming it.
     """
     from milanalysis.simulation.densities import make_densities
-    from milanalysis.simulation.oracle import PRESETS, VisibleRatio
+    from milanalysis.simulation.exact.visible_ratio import PRESETS, VisibleRatio
 
     generator = run.config.generator
     ratio = VisibleRatio(
@@ -212,9 +212,9 @@ def _visible_polynomials(run: Run) -> dict[str, FloatArray]:
 
 def infer(run: Run) -> Sequence[Path]:
     """Evaluate the models inside the bag processor, and fit every method to the observed events."""
-    from milanalysis.learning.runs import Manifest
+    from milanalysis.learning.models.stored import Manifest
     from milanalysis.pipeline.methods import TEMPLATE_NUISANCES, Methods, has_background
-    from milanalysis.pipeline.traditional import (
+    from milanalysis.pipeline.template_analysis import (
         background_yield,
         choose_edges,
         discriminant_of,
@@ -222,10 +222,10 @@ def infer(run: Run) -> Sequence[Path]:
         rate_model,
         with_nuisances,
     )
-    from milanalysis.statistics.goodness import goodness_of_fit
     from milanalysis.statistics.observation import observe
-    from milanalysis.statistics.template_result import TemplateResult
-    from milanalysis.statistics.templates import Templates
+    from milanalysis.statistics.templates.goodness import goodness_of_fit
+    from milanalysis.statistics.templates.result import TemplateResult
+    from milanalysis.statistics.templates.templates import Templates
 
     config = run.config
     # the networks see the features of simulated events in the processor
@@ -310,7 +310,7 @@ def infer(run: Run) -> Sequence[Path]:
 
 def _limits(run: Run, methods: Methods, signal: EFTPolynomial, counts: IntArray) -> dict[str, Any]:
     """Return the CLs limits from shape and rate that the configuration asks for; empty if it does not."""
-    from milanalysis.statistics.limits import cls_limit
+    from milanalysis.statistics.templates.limits import cls_limit
 
     level = run.config.templates.limits
     if level is None:
@@ -326,15 +326,15 @@ def _limits(run: Run, methods: Methods, signal: EFTPolynomial, counts: IntArray)
 
 
 def calibrate(run: Run) -> Sequence[Path]:
-    """Learn all calibrations; see `milanalysis.pipeline.calibrating`."""
-    from milanalysis.pipeline import calibrating
+    """Learn all calibrations; see `milanalysis.pipeline.calibration`."""
+    from milanalysis.pipeline import calibration as calibrating
 
     return calibrating.calibrate(run)
 
 
 def coverage(run: Run) -> Sequence[Path]:
-    """Repeat the measurement on pseudo-experiments; see `milanalysis.pipeline.judging`."""
-    from milanalysis.pipeline import judging
+    """Repeat the measurement on pseudo-experiments; see `milanalysis.pipeline.repetition`."""
+    from milanalysis.pipeline import repetition as judging
 
     return judging.coverage(run)
 
@@ -353,7 +353,7 @@ def plot(run: Run) -> Sequence[Path]:
 
 def truth(run: Run) -> Sequence[Path]:
     """Compute the information that is there to be had."""
-    from milanalysis.simulation.truth import reference_information
+    from milanalysis.simulation.exact.information import reference_information
 
     config, reference = run.config, run.config.parameter.reference
     with progress_bar("reference information", config.truth.points) as advance:
@@ -380,7 +380,7 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
     Raises:
         AccountingError: if the scored events are not those of the table, or an event is in no bag and not left over.
     """
-    from milanalysis.learning.scores import concatenate_scores, load_scores
+    from milanalysis.ratios.terms import concatenate_scores, load_scores
 
     models = {label: run.model(label) for label in run.config.models}
     additive = [label for label, model in run.config.models.items() if model.is_additive]

@@ -9,14 +9,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from milanalysis.reporting.tables import WORDS
-from milanalysis.statistics.calibration import Measured
+from milanalysis.statistics.calibration.bartlett import BartlettTest
+from milanalysis.statistics.calibration.calibrations import Measured
 from milanalysis.statistics.coverage import CoverageReport, Pulls
-from milanalysis.statistics.drawing import LARGEST_OVERLAP
-from milanalysis.statistics.identities import BartlettTest
-from milanalysis.statistics.inference import Interval, Status
-from milanalysis.statistics.information import Coverage
-from milanalysis.statistics.interpolation import EXACT_GRID
-from milanalysis.statistics.scaling import ScalingReport
+from milanalysis.statistics.inference.fits import Interval, Status
+from milanalysis.statistics.information.bag_size_scaling import ScalingReport
+from milanalysis.statistics.information.comparison import Coverage
+from milanalysis.statistics.likelihood.interpolation import EXACT_GRID
+from milanalysis.statistics.repetition.datasets import LARGEST_OVERLAP
 
 __all__ = [
     "bartlett_table",

@@ -16,7 +16,7 @@ def cutflow_table(summaries: Mapping[str, Mapping[str, Any]], roles: Mapping[str
     """Return the cutflows of all samples one below the other.
 
     Args:
-        summaries: what `milanalysis.events.tabulating.make_tables` returned, by sample.
+        summaries: what `milanalysis.events.processing.tables_of_samples.make_tables` returned, by sample.
         roles: of the samples; weights of observed events are not used, so they have no cross-section.
     """
     table = Table(

@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 
 from milanalysis.config import load_config
 from milanalysis.events.tables import EventTable, concatenate
-from milanalysis.provenance import read_result
+from milanalysis.files.provenance import read_result
 from milanalysis.reporting import plotting
-from milanalysis.statistics.information import Comparison
+from milanalysis.statistics.information.comparison import Comparison
 from milanalysis.statistics.observation import Observation
-from milanalysis.statistics.pseudoexperiments import PseudoExperiments
-from milanalysis.statistics.template_result import TemplateResult
+from milanalysis.statistics.repetition.pseudo_experiments import PseudoExperiments
+from milanalysis.statistics.templates.result import TemplateResult
 
 __all__ = ["FIGURES", "draw"]
 

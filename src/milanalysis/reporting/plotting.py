@@ -19,12 +19,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from milanalysis.events.tables import EventTable
+from milanalysis.files.provenance import atomic_path
 from milanalysis.parameters import Float32Array, FloatArray
-from milanalysis.provenance import atomic_path
-from milanalysis.statistics.information import Comparison
+from milanalysis.statistics.information.comparison import Comparison
 from milanalysis.statistics.observation import Observation
-from milanalysis.statistics.pseudoexperiments import PseudoExperiments
-from milanalysis.statistics.template_result import TemplateResult
+from milanalysis.statistics.repetition.pseudo_experiments import PseudoExperiments
+from milanalysis.statistics.templates.result import TemplateResult
 
 __all__ = ["FEATURE_LABELS", "coverage", "estimates", "kinematics", "profiles", "save", "style", "templates"]
 

@@ -9,12 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from milanalysis.reporting.numbers import in_brackets, plus_minus
-from milanalysis.simulation.truth import ReferenceInformation
-from milanalysis.statistics.drawing import LARGEST_OVERLAP
-from milanalysis.statistics.goodness import LEAST_COMPATIBLE, Goodness
-from milanalysis.statistics.inference import Interval, Status
-from milanalysis.statistics.information import Comparison
+from milanalysis.simulation.exact.information import ReferenceInformation
+from milanalysis.statistics.inference.fits import Interval, Status
+from milanalysis.statistics.information.comparison import Comparison
 from milanalysis.statistics.observation import Observation
+from milanalysis.statistics.repetition.datasets import LARGEST_OVERLAP
+from milanalysis.statistics.templates.goodness import LEAST_COMPATIBLE, Goodness
 
 __all__ = [
     "comparison_tables",

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from milanalysis.config import RangeConfig
-from milanalysis.learning.tuning import Trial, Tuning
+from milanalysis.learning.training.tuning import Trial, Tuning
 from milanalysis.reporting.plotting import style
 
 __all__ = ["tuning_figure", "tuning_table"]

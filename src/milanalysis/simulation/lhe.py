@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from milanalysis.errors import AccountingError
-from milanalysis.events.lhef import lists_of, open_lhef_tree, transverse_columns
+from milanalysis.events.files.lhef_tree import lists_of, open_lhef_tree, transverse_columns
+from milanalysis.files.provenance import atomic_path, write_json
 from milanalysis.parameters import EFTPolynomial, FloatArray
-from milanalysis.provenance import atomic_path, write_json
 from milanalysis.simulation.amplitudes import LAMBDA, MH, evaluate_polynomials
 from milanalysis.simulation.generator import Events, EventSource
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from milanalysis.config import GeneratorConfig
 from milanalysis.errors import ConfigError, ExternalProgramError, RunDirectoryError
-from milanalysis.provenance import atomic_path
+from milanalysis.files.provenance import atomic_path
 from milanalysis.simulation.amplitudes import GAMMA_H, GAMMA_W, GF, LAMBDA, MH, MW
 
 __all__ = [

@@ -37,7 +37,7 @@ class Toy(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ToyScores:
-    """Exact log ratios of a toy's events, in the form of `milanalysis.learning.scores.EventScores`.
+    """Exact log ratios of a toy's events, in the form of `milanalysis.ratios.terms.EventScores`.
 
     Attributes:
         toy: the generator.

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from milanalysis.errors import FitError
-from milanalysis.statistics.belts import FeldmanCousinsBelt, NeymanBelt
-from milanalysis.statistics.calibration import Measured
-from milanalysis.statistics.drawing import LARGEST_OVERLAP, Datasets
-from milanalysis.statistics.inference import Interval, Status, rise_of_level
-from milanalysis.statistics.information import Coverage, clopper_pearson, coverage_of
+from milanalysis.statistics.calibration.calibrations import Measured
+from milanalysis.statistics.inference.fits import Interval, Status, rise_of_level
+from milanalysis.statistics.information.comparison import Coverage, clopper_pearson, coverage_of
 from milanalysis.statistics.observation import Observation
-from milanalysis.statistics.pseudoexperiments import MethodFits, PseudoExperiments
+from milanalysis.statistics.repetition.belts import FeldmanCousinsBelt, NeymanBelt
+from milanalysis.statistics.repetition.datasets import LARGEST_OVERLAP, Datasets
+from milanalysis.statistics.repetition.pseudo_experiments import MethodFits, PseudoExperiments
 
 __all__ = [
     "CoverageReport",
@@ -306,7 +306,7 @@ def response(
 ) -> Measured | None:
     """Return how much the mean estimate of a method changes with the true value, from samples at several of them.
 
-    Unlike the slope of `milanalysis.statistics.information` it needs no exact score.
+    Unlike the slope of `milanalysis.statistics.information.comparison` it needs no exact score.
 
     Args:
         experiments: one for each true value; at least two different ones.

@@ -13,11 +13,11 @@ import numpy as np
 from scipy.special import xlogy
 
 from milanalysis.parameters import FloatArray, IntArray
-from milanalysis.statistics.calibration import RescaledModel
-from milanalysis.statistics.goodness import LEAST_COMPATIBLE, compatibility
-from milanalysis.statistics.inference import Interval, Status, measure
-from milanalysis.statistics.inference import profile as profile_of
-from milanalysis.statistics.likelihood import LikelihoodModel, ProfileLikelihood, ShapeModel
+from milanalysis.statistics.calibration.calibrations import RescaledModel
+from milanalysis.statistics.inference.fits import Interval, Status, measure
+from milanalysis.statistics.inference.fits import profile as profile_of
+from milanalysis.statistics.likelihood.models import LikelihoodModel, ProfileLikelihood, ShapeModel
+from milanalysis.statistics.templates.goodness import LEAST_COMPATIBLE, compatibility
 
 __all__ = ["MethodObservation", "Observation", "observe"]
 

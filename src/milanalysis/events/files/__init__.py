@@ -1,0 +1,1 @@
+"""ROOT files and samples, examined before any event is processed."""

@@ -1,0 +1,1 @@
+"""Samples through a coffea processor into tables: chunks, executors, merging."""

@@ -1,0 +1,1 @@
+"""Training: the loop, its input tables, parallel trainings, and the search of settings."""

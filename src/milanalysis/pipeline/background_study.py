@@ -1,0 +1,120 @@
+"""The measurement repeated on pseudo-experiments with background: what it costs to know it, to fit it, to ignore it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from milanalysis.config import CoverageConfig
+from milanalysis.events.tables import Split
+from milanalysis.files.provenance import read_json, read_result
+from milanalysis.parameters import EFTPolynomial
+from milanalysis.pipeline.methods import BACKGROUND_IGNORED, TEMPLATE, TEMPLATE_NUISANCES
+from milanalysis.pipeline.pseudo_experiments import draw_shape
+from milanalysis.pipeline.run_files import SCORED, Run
+from milanalysis.pipeline.template_analysis import scored_background
+from milanalysis.ratios.terms import concatenate_scores, load_scores
+from milanalysis.statistics.coverage import CoverageReport, report
+from milanalysis.statistics.likelihood.interpolation import interpolation_from
+from milanalysis.statistics.likelihood.models import LikelihoodModel, ShapeModel
+from milanalysis.statistics.repetition.datasets import Datasets
+from milanalysis.statistics.repetition.pseudo_experiments import PseudoExperiments
+from milanalysis.statistics.repetition.pseudo_experiments import run as run_experiments
+from milanalysis.statistics.templates.result import TemplateResult
+from milanalysis.statistics.templates.templates import TemplateModel
+
+__all__ = ["repeat_with_background"]
+
+
+def repeat_with_background(run: Run, settings: CoverageConfig) -> CoverageReport:
+    """Report coverage and width of intervals when a part of every dataset is background.
+
+    Every model with log ratios of events and the plain templates ignore it; the templates with nuisance parameters know its
+    total, or know as much as the configuration says.
+
+    Args:
+        run: an analysis with a background whose methods are fitted.
+        settings: true values, levels and numbers.
+    """
+    config = run.config
+    simulated = run.load_table("simulation")
+    signal, other = simulated.take(simulated.rows(*SCORED)), scored_background(run)
+    models, titles = _models(run)
+    is_test = signal.split == Split.TEST
+    at_reference = signal.weights_at(config.parameter.reference)[is_test].sum()
+    nu = read_json(run.result("expected_events"))
+    expected = nu["background"]["expected"]
+    at_nu = float(EFTPolynomial.from_dict(nu["signal"])(config.parameter.reference))
+    of_background = np.where(other.split == Split.TEST, other.weight, 0.0)
+    of_background *= expected / at_nu * at_reference / of_background.sum()
+    experiments: list[PseudoExperiments] = []
+    drawn: list[Datasets] = []
+    for position, theta in enumerate(settings.theta):
+        # the background stays what it is; its share changes as the signal does
+        of_signal = np.where(is_test, signal.weights_at(theta)[:, 0], 0.0)
+        weights = np.concatenate([of_signal, of_background])
+        drawn.append(
+            draw_shape(run, settings, weights, "coverage", "background", position, with_background=True)
+        )
+        experiments.append(
+            run_experiments(
+                models,
+                drawn[-1],
+                theta_true=theta,
+                level=config.inference.level,
+                levels=[one for one in settings.levels if one != config.inference.level],
+                workers=run.workers,
+            )
+        )
+    found = report(
+        experiments,
+        drawn,
+        parameter=config.parameter.name,
+        titles=titles,
+        levels=settings.levels,
+        number=settings.number,
+    )
+    return replace(found, background=expected / (expected + at_nu))
+
+
+def _models(run: Run) -> tuple[dict[str, LikelihoodModel], dict[str, str]]:
+    """Return methods and titles; events are the scored ones of the simulation, then those of the background."""
+    config = run.config
+    assert config.background is not None
+    interpolation = interpolation_from(config.inference.interpolation)
+    scores = {
+        label: concatenate_scores(
+            [
+                run.load_scores("simulation", label),
+                load_scores(run.score_file(config.background.sample, label)),
+            ]
+        )
+        for label, model in config.models.items()
+        if model.is_additive
+    }
+    models: dict[str, LikelihoodModel] = {}
+    titles = {}
+    for label, one in scores.items():
+        if one.grid is not None and len(one.grid) < 3:
+            continue  # a binary model: a discriminant
+        models[label] = ShapeModel(one, config.parameter, None if one.grid is None else interpolation)
+        titles[label] = f"{config.models[label].title}{BACKGROUND_IGNORED}"
+    result = read_result(run.result("templates"), TemplateResult.from_dict)
+    full = result.with_nuisances
+    assert full is not None
+    assert full.background is not None
+    discriminant = config.templates.discriminant
+    bins = full.bin_numbers(scores[discriminant.model].per_event(discriminant.theta)[:, 0])
+    plain = TemplateModel(result.templates, bins, config.parameter)
+    known = replace(full, background=replace(full.background, normalisation="known"))
+    models[TEMPLATE] = plain
+    models[f"{TEMPLATE_NUISANCES}.known"] = replace(plain, templates=known)
+    models[TEMPLATE_NUISANCES] = replace(plain, templates=full)
+    how = (
+        "fitted" if config.background.uncertainty is None else f"known to {config.background.uncertainty:.0%}"
+    )
+    titles[TEMPLATE] = f"pyhf template{BACKGROUND_IGNORED}"
+    titles[f"{TEMPLATE_NUISANCES}.known"] = "pyhf template, background known"
+    titles[TEMPLATE_NUISANCES] = f"pyhf template, background {how}"
+    return models, titles

@@ -1,0 +1,226 @@
+"""Calibrations of a run: learned on validation events, and applied to the observed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from milanalysis.config import (
+    BartlettConfig,
+    BiasConfig,
+    CalibrationConfig,
+    CoverageSearchConfig,
+    RateConfig,
+    TemperatureConfig,
+)
+from milanalysis.events.tables import EventTable, Split
+from milanalysis.files.provenance import read_json, read_result, write_result
+from milanalysis.parameters import EFTPolynomial, parameter_points
+from milanalysis.pipeline.methods import Methods
+from milanalysis.pipeline.pseudo_experiments import events_per_experiment
+from milanalysis.pipeline.run_files import SCORED, Run
+from milanalysis.pipeline.template_analysis import rate_model
+from milanalysis.progress import progress_bar
+from milanalysis.randomness import stream
+from milanalysis.statistics.calibration.calibrations import (
+    Calibration,
+    CalibrationSample,
+    RateOffset,
+    RescaledModel,
+    Rescaling,
+    learn_bartlett,
+    learn_bias,
+    learn_coverage,
+    learn_rate_offset,
+    learn_temperature,
+)
+from milanalysis.statistics.calibration.observable import Observable, learn_observable
+from milanalysis.statistics.calibration.weight_variations import (
+    VariedObservable,
+    WeightVariation,
+    learn_varied_observable,
+)
+from milanalysis.statistics.likelihood.models import ShapeModel
+from milanalysis.statistics.observation import Observation, observe
+from milanalysis.statistics.repetition.datasets import Datasets
+from milanalysis.statistics.repetition.pseudo_experiments import MethodFits
+from milanalysis.statistics.repetition.pseudo_experiments import run as run_experiments
+from milanalysis.statistics.templates.result import TemplateResult
+
+__all__ = ["calibrate", "load_calibrations", "methods_of_run", "validation_sample"]
+
+_KINDS: Mapping[str, type[Rescaling | RateOffset | Observable | VariedObservable]] = {
+    "rescaling": Rescaling,
+    "rate_offset": RateOffset,
+    "observable": Observable,
+    "varied_observable": VariedObservable,
+}
+
+
+def calibrate(run: Run) -> Sequence[Path]:
+    """Learn all calibrations on the validation events, and fit the calibrated methods to the observed events."""
+    config = run.config
+    calibrations: dict[str, dict[str, Calibration]] = {}
+    observed: dict[str, Any] | None = None
+    if config.calibration:
+        simulated = run.load_table("simulation")
+        scored = simulated.take(simulated.rows(*SCORED))
+        methods = methods_of_run(run, simulated, scored, {})
+        validation_sample(scored).require_disjoint(scored.event_id[scored.rows(Split.TEST)])
+        n_calibrations = sum(len(entries) for entries in config.calibration.values())
+        with progress_bar("calibrating", n_calibrations) as advance:
+            for label, entries in config.calibration.items():
+                learner = _Learner(run, label, methods.shapes[label], scored)
+                calibrations[label] = {}
+                for entry in entries:
+                    calibrations[label][entry.name] = learner.learn(entry)
+                    advance(1, f"{label} {entry.name}")
+        observed = _observe(run, calibrations).to_dict()
+    values = {
+        "calibrations": {
+            label: {name: one.to_dict() for name, one in some.items()} for label, some in calibrations.items()
+        },
+        "constants": {
+            label: {
+                name: {key: [constant.value, constant.error] for key, constant in one.constants.items()}
+                for name, one in some.items()
+            }
+            for label, some in calibrations.items()
+        },
+        "observed": observed,
+    }
+    write_result(run.result("calibration"), values)
+    return [run.result("calibration")]
+
+
+class _Learner:
+    """Learns the calibrations of one model; pseudo-experiments are run once for all that need them."""
+
+    def __init__(self, run: Run, label: str, model: ShapeModel, scored: EventTable) -> None:
+        self.run, self.label, self.model, self.sample = run, label, model, validation_sample(scored)
+        self.events = scored.take(self.sample.rows)
+        self.theta = run.config.parameter.reference
+        self.datasets = cache(self._datasets)  # by number of pseudo-experiments
+        self.fits = cache(self._fits)  # by that number and the shift
+
+    def learn(self, entry: CalibrationConfig) -> Calibration:
+        """Return one calibration."""
+        parameter, scores = self.run.config.parameter, self.model.scores
+        if isinstance(entry, RateConfig):
+            return learn_rate_offset(scores, self.sample, parameter)
+        if isinstance(entry, TemperatureConfig):
+            points = scores.grid
+            if points is None:
+                points = parameter_points(np.linspace(parameter.low, parameter.high, 21))
+            temperature = learn_temperature(
+                scores,
+                self.sample,
+                points,
+                bag_size=self.run.config.models[self.label].bag_size,
+                bags_per_point=entry.bags_per_point,
+                rng=self._stream("bags"),
+            )
+            return Rescaling(temperature)
+        if isinstance(entry, BartlettConfig | CoverageSearchConfig | BiasConfig):
+            return self._rescaling(entry)
+        if entry.systematics:
+            variations = [
+                WeightVariation(name, *(varied / self.events.weight[:, None]).T)
+                for name, varied in self.events.variations.items()
+            ]
+            return learn_varied_observable(scores, self.sample, parameter, variations, entry.half_width)
+        return learn_observable(scores, self.sample, parameter, entry.half_width)
+
+    def _rescaling(self, entry: BartlettConfig | CoverageSearchConfig | BiasConfig) -> Rescaling:
+        n = entry.pseudo_experiments
+        moved = Rescaling()
+        if isinstance(entry, BiasConfig) or entry.bias_corrected:
+            datasets = self.datasets(n)
+            moved = Rescaling(shift=learn_bias(self.fits(n, 0.0), self.theta, datasets.common))
+        if isinstance(entry, BiasConfig):
+            return moved
+        fits = self.fits(n, moved.shift.value)
+        if isinstance(entry, BartlettConfig):
+            return moved.scaled(learn_bartlett(fits, self.datasets(n).group, self._stream("bootstrap")))
+        return moved.scaled(learn_coverage(fits, entry.level))
+
+    def _datasets(self, n_experiments: int) -> Datasets:
+        """Return pseudo-experiments, which are the same for all models."""
+        config = self.run.config
+        n_events = events_per_experiment(self.run, config.coverage)
+        return self.sample.datasets(self.theta, n_experiments, n_events, stream(config.seed, "calibrate"))
+
+    def _fits(self, n_experiments: int, shift: float) -> MethodFits:
+        """Return the fits of pseudo-experiments, with estimates moved."""
+        return run_experiments(
+            {self.label: RescaledModel(self.model, shift=shift)},
+            self.datasets(n_experiments),
+            theta_true=self.theta,
+            workers=self.run.workers,
+        ).methods[self.label]
+
+    def _stream(self, purpose: str) -> np.random.Generator:
+        return stream(self.run.config.seed, "calibrate", self.label, purpose)
+
+
+def _observe(run: Run, calibrations: Mapping[str, Mapping[str, Calibration]]) -> Observation:
+    """Fit the calibrated methods to the observed events."""
+    simulated, observed = run.load_table("simulation"), run.load_table("observed")
+    methods = methods_of_run(run, simulated, observed, calibrations, role="observed")
+    already = read_result(run.result("observed"), Observation.from_dict)
+    nu = read_result(run.result("expected_events"), EFTPolynomial.from_dict)
+    rows = np.arange(len(observed))
+    return observe(
+        {name: one for name, one in methods.with_titles().items() if name in methods.calibrated},
+        rate_model(run, nu).observe(rows),
+        rows,
+        points=np.array(already.points),
+        level=run.config.inference.level,
+        n_expected=already.n_expected,
+    )
+
+
+def methods_of_run(
+    run: Run,
+    simulated: EventTable,
+    events: EventTable,
+    calibrations: Mapping[str, Mapping[str, Calibration]],
+    role: str = "simulation",
+) -> Methods:
+    """Assemble all methods; events of the simulation are those that have scores."""
+    visible = run.load_exact(role)
+    if visible is not None and role == "simulation":
+        visible = visible.take(simulated.rows(*SCORED))
+    result = read_result(run.result("templates"), TemplateResult.from_dict)
+    return Methods.of(
+        run,
+        simulated,
+        events,
+        role=role,
+        visible=visible,
+        templates=result.templates,
+        # pseudo-experiments without background have nothing to say about one; see `contamination`
+        with_nuisances=result.with_nuisances if run.config.background is None else None,
+        of_bags=result.of_bags,
+        calibrations=calibrations,
+    )
+
+
+def load_calibrations(run: Run) -> dict[str, dict[str, Calibration]]:
+    """Read the calibrations of all models."""
+    values = read_json(run.result("calibration"))["calibrations"]
+    return {
+        label: {name: _KINDS[one["kind"]].from_dict(one) for name, one in some.items()}
+        for label, some in values.items()
+    }
+
+
+def validation_sample(scored: EventTable) -> CalibrationSample:
+    """Return the validation events."""
+    rows = scored.rows(Split.VALIDATION)
+    events = scored.take(rows)
+    return CalibrationSample(rows, events.weights_at(0.0) * events.event_polynomials(), events.event_id)

@@ -1,0 +1,211 @@
+"""What several stages read: the samples as they are in the files, their tables, and the yields they stand for."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from milanalysis.config import (
+    AnalysisConfig,
+    DaskExecutorConfig,
+    FileSampleConfig,
+    LHAPDFConfig,
+    ModelConfig,
+    ParslExecutorConfig,
+    WandbTrackingConfig,
+)
+from milanalysis.errors import ConfigError, EventWeightError, UnreadableEventsError
+from milanalysis.events.tables import EventTable
+from milanalysis.files.provenance import read_json
+from milanalysis.parameters import EFTPolynomial, FloatArray
+from milanalysis.pipeline.run_files import Run
+
+__all__ = [
+    "bag_points",
+    "check_given",
+    "open_samples",
+    "require_event_weights",
+    "require_packages",
+    "require_positive_weights",
+    "run_bag_processor",
+    "selected_yield",
+]
+
+
+def check_given(run: Run) -> None:
+    """Find out before any long work whether the files, processors and packages that an analysis needs can be used.
+
+    Raises:
+        InputFileError, EventWeightError: as `milanalysis.events.files.samples.open_sample`.
+        ProcessorError: if a processor file does not define a processor.
+    """
+    from milanalysis.events.processing.processors import load_processor
+
+    for path in (run.config.processing.features, run.config.processing.bag_likelihood):
+        load_processor(path)
+    if run.config.processing.on_bad_file == "fail":
+        open_samples(run, generated=False)
+
+
+def require_packages(config: AnalysisConfig) -> None:
+    """Refuse a configuration that needs a package which is not installed, before any work.
+
+    Raises:
+        ConfigError: naming the key, and the command that installs the package.
+    """
+    from milanalysis.learning.classifiers.trained import require_baseline
+
+    needed = (
+        (
+            isinstance(config.processing.executor, DaskExecutorConfig),
+            "processing.executor: dask",
+            "distributed",
+            "dask",
+        ),
+        (
+            isinstance(config.processing.executor, ParslExecutorConfig),
+            "processing.executor: parsl",
+            "parsl",
+            "parsl",
+        ),
+        (isinstance(config.tracking, WandbTrackingConfig), "tracking: wandb", "wandb", "wandb"),
+        (isinstance(config.generator.pdf, LHAPDFConfig), "generator.pdf: lhapdf", "parton", "lhapdf"),
+    )
+    for is_wanted, key, module, extra in needed:
+        if is_wanted and find_spec(module) is None:
+            msg = f"{key}: the package {module} is not installed: pip install 'milanalysis[{extra}]'"
+            raise ConfigError(msg)
+    for model in config.models.values():
+        if not isinstance(model, ModelConfig):
+            require_baseline(model)
+
+
+def require_positive_weights(run: Run) -> None:
+    """Refuse given samples with negative weights, before any work.
+
+    Raises:
+        EventWeightError: naming all of them, with how many there are.
+    """
+    from milanalysis.events.files.nominal_weights import negative_weights
+
+    problems = []
+    for name, sample in open_samples(run, generated=False).items():
+        try:
+            problem = negative_weights(sample)
+        except UnreadableEventsError:  # a damaged file is refused, or left out, by who reads its events
+            continue
+        if problem is not None:
+            problems.append(f"sample {name!r}: {problem}")
+    if problems:
+        raise EventWeightError("\n".join(problems))
+
+
+def require_event_weights(config: AnalysisConfig) -> None:
+    """Refuse simulation without event weights, which pseudo-experiments at other true values and the exact ratio need.
+
+    Raises:
+        EventWeightError: naming the samples.
+    """
+    without = [
+        name
+        for name in config.samples_with_role("simulation")
+        if isinstance(one := config.samples[name], FileSampleConfig) and not one.weight_points
+    ]
+    if without:
+        msg = (
+            f"samples {', '.join(without)}: simulation without weight_points. Events of one value of the parameter alone can be "
+            "trained on (`milanalysis train`); templates, pseudo-experiments and intervals need event weights at several "
+            "values of it. Give weight_points, and leave samples without them out of what is inferred"
+        )
+        raise EventWeightError(msg)
+
+
+def open_samples(run: Run, *, generated: bool = True) -> dict[str, Any]:
+    """Look into the files of samples; files are numbered through, since their number is part of an event's name.
+
+    Args:
+        run: the analysis.
+        generated: whether to include the samples that it generates.
+    """
+    from milanalysis.events.files.samples import open_sample
+
+    config = run.config
+    opened: dict[str, Any] = {}
+    n_files = 0
+    for name, sample in config.samples.items():
+        if not (generated or isinstance(sample, FileSampleConfig)):
+            continue
+        files = run.event_files(name)
+        of_files: dict[str, Any] = {}
+        if isinstance(sample, FileSampleConfig):
+            of_files = {
+                "source": sample.format,
+                "variations": {one: (pair.up, pair.down) for one, pair in sample.weight_variations.items()},
+                "weight_names": sample.weight_names,
+                "normalisation": sample.normalisation,
+                "cross_section_fb": sample.cross_section_fb,
+                "degree": sample.degree,
+            }
+        opened[name] = open_sample(
+            name,
+            files,
+            role=sample.role,
+            theta=sample.theta,
+            weight_points=sample.weight_points,
+            on_bad_file=config.processing.on_bad_file,
+            first_file_number=n_files,
+            seed=config.seed,
+            split=(config.split.train, config.split.validation, config.split.test),
+            **of_files,
+        )
+        n_files += len(files)
+    return opened
+
+
+def selected_yield(run: Run) -> EFTPolynomial:
+    """Return the expected number of selected events as a polynomial."""
+    from milanalysis.events.rates import SimulatedSample, expected_events, positive_yield
+
+    samples = []
+    for name in run.config.samples_with_role("simulation"):
+        n_generated = read_json(run.table(name).parent / "cutflow.json")["n_read"]
+        samples.append(SimulatedSample(name, EventTable.read(run.table(name)), n_generated))
+    nu = expected_events(samples, run.config.luminosity_fb)
+    positive_yield(nu, run.config.parameter.low, run.config.parameter.high)
+    return nu
+
+
+def bag_points(run: Run) -> FloatArray:
+    """Return the parameter points of the log ratios per bag: those that all grids have in common."""
+    reference = run.config.parameter.reference
+    points = [model.task.known_points(reference) for model in run.config.models.values()]
+    grids = [known for known in points if known is not None]
+    if not grids:
+        return np.linspace(run.config.parameter.low, run.config.parameter.high, 21)[:, None]
+    first, *others = grids
+    return np.array([point for point in first if all((point == other).all(axis=1).any() for other in others)])
+
+
+def run_bag_processor(run: Run, name: str, scratch: Path | None, **options: Any) -> dict[str, Any]:
+    """Run the bag processor over a sample."""
+    from milanalysis.events.processing.processors import make_processor, run_processor
+
+    processing = run.config.processing
+    sample = open_samples(run)[name]
+    for skipped in read_json(run.table(name).parent / "cutflow.json")["skipped"]:
+        if any(str(file.path) == skipped["file"] for file in sample.files):  # its events could not be read
+            sample = sample.without(Path(skipped["file"]), skipped["reason"])
+    selection = make_processor(processing.features)
+    one_thread = run.workers > 1
+    return run_processor(
+        make_processor(processing.bag_likelihood, selection, one_thread=one_thread, **options),
+        sample,
+        executor=processing.executor,
+        chunk_size=processing.chunk_size,
+        multiple=processing.chunk_multiple,
+        scratch=scratch,
+        description=f"evaluating {name}",
+    )

@@ -1,0 +1,331 @@
+"""Per-event log ratios, computed once and summed over any dataset.
+
+For an additive method the log ratio of a dataset is the sum of the log ratios of its events. Once these are
+cached, a pseudo-experiment is a gather and a sum, and no network is needed any more.
+
+Which one to use when:
+
+- `PolynomialScores`: the ratio of each event is a known polynomial in one coefficient (exact event weights, or
+  the polynomial tasks). Defined at any value of the coefficient.
+- `GridScores`: the log ratio of each event is known at some points only (all other tasks). Between the
+  points somebody has to interpolate, and that is a choice of the statistics, not of the scores.
+- `milanalysis.ratios.whole_bags.BagScores`: not cached; for ratios of bags that are no sums over events.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from milanalysis.errors import EventWeightError, InputFileError, OffGridError
+from milanalysis.files.provenance import atomic_path
+from milanalysis.parameters import FloatArray, IntArray, parameter_points
+
+__all__ = [
+    "EventScores",
+    "GridScores",
+    "PolynomialScores",
+    "RestrictedScores",
+    "concatenate_scores",
+    "grid_columns",
+    "load_scores",
+    "log_mean_ratio",
+]
+
+_GATHER_BYTES = 2**26
+
+
+class EventScores(Protocol):
+    """Cached log ratios ``ln p(x|theta) / p(x|reference)`` of the events of a table."""
+
+    @property
+    def grid(self) -> FloatArray | None:
+        """Points at which the scores are known, shape ``(n_points, n_parameters)``; None: at any point."""
+
+    def __len__(self) -> int:
+        """Return the number of events."""
+
+    def per_event(self, theta: npt.ArrayLike) -> FloatArray:
+        """Return the log ratio of each event, shape ``(n_events, n_points)``."""
+
+    def log_ratio(self, rows: IntArray, theta: npt.ArrayLike) -> FloatArray:
+        """Return the log ratio of datasets.
+
+        Args:
+            rows: event numbers, shape ``(..., n)``; an event may occur several times.
+            theta: parameter points, as `parameter_points` accepts them.
+
+        Returns:
+            Sums of the events' log ratios over the last axis of ``rows``, shape ``(..., n_points)``.
+        """
+
+    def take(self, rows: IntArray) -> Self:
+        """Return the scores of some events only, in the order of ``rows``."""
+
+
+def grid_columns(grid: FloatArray, theta: npt.ArrayLike) -> IntArray:
+    """Return which point of a grid each parameter point is.
+
+    Args:
+        grid: the grid, shape ``(n_grid, n_parameters)``.
+        theta: points, as `parameter_points` accepts them; equal to grid points within 1e-9.
+
+    Returns:
+        Positions in the grid, shape ``(n_points,)``.
+
+    Raises:
+        OffGridError: naming the first point that is not on the grid.
+
+    Example:
+        >>> grid_columns(parameter_points([-0.1, 0.0, 0.1]), [0.1, 0.0])
+        array([2, 1])
+    """
+    points = parameter_points(theta)
+    distance = np.abs(points[:, None, :] - grid[None, :, :]).max(axis=-1)
+    nearest: IntArray = distance.argmin(axis=1)
+    away = distance[np.arange(len(points)), nearest] > 1e-9
+    if away.any():
+        msg = (
+            f"the log ratio is known at {len(grid)} grid points from {grid[0].tolist()} to {grid[-1].tolist()} "
+            f"and was asked for at {points[away][0].tolist()}; evaluate it on the grid and interpolate, or use "
+            "a method that is defined at any point (polynomial, exact)"
+        )
+        raise OffGridError(msg)
+    return nearest
+
+
+def log_mean_ratio(log_ratios: FloatArray, probabilities: FloatArray) -> FloatArray:
+    """Return the logarithm of the mean ratio of events, which is 0 at every point for exact ratios and the reference.
+
+    Args:
+        log_ratios: shape ``(n_events, n_points)``.
+        probabilities: with which each event stands for the reference, adding up to one, shape ``(n_events,)``.
+
+    Returns:
+        Shape ``(n_points,)``.
+    """
+    largest = log_ratios.max(axis=0)
+    return np.asarray(largest + np.log(probabilities @ np.exp(log_ratios - largest)))
+
+
+@dataclass(frozen=True, eq=False)
+class PolynomialScores:
+    """Scores of events whose ratio is a polynomial in one coefficient c.
+
+    The log ratio of an event is the mean over members of
+    ``ln(sum_k polynomials[k] c^k) - ln(sum_k rates[k] c^k)``: members of an ensemble are averaged in log ratio,
+    and each is normalised by its own rate. Exact event weights are one member.
+
+    Attributes:
+        polynomials: ascending coefficients of ``|M|^2(c)/|M|^2(reference)``, positive wherever they are
+            evaluated, shape ``(n_members, n_events, n_coefficients)``.
+        rates: of ``sigma(c)/sigma(reference)``, the mean of the polynomials over the reference,
+            shape ``(n_members, n_coefficients)``.
+
+    Example:
+        >>> scores = PolynomialScores(np.array([[[1.0, 0.5, 0.25], [1.0, -0.5, 0.25]]]), np.array([[1.0, 0.0, 0.25]]))
+        >>> scores.log_ratio(np.array([0, 1, 1]), [0.0, 1.0]).round(4)
+        array([ 0.    , -0.6852])
+    """
+
+    polynomials: FloatArray
+    rates: FloatArray
+
+    def __post_init__(self) -> None:
+        n_members, _, n_coefficients = self.polynomials.shape
+        if self.rates.shape != (n_members, n_coefficients):
+            msg = (
+                f"polynomials of shape {self.polynomials.shape} need rates of shape "
+                f"{(n_members, n_coefficients)}, not {self.rates.shape}"
+            )
+            raise ValueError(msg)
+
+    @property
+    def grid(self) -> FloatArray | None:
+        """None: defined at any value of the coefficient."""
+        return None
+
+    def __len__(self) -> int:
+        return int(self.polynomials.shape[1])
+
+    def per_event(self, theta: npt.ArrayLike) -> FloatArray:
+        """Return the log ratio of each event, shape ``(n_events, n_points)``.
+
+        Raises:
+            EventWeightError: if the polynomial of an event is not positive at one of the points.
+        """
+        powers = parameter_points(theta)[:, 0] ** np.arange(self.polynomials.shape[2])[:, None]
+        total = np.zeros((len(self), powers.shape[1]))
+        for polynomials, rate in zip(self.polynomials, self.rates, strict=True):
+            ratios = polynomials @ powers
+            if ratios.size and ratios.min() <= 0:
+                event, point = np.unravel_index(ratios.argmin(), ratios.shape)
+                msg = (
+                    f"the squared matrix element of event {event} is {ratios[event, point]:.3g} times its value at "
+                    f"the reference at point {parameter_points(theta)[point].tolist()} and has to be positive; its "
+                    "event weights are not those of a squared amplitude, or have lost precision"
+                )
+                raise EventWeightError(msg)
+            total += np.log(ratios, out=ratios)
+            total -= np.log(rate @ powers)
+        total /= len(self.polynomials)
+        return total
+
+    def log_ratio(self, rows: IntArray, theta: npt.ArrayLike) -> FloatArray:
+        """Return the log ratio of datasets, shape ``(..., n_points)``; see `EventScores.log_ratio`."""
+        if rows.size > len(self):
+            return _gather_sum(self.per_event(theta), rows)
+        values = self.take(rows.ravel()).per_event(theta)
+        summed: FloatArray = values.reshape(*rows.shape, values.shape[1]).sum(axis=-2)
+        return summed
+
+    def take(self, rows: IntArray) -> PolynomialScores:
+        """Return the scores of some events only, in the order of ``rows``."""
+        return PolynomialScores(self.polynomials[:, rows], self.rates)
+
+    def save(self, path: Path) -> None:
+        """Write the scores to an ``.npz`` file that `load_scores` reads."""
+        _save(path, polynomials=self.polynomials, rates=self.rates)
+
+
+@dataclass(frozen=True, eq=False)
+class GridScores:
+    """Scores of events known at the points of a grid.
+
+    Attributes:
+        grid: the points, shape ``(n_points, n_parameters)``.
+        values: log ratio of each event at each point, shape ``(n_events, n_points)``.
+    """
+
+    grid: FloatArray
+    values: FloatArray
+
+    def __post_init__(self) -> None:
+        if self.values.shape[1:] != (len(self.grid),):
+            msg = f"{len(self.grid)} grid points need values of shape (n_events, {len(self.grid)}), not {self.values.shape}"
+            raise ValueError(msg)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def per_event(self, theta: npt.ArrayLike) -> FloatArray:
+        """Return the log ratio of each event, shape ``(n_events, n_points)``.
+
+        Raises:
+            OffGridError: if a point is not on the grid.
+        """
+        if theta is self.grid:  # the usual question, asked for every dataset
+            return self.values
+        return self.values[:, grid_columns(self.grid, theta)]
+
+    def log_ratio(self, rows: IntArray, theta: npt.ArrayLike) -> FloatArray:
+        """Return the log ratio of datasets, shape ``(..., n_points)``; see `EventScores.log_ratio`."""
+        return _gather_sum(self.per_event(theta), rows)
+
+    def take(self, rows: IntArray) -> GridScores:
+        """Return the scores of some events only, in the order of ``rows``."""
+        return GridScores(self.grid, self.values.take(rows, axis=0))
+
+    def save(self, path: Path) -> None:
+        """Write the scores to an ``.npz`` file that `load_scores` reads."""
+        _save(path, grid=self.grid, values=self.values)
+
+
+@dataclass(frozen=True, eq=False)
+class RestrictedScores:
+    """Scores that are defined at any point, shown at the points of a grid only: the best that a grid allows.
+
+    Attributes:
+        scores: the log ratios; evaluated when they are asked for.
+        points: the grid, shape ``(n_points, n_parameters)``.
+    """
+
+    scores: EventScores
+    points: FloatArray
+
+    @property
+    def grid(self) -> FloatArray | None:
+        """Points at which the scores are known, shape ``(n_points, n_parameters)``."""
+        return self.points
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def per_event(self, theta: npt.ArrayLike) -> FloatArray:
+        """Return the log ratio of each event, shape ``(n_events, n_points)``.
+
+        Raises:
+            OffGridError: if a point is not on the grid.
+        """
+        return self.scores.per_event(self.points[grid_columns(self.points, theta)])
+
+    def log_ratio(self, rows: IntArray, theta: npt.ArrayLike) -> FloatArray:
+        """Return the log ratio of datasets, shape ``(..., n_points)``; see `EventScores.log_ratio`."""
+        return self.scores.log_ratio(rows, self.points[grid_columns(self.points, theta)])
+
+    def take(self, rows: IntArray) -> RestrictedScores:
+        """Return the scores of some events only, in the order of ``rows``."""
+        return RestrictedScores(self.scores.take(rows), self.points)
+
+
+def load_scores(path: Path) -> PolynomialScores | GridScores:
+    """Read the scores that one of the classes of this module has written.
+
+    Raises:
+        InputFileError: naming the file, if it is missing or holds something else.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            if "polynomials" in arrays:
+                return PolynomialScores(arrays["polynomials"], arrays["rates"])
+            return GridScores(arrays["grid"], arrays["values"])
+    except FileNotFoundError as error:
+        msg = f"{path} does not exist; `milanalysis infer` writes the scores of each method"
+        raise InputFileError(msg) from error
+    except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        msg = f"{path} does not hold scores of events ({error}); delete it and run `milanalysis infer` again"
+        raise InputFileError(msg) from error
+
+
+def concatenate_scores(parts: Sequence[PolynomialScores | GridScores]) -> PolynomialScores | GridScores:
+    """Return the scores of all events, in the order of the parts, which are of one method.
+
+    Raises:
+        ValueError: if there are no parts or they belong to different methods.
+    """
+    grids = [part for part in parts if isinstance(part, GridScores)]
+    polynomials = [part for part in parts if isinstance(part, PolynomialScores)]
+    if grids and not polynomials and all(np.array_equal(part.grid, grids[0].grid) for part in grids):
+        return GridScores(grids[0].grid, np.concatenate([part.values for part in grids]))
+    if (
+        polynomials
+        and not grids
+        and all(np.array_equal(part.rates, polynomials[0].rates) for part in polynomials)
+    ):
+        joined = np.concatenate([part.polynomials for part in polynomials], axis=1)
+        return PolynomialScores(joined, polynomials[0].rates)
+    msg = f"the {len(parts)} parts are not scores of one and the same method"
+    raise ValueError(msg)
+
+
+def _save(path: Path, **arrays: FloatArray) -> None:
+    """Write arrays to an ``.npz`` file, complete or not at all."""
+    with atomic_path(path) as temporary:
+        np.savez(temporary, allow_pickle=False, **arrays)
+
+
+def _gather_sum(values: FloatArray, rows: IntArray) -> FloatArray:
+    """Sum rows of ``values (n_events, n_points)`` over the last axis of ``rows (..., n)``, in bounded memory."""
+    n_points = values.shape[1]
+    datasets = rows.reshape(-1, rows.shape[-1])
+    out = np.empty((len(datasets), n_points))
+    block = max(1, _GATHER_BYTES // max(1, 8 * datasets.shape[1] * n_points))
+    for start in range(0, len(datasets), block):
+        out[start : start + block] = values[datasets[start : start + block]].sum(axis=1)
+    return out.reshape(*rows.shape[:-1], n_points)

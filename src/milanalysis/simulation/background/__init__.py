@@ -1,0 +1,1 @@
+"""The electroweak ZZ background, from its matrix element to events."""

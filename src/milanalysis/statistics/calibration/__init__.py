@@ -1,0 +1,1 @@
+"""Calibrations of likelihood ratios, learned on events the methods are not judged on."""

@@ -1,0 +1,1 @@
+"""Fits, intervals and profiles with iminuit."""

@@ -1,0 +1,1 @@
+"""Fisher information and figures of merit of the methods."""

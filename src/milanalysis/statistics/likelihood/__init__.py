@@ -1,0 +1,1 @@
+"""Likelihoods: shape, rate, nuisance parameters and constraints, and their sums."""

@@ -1,0 +1,455 @@
+"""From a dataset to ``-2 ln L``: the shape of the events, their number, and sums of such terms.
+
+A `LikelihoodModel` is a method: what has been learned, with the events it can be applied to. Shown a dataset,
+it returns a `ProfileLikelihood`, which is what a fit sees. Both add up: the extended likelihood of Eq. (1) in
+arXiv:2508.07114 is ``ShapeModel(...) + RateModel(...)``.
+
+Everything here is on the ``-2 ln L`` scale, where one standard deviation is a rise by 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+
+from milanalysis.config import ParameterConfig
+from milanalysis.errors import ContradictionError, EventWeightError
+from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
+from milanalysis.ratios.terms import EventScores
+from milanalysis.statistics.likelihood.constraints import Constraint
+from milanalysis.statistics.likelihood.interpolation import Curve, Interpolation
+
+__all__ = [
+    "Addable",
+    "EventRatios",
+    "LikelihoodModel",
+    "Parameters",
+    "ProfileLikelihood",
+    "RateModel",
+    "Restrictable",
+    "ShapeModel",
+    "SumModel",
+    "check_positive",
+    "rate_log_ratio",
+]
+
+Parameters = ParameterConfig | tuple[ParameterConfig, ...]
+"""One parameter of interest, or several."""
+
+_LATTICE = 21  # points in each direction at which an expectation of several parameters is checked
+
+
+@dataclass(frozen=True, eq=False)
+class ProfileLikelihood:
+    """What a fit sees: ``-2 ln L`` of one dataset as a function of named parameters.
+
+    The first parameter is the parameter of interest; `about` puts another in its place. An object of this class can be given to
+    ``iminuit.Minuit`` directly: it carries its parameter names, limits and ``errordef``.
+
+    Attributes:
+        parameters: their names.
+        limits: lowest and highest value of each parameter; infinite where there is none.
+        start: where a fit may start.
+        function: ``-2 ln L`` of the data, up to a constant, of points of shape ``(n_points, n_parameters)``, returned in
+            shape ``(n_points,)``.
+        constraints: what is known about nuisance parameters from elsewhere, by name. They belong to the parameters and not to
+            the data, so in a sum each counts once.
+
+    Example:
+        >>> height = ProfileLikelihood(("a",), ((-5.0, 5.0),), (0.0,), lambda theta: (theta[:, 0] - 1) ** 2)
+        >>> width = ProfileLikelihood(("a",), ((-3.0, 9.0),), (0.0,), lambda theta: theta[:, 0] ** 2)
+        >>> total = height + width
+        >>> total(1.0), total.limits
+        (1.0, ((-3.0, 5.0),))
+    """
+
+    parameters: tuple[str, ...]
+    limits: tuple[tuple[float, float], ...]
+    start: tuple[float, ...]
+    function: Callable[[FloatArray], FloatArray]
+    constraints: Mapping[str, Constraint] = field(default_factory=dict)
+    errordef: ClassVar[float] = 1.0
+
+    def __post_init__(self) -> None:
+        if not len(self.parameters) == len(self.limits) == len(self.start) > 0:
+            msg = f"{len(self.parameters)} parameters with {len(self.limits)} limits and {len(self.start)} starts"
+            raise ValueError(msg)
+        for name, (low, high) in zip(self.parameters, self.limits, strict=True):
+            if not low < high:
+                msg = f"parameter {name!r} has no allowed values: its limits are {low} and {high}"
+                raise ValueError(msg)
+        if unknown := self.constraints.keys() - set(self.parameters):
+            msg = f"constraint on {min(unknown)!r}, and the parameters are {', '.join(self.parameters)}"
+            raise ValueError(msg)
+
+    @property
+    def _parameters(self) -> dict[str, tuple[float, float]]:
+        """Names and limits in the form that iminuit looks for."""
+        return dict(zip(self.parameters, self.limits, strict=True))
+
+    def __call__(self, *values: float) -> float:
+        """Return ``-2 ln L`` at one point, up to a constant."""
+        return float(self.evaluate(np.array([values]))[0])
+
+    def evaluate(self, theta: FloatArray) -> FloatArray:
+        """Return ``-2 ln L``, constraints included, at points of shape ``(n_points, n_parameters)``, up to a constant."""
+        total = self.function(theta)
+        for name, constraint in self.constraints.items():
+            total = total + constraint.twice_nll(theta[:, self.parameters.index(name)])
+        return total
+
+    def about(self, name: str) -> ProfileLikelihood:
+        """Return the same likelihood with another parameter as the one of interest, the first.
+
+        Raises:
+            ValueError: if there is no such parameter, listing those there are.
+
+        Example:
+            >>> two = ProfileLikelihood(
+            ...     ("a", "b"), ((-1.0, 1.0), (0.0, 2.0)), (0.0, 1.0), lambda theta: theta @ [1.0, 10.0]
+            ... )
+            >>> other = two.about("b")
+            >>> other.parameters, other(0.5, 1.0)
+            (('b', 'a'), 6.0)
+        """
+        if name not in self.parameters:
+            msg = f"there is no parameter {name!r}; this likelihood has {', '.join(self.parameters)}"
+            raise ValueError(msg)
+        first = self.parameters.index(name)
+        order = [first, *(i for i in range(len(self.parameters)) if i != first)]
+        back = np.argsort(order)
+        return ProfileLikelihood(
+            tuple(self.parameters[i] for i in order),
+            tuple(self.limits[i] for i in order),
+            tuple(self.start[i] for i in order),
+            lambda theta: self.function(theta[:, back]),
+            self.constraints,
+        )
+
+    def __add__(self, other: ProfileLikelihood) -> ProfileLikelihood:
+        """Return the likelihood of both datasets or terms together; parameters of the same name are one.
+
+        A shared parameter has the narrower limits and starts where the first term says. Its constraint counts once.
+
+        Raises:
+            ContradictionError: if two terms know different things about a parameter, or mean different things by its name.
+        """
+        names = self.parameters + tuple(name for name in other.parameters if name not in self.parameters)
+        mine = dict(zip(self.parameters, zip(self.limits, self.start, strict=True), strict=True))
+        its = dict(zip(other.parameters, zip(other.limits, other.start, strict=True), strict=True))
+        limits = []
+        for name in names:
+            given = [terms[name][0] for terms in (mine, its) if name in terms]
+            limits.append((max(low for low, _ in given), min(high for _, high in given)))
+        start = tuple((mine if name in mine else its)[name][1] for name in names)
+        my_columns = [names.index(name) for name in self.parameters]
+        its_columns = [names.index(name) for name in other.parameters]
+
+        def total(theta: FloatArray) -> FloatArray:
+            return self.function(theta[:, my_columns]) + other.function(theta[:, its_columns])
+
+        for name in mine.keys() & its.keys() & (self.constraints.keys() | other.constraints.keys()):
+            known, also = self.constraints.get(name), other.constraints.get(name)
+            if known is not None and also is not None and known != also:
+                msg = f"parameter {name!r} is constrained by {known} in one term and by {also} in another; combine the two into one"
+                raise ContradictionError(msg)
+            if mine[name][1] != its[name][1]:
+                msg = (
+                    f"parameter {name!r} is {mine[name][1]:g} without a shift in one term and {its[name][1]:g} in another: a shift in "
+                    "standard deviations and a factor cannot have the same name; rename one of them"
+                )
+                raise ContradictionError(msg)
+        clipped = tuple(float(np.clip(value, *limit)) for value, limit in zip(start, limits, strict=True))
+        return ProfileLikelihood(
+            names, tuple(limits), clipped, total, {**other.constraints, **self.constraints}
+        )
+
+
+class LikelihoodModel(Protocol):
+    """A method of inference: give it a dataset, get its likelihood."""
+
+    def observe(self, rows: IntArray) -> ProfileLikelihood:
+        """Return the likelihood of a dataset.
+
+        Args:
+            rows: the dataset, as row numbers of the events the model knows, shape ``(n_events,)``; a row may
+                occur several times.
+        """
+
+
+@runtime_checkable
+class Restrictable(Protocol):
+    """A method that can be restricted to some of the events it knows."""
+
+    def observe(self, rows: IntArray) -> ProfileLikelihood:
+        """Return the likelihood of a dataset; see `LikelihoodModel.observe`."""
+
+    def take(self, rows: IntArray) -> LikelihoodModel:
+        """Return the method for some events only, whose row numbers are then their positions in ``rows``."""
+
+
+@runtime_checkable
+class EventRatios(Protocol):
+    """A method that has a log ratio for each single event."""
+
+    def event_log_ratios(self, theta: float, reference: float) -> FloatArray | None:
+        """Return ``ln p(x|theta)/p(x|reference)`` of each event the model can be shown.
+
+        Args:
+            theta: value of the parameter of interest.
+            reference: another one.
+
+        Returns:
+            Shape ``(n_events,)``; None if it is not known at these points.
+        """
+
+
+class Addable:
+    """Gives likelihood models their ``+``."""
+
+    def __add__(self: LikelihoodModel, other: LikelihoodModel) -> SumModel:
+        """Return the model whose likelihood is the product of both."""
+        return SumModel((self, other))
+
+
+@dataclass(frozen=True, eq=False)
+class ShapeModel(Addable):
+    """What the events look like, regardless of how many there are.
+
+    Attributes:
+        scores: log ratios of the events, which add up over a dataset.
+        parameter: name, reference and range of the parameter of interest; several, in the order of the columns of the
+            points, for scores of several parameters.
+        interpolation: how scores that are known on a grid become continuous; None for scores that are
+            defined at any point.
+
+    Source:
+        The product of probability densities in Eq. (1) of arXiv:2508.07114.
+    """
+
+    scores: EventScores
+    parameter: Parameters
+    interpolation: Interpolation | None = None
+
+    def __post_init__(self) -> None:
+        if self.scores.grid is None:
+            return
+        if self.scores.grid.shape[1] > 1 or isinstance(self.parameter, tuple):
+            msg = (
+                f"these scores are known on a grid of {self.scores.grid.shape[1]} parameters, and grids are interpolated in one; "
+                "use a method that is defined at any point, or fix the other parameters"
+            )
+            raise ValueError(msg)
+        if self.interpolation is None:
+            msg = (
+                f"these scores are known at {len(self.scores.grid)} grid points only; say how to interpolate "
+                "between them: ParabolaWindow(0.4) as in the paper, NaturalSpline(), or PolynomialFit(4)"
+            )
+            raise ValueError(msg)
+        grid = self.scores.grid[:, 0]
+        for lowest in grid:  # it has to work wherever the minimum will be
+            self.interpolation.curve(grid, np.abs(grid - lowest))
+
+    def take(self, rows: IntArray) -> ShapeModel:
+        """Return the method for some events only; see `Restrictable.take`."""
+        return replace(self, scores=self.scores.take(rows))
+
+    def event_log_ratios(self, theta: float, reference: float) -> FloatArray | None:
+        """Return the log ratio of each event between two points; see `EventRatios.event_log_ratios`.
+
+        Between the points of a grid it is that of the natural cubic spline through all of them, event by event, and None
+        beyond its ends.
+        """
+        grid = self.scores.grid
+        points = np.array([theta, reference])
+        if grid is None or (np.abs(grid[:, 0] - points[:, None]) < 1e-9).any(axis=1).all():
+            terms = self.scores.per_event(points[:, None])
+            return np.asarray(terms[:, 0] - terms[:, 1])
+        order = np.argsort(grid[:, 0])
+        known = grid[order, 0]
+        if points.min() < known[0] or points.max() > known[-1]:
+            return None
+        weights = CubicSpline(known, np.eye(len(known)), bc_type="natural")(points)
+        between: FloatArray = self.scores.per_event(grid)[:, order] @ (weights[0] - weights[1])
+        return between
+
+    def observe(self, rows: IntArray) -> ProfileLikelihood:
+        """Return the shape likelihood of a dataset; see `LikelihoodModel.observe`."""
+        dataset = self.scores.take(rows)
+        grid = dataset.grid
+        if grid is None:
+
+            def twice_nll(theta: FloatArray) -> FloatArray:
+                total: FloatArray = -2 * dataset.per_event(theta).sum(axis=0)
+                return total
+
+            return _likelihood(self.parameter, twice_nll)
+        assert self.interpolation is not None
+        assert isinstance(self.parameter, ParameterConfig)
+        values = -2 * dataset.per_event(grid).sum(axis=0)
+        curve: Curve = self.interpolation.curve(grid[:, 0], values)
+        one = self.parameter
+        low, high = max(one.low, float(grid[0, 0])), min(one.high, float(grid[-1, 0]))
+        return ProfileLikelihood(
+            (one.name,), ((low, high),), (one.reference,), lambda theta: curve(theta[:, 0])
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class RateModel(Addable):
+    """How many events there are, regardless of what they look like.
+
+    Attributes:
+        nu: expected number of events as a function of the parameter; of several parameters, any function of points
+            ``(n_points, n_parameters)``.
+        parameter: name, reference and range of the parameter of interest, or of several.
+
+    Raises:
+        EventWeightError: if the expectation is not positive somewhere in the range of the parameters.
+
+    Source:
+        The Poisson term of Eq. (1) in arXiv:2508.07114.
+    """
+
+    nu: EFTPolynomial | Callable[[FloatArray], FloatArray]
+    parameter: Parameters
+
+    def __post_init__(self) -> None:
+        what = "the expected number of events"
+        if isinstance(self.nu, EFTPolynomial) and isinstance(self.parameter, ParameterConfig):
+            check_positive(self.nu, self.parameter, what)
+            return
+        axes = [np.linspace(one.low, one.high, _LATTICE) for one in _several(self.parameter)]
+        points = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=1)
+        values = self.nu(points)
+        if not (values > 0).all():
+            lowest = int(np.argmin(values))
+            where = ", ".join(
+                f"{one.name} = {value:g}"
+                for one, value in zip(_several(self.parameter), points[lowest], strict=True)
+            )
+            msg = f"{what} is {values[lowest]:g} at {where} and has to be positive; narrow the ranges of the parameters"
+            raise EventWeightError(msg)
+
+    def take(self, rows: IntArray) -> RateModel:  # noqa: ARG002
+        """Return the same model, which knows no events; see `Restrictable.take`."""
+        return self
+
+    def observe(self, rows: IntArray) -> ProfileLikelihood:
+        """Return the rate likelihood of a dataset; see `LikelihoodModel.observe`."""
+        n_observed = len(rows)
+        reference = np.array([[one.reference for one in _several(self.parameter)]])
+        nu_reference = float(self.nu(reference)[0])
+        return _likelihood(
+            self.parameter, lambda theta: -2 * rate_log_ratio(n_observed, self.nu(theta), nu_reference)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SumModel(Addable):
+    """Several models of the same dataset; their likelihoods multiply.
+
+    Attributes:
+        models: the terms, all with the same row numbers.
+    """
+
+    models: tuple[LikelihoodModel, ...]
+
+    def take(self, rows: IntArray) -> SumModel:
+        """Return the sum for some events only; see `Restrictable.take`.
+
+        Raises:
+            TypeError: if a term cannot be restricted.
+        """
+        taken = [one.take(rows) for one in self.models if isinstance(one, Restrictable)]
+        if len(taken) < len(self.models):
+            msg = "a term of this sum cannot be restricted to some events"
+            raise TypeError(msg)
+        return SumModel(tuple(taken))
+
+    def observe(self, rows: IntArray) -> ProfileLikelihood:
+        """Return the joint likelihood of a dataset; see `LikelihoodModel.observe`."""
+        first, *others = (model.observe(rows) for model in self.models)
+        for term in others:
+            first = first + term
+        return first
+
+
+def _several(parameter: Parameters) -> tuple[ParameterConfig, ...]:
+    """Return the parameters of interest as a tuple."""
+    return parameter if isinstance(parameter, tuple) else (parameter,)
+
+
+def _likelihood(parameter: Parameters, twice_nll: Callable[[FloatArray], FloatArray]) -> ProfileLikelihood:
+    """Return a likelihood of the parameters of interest within their ranges."""
+    several = _several(parameter)
+    return ProfileLikelihood(
+        tuple(one.name for one in several),
+        tuple((one.low, one.high) for one in several),
+        tuple(one.reference for one in several),
+        twice_nll,
+    )
+
+
+def rate_log_ratio(n_observed: int, nu: FloatArray, nu_reference: float) -> FloatArray:
+    """Log ratio of the Poisson probabilities of the observed event count.
+
+    This is the part of the extended log-likelihood ratio that knows how many events were seen and nothing
+    about what they look like.
+
+    Args:
+        n_observed: number of observed events.
+        nu: expected number of events at each point, shape ``(n_points,)``.
+        nu_reference: expected number of events at the reference point.
+
+    Returns:
+        ``ln Pois(n | nu) - ln Pois(n | nu_reference)``, shape ``(n_points,)``.
+
+    Raises:
+        ValueError: if an expectation is not positive, naming the first such point.
+
+    Source:
+        Rate term of Eq. (1) in arXiv:2508.07114.
+
+    Example:
+        >>> rate_log_ratio(100, np.array([100.0, 110.0]), 100.0).round(3)
+        array([ 0.   , -0.469])
+    """
+    wrong = ~(nu > 0)
+    if wrong.any() or not nu_reference > 0:
+        first = int(np.argmax(wrong))
+        where = f"{nu[first]:g} at point {first}" if wrong.any() else f"{nu_reference:g} at the reference"
+        msg = f"the expected number of events is {where} and has to be positive; check the rate polynomial"
+        raise ValueError(msg)
+    return n_observed * np.log(nu / nu_reference) - (nu - nu_reference)
+
+
+def check_positive(expected: EFTPolynomial, parameter: ParameterConfig, what: str) -> None:
+    """Refuse an expectation that is not positive in the whole range of a parameter.
+
+    Args:
+        expected: the expectation.
+        parameter: whose range counts.
+        what: name of the expectation, for the message.
+
+    Raises:
+        EventWeightError: naming the expectation and the value of the parameter at which it is lowest.
+    """
+    turns = np.polynomial.Polynomial(expected.coefficients).deriv().trim().roots()
+    turns = turns[np.isclose(turns.imag, 0, atol=1e-9)].real
+    inside = turns[(turns > parameter.low) & (turns < parameter.high)]
+    points = np.concatenate([[parameter.low, parameter.high], inside])
+    values = expected(points)
+    if not (values > 0).all():
+        lowest = int(np.argmin(values))
+        msg = (
+            f"{what} is {values[lowest]:g} at {parameter.name} = {points[lowest]:g} and has to be positive from "
+            f"{parameter.low:g} to {parameter.high:g}; check its coefficients "
+            f"({', '.join(f'{k:g}' for k in expected.coefficients)}), narrow the range, or simulate "
+            "more events"
+        )
+        raise EventWeightError(msg)

@@ -1,0 +1,1 @@
+"""The measurement repeated on pseudo-experiments, and intervals constructed from them."""

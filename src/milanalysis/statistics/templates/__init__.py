@@ -1,0 +1,1 @@
+"""The traditional analysis: binned templates, fitted with pyhf."""
