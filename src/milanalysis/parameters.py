@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = ["EFTPolynomial", "Float32Array", "FloatArray", "IntArray", "parameter_points"]
 
-FloatArray = npt.NDArray[np.float64]
-Float32Array = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
+
+class _Stored:
+    """Tells pydantic how an array of numbers is written as a list and read again; null is NaN."""
+
+    def __init__(self, dtype: type[np.generic]) -> None:
+        self._dtype = dtype
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        del source, handler
+        return core_schema.no_info_plain_validator_function(
+            lambda values: np.asarray(values, dtype=self._dtype),
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda array: array.tolist()),
+        )
+
+
+FloatArray = Annotated[npt.NDArray[np.float64], _Stored(np.float64)]
+Float32Array = Annotated[npt.NDArray[np.float32], _Stored(np.float32)]
+IntArray = Annotated[npt.NDArray[np.int64], _Stored(np.int64)]
 
 
 def parameter_points(values: npt.ArrayLike) -> FloatArray:

@@ -230,7 +230,7 @@ ExecutorConfig = IterativeExecutorConfig | FuturesExecutorConfig | DaskExecutorC
 
 def shipped_processor(name: str) -> Path:
     """Return where a processor that comes with milanalysis is: in the installed package, or in the source tree of it."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     installed = package / "processors" / name
     return installed if installed.is_file() else package.parents[1] / "processors" / name
 

@@ -66,7 +66,7 @@ def digest_of(value: Any) -> str:
 @lru_cache(maxsize=1)
 def source_digest() -> str:
     """Return the digest of the source of the package: results of other code are not those of this."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     files = sorted(package.rglob("*.py"))
     return digest_of([[path.relative_to(package).as_posix(), file_digest(path)] for path in files])
 
