@@ -9,7 +9,15 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["EFTPolynomial", "Float32Array", "FloatArray", "IntArray", "parameter_points"]
+__all__ = [
+    "EFTPolynomial",
+    "EventPolynomials",
+    "Float32Array",
+    "FloatArray",
+    "IntArray",
+    "parameter_points",
+    "powers",
+]
 
 
 class _Stored:
@@ -56,6 +64,53 @@ def parameter_points(values: npt.ArrayLike) -> FloatArray:
     return points
 
 
+def powers(theta: npt.ArrayLike, degree: int) -> FloatArray:
+    """Return the powers of a coefficient from 0 to ``degree``.
+
+    Args:
+        theta: values of any shape, or points of shape ``(n_points, 1)``, which count as ``(n_points,)``.
+        degree: the highest power.
+
+    Returns:
+        Shape ``(degree + 1, *shape of theta)``.
+    """
+    values = _flat(theta)
+    return np.asarray(values ** np.arange(degree + 1).reshape(-1, *(1,) * values.ndim), dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class EventPolynomials:
+    """Polynomials in one Wilson coefficient c, one for each event or bin: ``sum_k coefficients[..., k] c^k``.
+
+    Attributes:
+        coefficients: ascending powers, shape ``(..., degree + 1)``.
+
+    Example:
+        >>> two = EventPolynomials(np.array([[1.0, 0.5, 0.25], [1.0, -0.5, 0.25]]))
+        >>> two.at(1.0), two.derivative().at([0.0, 1.0]).tolist()
+        (array([1.75, 0.75]), [[0.5, 1.0], [-0.5, 0.0]])
+    """
+
+    coefficients: FloatArray
+
+    @property
+    def degree(self) -> int:
+        """The highest power."""
+        return int(self.coefficients.shape[-1]) - 1
+
+    def at(self, theta: npt.ArrayLike) -> FloatArray:
+        """Return the values at one coefficient, shape ``(...)``, or at several points, shape ``(..., n_points)``."""
+        return np.asarray(self.coefficients @ powers(theta, self.degree), dtype=np.float64)
+
+    def derivative(self) -> EventPolynomials:
+        """Return the derivatives with respect to c, of one degree less."""
+        return EventPolynomials(self.coefficients[..., 1:] * np.arange(1, self.degree + 1))
+
+    def log_derivative(self, theta: float) -> FloatArray:
+        """Return ``d ln / dc`` at one coefficient: the score, where these are the weights of events; shape ``(...)``."""
+        return np.asarray(self.derivative().at(theta) / self.at(theta), dtype=np.float64)
+
+
 @dataclass(frozen=True)
 class EFTPolynomial:
     """A quantity that is a polynomial in one Wilson coefficient c: ``sum_k coefficients[k] c^k``.
@@ -80,8 +135,8 @@ class EFTPolynomial:
         if self.covariance is None:
             msg = "this polynomial was made without a covariance, so its error is not known"
             raise ValueError(msg)
-        powers = _flat(theta)[..., None] ** np.arange(len(self.coefficients))
-        variance: FloatArray = np.einsum("...i,ij,...j->...", powers, self.covariance, powers)
+        of_theta = powers(theta, len(self.coefficients) - 1)
+        variance: FloatArray = np.einsum("i...,ij,j...->...", of_theta, self.covariance, of_theta)
         return np.sqrt(np.maximum(variance, 0.0))  # rounding may leave a little less than nothing
 
     def scaled(self, factor: float) -> EFTPolynomial:

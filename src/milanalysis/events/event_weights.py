@@ -13,7 +13,7 @@ from math import comb
 import numpy as np
 
 from milanalysis.errors import EventWeightError
-from milanalysis.parameters import FloatArray, parameter_points
+from milanalysis.parameters import FloatArray, parameter_points, powers
 
 __all__ = ["CLOSURE_TOLERANCE", "HIGHEST_DEGREE", "PositiveRange", "positive_range", "solve_polynomials"]
 
@@ -82,8 +82,8 @@ def solve_polynomials(
     if not np.isfinite(weights).all():
         msg = f"{np.sum(~np.isfinite(weights).all(axis=1))} events have weights that are not finite; reject them first"
         raise EventWeightError(msg)
-    powers = values[:, None] ** np.arange(degree + 1)
-    condition = float(np.linalg.cond(powers))
+    design = powers(values, degree).T
+    condition = float(np.linalg.cond(design))
     if condition > _LARGEST_CONDITION:
         msg = (
             f"the points {_listed(values)} are too close together to fix a polynomial of degree {degree}: rounding is enlarged "
@@ -91,13 +91,13 @@ def solve_polynomials(
         )
         raise EventWeightError(msg)
     # Summed point by point: a matrix product rounds differently when it is given other rows beside these.
-    inverse = np.linalg.pinv(powers)
+    inverse = np.linalg.pinv(design)
     by_point = np.ascontiguousarray(weights.T)
     coefficients = np.zeros((degree + 1, len(weights)))
     for column, share in zip(by_point, inverse.T, strict=True):
         coefficients += share[:, None] * column
     predicted = np.einsum(
-        "pk,kn->pn", powers, coefficients
+        "pk,kn->pn", design, coefficients
     )  # the threads of BLAS cost more than they bring here
     _check_closure(by_point, predicted, values, degree, tolerance)
     at_zero = coefficients[0]

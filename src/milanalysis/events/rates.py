@@ -16,7 +16,7 @@ import numpy as np
 from milanalysis.errors import EventWeightError
 from milanalysis.events.event_weights import PositiveRange, positive_range
 from milanalysis.events.tables import EventTable
-from milanalysis.parameters import EFTPolynomial, FloatArray
+from milanalysis.parameters import EFTPolynomial, FloatArray, powers
 
 __all__ = ["SimulatedSample", "expected_events", "positive_yield"]
 
@@ -68,21 +68,21 @@ def expected_events(samples: Sequence[SimulatedSample], luminosity_fb: float) ->
         shares /= shares.sum()
         mean = np.tensordot(shares, [coefficients for coefficients, _ in known], axes=1)
         covariance = np.tensordot(shares**2, [one for _, one in known], axes=1)
-        for powers, value, variance in single:
-            expected = covariance @ powers
-            gain = expected / (powers @ expected + variance)
-            mean = mean + gain * (value - powers @ mean)
+        for of_point, value, variance in single:
+            expected = covariance @ of_point
+            gain = expected / (of_point @ expected + variance)
+            mean = mean + gain * (value - of_point @ mean)
             covariance = covariance - np.outer(gain, expected)
     else:
         mean, covariance = _least_squares(samples, single)
-    for sample, (powers, value, variance) in zip(
+    for sample, (of_point, value, variance) in zip(
         [one for one in samples if one.table.event_weights is None], single, strict=True
     ):
-        error = float(np.sqrt(variance + max(powers @ covariance @ powers, 0.0)))
-        if abs(value - powers @ mean) > _LARGEST_PULL * error:
+        error = float(np.sqrt(variance + max(of_point @ covariance @ of_point, 0.0)))
+        if abs(value - of_point @ mean) > _LARGEST_PULL * error:
             msg = (
                 f"{value:g} +- {error:g} fb of sample {sample.name!r} are selected and the other samples expect "
-                f"{powers @ mean:g} fb at its theta = {powers[1]:g}; check theta and normalisation of the samples"
+                f"{of_point @ mean:g} fb at its theta = {of_point[1]:g}; check theta and normalisation of the samples"
             )
             raise EventWeightError(msg)
     return EFTPolynomial(mean, covariance).scaled(luminosity_fb)
@@ -100,10 +100,10 @@ def _require_agreement(
     expected, its_covariance = known[largest]
     for sample, (found, covariance) in zip(samples, known, strict=True):
         for theta in (0.0, -1.0, 1.0):
-            powers = theta ** np.arange(len(found))
-            one, other = float(found @ powers), float(expected @ powers)
-            variance = max(float(powers @ covariance @ powers), 0.0)
-            its_variance = max(float(powers @ its_covariance @ powers), 0.0)
+            of_theta = powers(theta, len(found) - 1)
+            one, other = float(found @ of_theta), float(expected @ of_theta)
+            variance = max(float(of_theta @ covariance @ of_theta), 0.0)
+            its_variance = max(float(of_theta @ its_covariance @ of_theta), 0.0)
             allowed = _LARGEST_PULL * np.sqrt(variance + its_variance) + _SAME_CROSS_SECTION * abs(other)
             if abs(one - other) > allowed:
                 msg = (
@@ -157,14 +157,14 @@ def _value(sample: SimulatedSample) -> tuple[FloatArray, float, float]:
     squares = float(weight @ weight)
     # A sample of which everything is selected still has the error of one event on its efficiency.
     variance = max(squares - total**2 / sample.n_generated, squares / sample.n_generated)
-    return points[0] ** np.arange(_DEGREE + 1), total, variance
+    return powers(points[0], _DEGREE), total, variance
 
 
 def _least_squares(
     samples: Sequence[SimulatedSample], single: Sequence[tuple[FloatArray, float, float]]
 ) -> tuple[FloatArray, FloatArray]:
     """Return the quartic through single values, and the covariance of its coefficients."""
-    points = sorted({float(powers[1]) for powers, _, _ in single})
+    points = sorted({float(of_point[1]) for of_point, _, _ in single})
     if len(points) <= _DEGREE:
         names = ", ".join(sample.name for sample in samples)
         msg = (
@@ -173,6 +173,6 @@ def _least_squares(
         )
         raise EventWeightError(msg)
     scale = np.array([1.0 / np.sqrt(variance) for _, _, variance in single])
-    design = np.array([powers for powers, _, _ in single]) * scale[:, None]
+    design = np.array([of_point for of_point, _, _ in single]) * scale[:, None]
     inverse = np.linalg.pinv(design)
     return inverse @ (np.array([value for _, value, _ in single]) * scale), inverse @ inverse.T

@@ -28,7 +28,14 @@ import pyarrow.parquet as pq
 
 from milanalysis.errors import EventWeightError, InputFileError
 from milanalysis.files.provenance import atomic_path
-from milanalysis.parameters import Float32Array, FloatArray, IntArray, parameter_points
+from milanalysis.parameters import (
+    EventPolynomials,
+    Float32Array,
+    FloatArray,
+    IntArray,
+    parameter_points,
+    powers,
+)
 
 __all__ = [
     "DIGEST_COLUMN",
@@ -156,10 +163,9 @@ class EventTable:
         Returns:
             ``weight * |M|^2(theta) / |M|^2(theta of generation)``, shape ``(n_events, n_points)``.
         """
-        polynomials = self.event_polynomials()
-        powers = parameter_points(theta)[:, 0] ** np.arange(polynomials.shape[1])[:, None]
-        generated = np.sum(polynomials * self.theta[:, :1] ** np.arange(polynomials.shape[1]), axis=1)
-        scaled: FloatArray = (self.weight / generated)[:, None] * (polynomials @ powers)
+        polynomials = EventPolynomials(self.event_polynomials())
+        generated = np.sum(polynomials.coefficients * powers(self.theta[:, 0], polynomials.degree).T, axis=1)
+        scaled: FloatArray = (self.weight / generated)[:, None] * polynomials.at(parameter_points(theta))
         return scaled
 
     @cached_property

@@ -6,7 +6,6 @@ may be NaN and is no array is annotated `Number`.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -23,10 +22,14 @@ Number = Annotated[float, BeforeValidator(lambda value: float("nan") if value is
 """A number that may not be defined: NaN, which is null in JSON."""
 
 
-@lru_cache(maxsize=256)
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+
+
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     """Return what translates a type, built once."""
-    return TypeAdapter(kind)
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def to_plain(record: Any) -> Any:

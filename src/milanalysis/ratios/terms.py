@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from milanalysis.errors import EventWeightError, InputFileError, OffGridError
 from milanalysis.files.provenance import atomic_path
-from milanalysis.parameters import FloatArray, IntArray, parameter_points
+from milanalysis.parameters import EventPolynomials, FloatArray, IntArray, parameter_points
 
 __all__ = [
     "EventScores",
@@ -160,20 +160,20 @@ class PolynomialScores:
         Raises:
             EventWeightError: if the polynomial of an event is not positive at one of the points.
         """
-        powers = parameter_points(theta)[:, 0] ** np.arange(self.polynomials.shape[2])[:, None]
-        total = np.zeros((len(self), powers.shape[1]))
+        points = parameter_points(theta)
+        total = np.zeros((len(self), len(points)))
         for polynomials, rate in zip(self.polynomials, self.rates, strict=True):
-            ratios = polynomials @ powers
+            ratios = EventPolynomials(polynomials).at(points)
             if ratios.size and ratios.min() <= 0:
                 event, point = np.unravel_index(ratios.argmin(), ratios.shape)
                 msg = (
                     f"the squared matrix element of event {event} is {ratios[event, point]:.3g} times its value at "
-                    f"the reference at point {parameter_points(theta)[point].tolist()} and has to be positive; its "
+                    f"the reference at point {points[point].tolist()} and has to be positive; its "
                     "event weights are not those of a squared amplitude, or have lost precision"
                 )
                 raise EventWeightError(msg)
             total += np.log(ratios, out=ratios)
-            total -= np.log(rate @ powers)
+            total -= np.log(EventPolynomials(rate).at(points))
         total /= len(self.polynomials)
         return total
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from milanalysis.config import GeneratorConfig, LeptonCutsConfig
-from milanalysis.parameters import EFTPolynomial, FloatArray
+from milanalysis.parameters import EFTPolynomial, EventPolynomials, FloatArray
 from milanalysis.randomness import stream
 from milanalysis.simulation.amplitudes import GAMMA_H, MH, event_polynomials
 from milanalysis.simulation.densities import PartonDensities, make_densities
@@ -33,7 +33,7 @@ from milanalysis.simulation.phasespace import (
     delta_phi,
     rotate,
 )
-from milanalysis.simulation.sampling import CHUNK, Moments, Source, value_at
+from milanalysis.simulation.sampling import CHUNK, Moments, Source
 
 __all__ = [
     "BLOCK_SIZE",
@@ -186,7 +186,8 @@ class Generator:
         for _ in range(_PAIR_CHUNKS):
             events = generator.weighted(CHUNK, rng)
             joint = (
-                events.polynomials * (events.weight / value_at(events.polynomials, theta) * CHUNK)[:, None]
+                events.polynomials
+                * (events.weight / EventPolynomials(events.polynomials).at(theta) * CHUNK)[:, None]
             )
             moments = moments.added(joint, CHUNK)
         return replace(generator, rate=EFTPolynomial(moments.mean, moments.covariance))
@@ -242,7 +243,9 @@ class Generator:
         production = self.production.weighted(n_points, rng)
         decay = self.decay.weighted(len(production), rng)
         production = production.take(slice(len(decay)))
-        density = value_at(production.polynomial, self.theta) * value_at(decay.polynomial, self.theta)
+        density = EventPolynomials(production.polynomial).at(self.theta) * EventPolynomials(
+            decay.polynomial
+        ).at(self.theta)
         return self._joined(production, decay, _joint_factor(self.config) / n_points * density, rng)
 
     def _joined(

@@ -12,11 +12,11 @@ from typing import Generic
 
 import numpy as np
 
-from milanalysis.parameters import FloatArray
+from milanalysis.parameters import EventPolynomials, FloatArray
 from milanalysis.simulation.grid import AdaptiveGrid, MixedGrid, adapt
 from milanalysis.simulation.phasespace import PhaseSpace, PointsT
 
-__all__ = ["CHUNK", "Moments", "Source", "value_at"]
+__all__ = ["CHUNK", "Moments", "Source"]
 
 CHUNK = 25_000
 """Phase-space points that are handled at a time; they fit into the cache."""
@@ -73,7 +73,7 @@ class Source(Generic[PointsT]):
             def density(unit: FloatArray) -> FloatArray:
                 points, inside = space.points(unit)
                 values = np.zeros(unit.shape[1])
-                values[inside] = value_at(points.polynomial, target)
+                values[inside] = EventPolynomials(points.polynomial).at(target)
                 return values
 
             return adapt(density, space.n_variables, rng, iterations=_ITERATIONS, n_points=_ADAPTATION_POINTS)
@@ -84,7 +84,7 @@ class Source(Generic[PointsT]):
         moments = Moments.empty(pilots[0].shape[1])
         for polynomials in pilots:
             moments = moments.added(polynomials, CHUNK)
-        weights = [value_at(polynomials, theta) for polynomials in pilots]
+        weights = [EventPolynomials(polynomials).at(theta) for polynomials in pilots]
         half = _PILOT_CHUNKS // 2
         maximum = _maximum_weight(np.concatenate(weights[:half]), overweight)
         rest = np.concatenate(weights[half:])
@@ -103,7 +103,7 @@ class Source(Generic[PointsT]):
         found = 0
         while found < n_points:
             points = self.weighted(CHUNK, rng)
-            chance = value_at(points.polynomial, self.theta) / self.maximum
+            chance = EventPolynomials(points.polynomial).at(self.theta) / self.maximum
             kept = points.take(np.flatnonzero(rng.random(len(points)) < chance))
             parts.append(kept)
             found += len(kept)
@@ -147,9 +147,3 @@ class Moments:
     def covariance(self) -> FloatArray:
         """Covariance of the mean, shape ``(size, size)``."""
         return (self.second / self.n - np.outer(self.mean, self.mean)) / self.n
-
-
-def value_at(polynomials: FloatArray, theta: float) -> FloatArray:
-    """Return the value of each polynomial."""
-    values: FloatArray = polynomials @ theta ** np.arange(polynomials.shape[1])
-    return values

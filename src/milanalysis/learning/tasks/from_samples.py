@@ -22,7 +22,7 @@ from milanalysis.config import LogitsFormConfig, MorphingFormConfig
 from milanalysis.learning.tasks.grid import drawn_at
 from milanalysis.learning.tasks.losses import Targets
 from milanalysis.learning.tasks.polynomial import EventTask
-from milanalysis.parameters import FloatArray
+from milanalysis.parameters import FloatArray, powers
 from milanalysis.ratios.bags import Bags
 from milanalysis.ratios.exact import normalised_mean
 from milanalysis.ratios.terms import GridScores, PolynomialScores, log_mean_ratio
@@ -165,7 +165,7 @@ class Logits:
 
     def _log_ratios(self, outputs: FloatArray, grid: FloatArray) -> FloatArray:
         """Return ``ln r`` at the points of the grid, shape ``(n_events, n_points)``."""
-        ratios: FloatArray = outputs @ grid[:, 0] ** np.arange(1, self.degree + 1)[:, None]
+        ratios: FloatArray = outputs @ powers(grid, self.degree)[1:]
         return ratios
 
 

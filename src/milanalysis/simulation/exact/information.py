@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from milanalysis.config import GeneratorConfig
-from milanalysis.parameters import EFTPolynomial, FloatArray
+from milanalysis.parameters import EFTPolynomial, EventPolynomials, FloatArray
 from milanalysis.randomness import stream
 from milanalysis.simulation.amplitudes import evaluate_polynomials
 from milanalysis.simulation.densities import make_densities
@@ -27,7 +27,7 @@ from milanalysis.simulation.exact.visible_ratio import FAST, VisibleRatio
 from milanalysis.simulation.generator import Events, Generator
 from milanalysis.simulation.grid import MixedGrid, adapt
 from milanalysis.simulation.phasespace import DecayPhaseSpace, ProductionPhaseSpace
-from milanalysis.simulation.sampling import Source, value_at
+from milanalysis.simulation.sampling import Source
 
 __all__ = ["LevelInformation", "ReferenceInformation", "reference_information"]
 
@@ -216,9 +216,9 @@ def _adapted(config: GeneratorConfig, theta: float, rng: np.random.Generator) ->
     def density(unit: FloatArray, *, scored: bool) -> FloatArray:
         points, inside = space.points(unit)
         values = np.zeros(unit.shape[1])
-        values[inside] = value_at(points.polynomial, theta)
+        values[inside] = EventPolynomials(points.polynomial).at(theta)
         if scored:
-            score = value_at(points.polynomial[:, 1:] * [1.0, 2.0], theta) / values[inside]
+            score = EventPolynomials(points.polynomial).log_derivative(theta)
             values[inside] *= score**2 + _SCORE_FLOOR
         return values
 

@@ -26,7 +26,7 @@ from scipy.stats import binom
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import DataLeakError, FitError
-from milanalysis.parameters import FloatArray, IntArray, parameter_points
+from milanalysis.parameters import EventPolynomials, FloatArray, IntArray, parameter_points
 from milanalysis.ratios.terms import EventScores, GridScores
 from milanalysis.statistics.inference.fits import rise_of_level
 from milanalysis.statistics.likelihood.models import (
@@ -97,8 +97,7 @@ class CalibrationSample:
 
     def weights_at(self, theta: float) -> FloatArray:
         """Return the cross-section that each event stands for at one value of the parameter, shape ``(n_events,)``."""
-        weights: FloatArray = self.contents @ theta ** np.arange(self.contents.shape[1])
-        return weights
+        return EventPolynomials(self.contents).at(theta)
 
     def bags(self, theta: float, n_bags: int, bag_size: int, rng: np.random.Generator) -> IntArray:
         """Return bags of one value of the parameter, as rows that the methods know; see `drawing.draw`."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from milanalysis.config import ParameterConfig
-from milanalysis.parameters import FloatArray, IntArray, parameter_points
+from milanalysis.parameters import EventPolynomials, FloatArray, IntArray, parameter_points, powers
 from milanalysis.ratios.terms import EventScores
 from milanalysis.statistics.calibration.calibrations import CalibrationSample, Measured
 from milanalysis.statistics.likelihood.models import Addable, ProfileLikelihood, ShapeModel
@@ -96,20 +96,16 @@ class Observable:
         Returns:
             Two arrays of shape ``(n_points,)``.
         """
-        weights, first, second = self.moments @ self._powers(theta)
+        weights, first, second = EventPolynomials(self.moments).at(theta)
         mean = first / weights
         return mean, second / weights - mean**2
 
     def n_effective(self, theta: FloatArray) -> FloatArray:
         """Return the effective number of simulated events, ``(sum w)^2 / sum w^2``, shape ``(n_points,)``."""
-        powers = self._powers(theta)
-        squares: FloatArray = np.einsum("kp,kl,lp->p", powers, self.squares, powers)
-        total: FloatArray = self.moments[0] @ powers
+        of_theta = powers(theta, self.moments.shape[1] - 1)
+        squares: FloatArray = np.einsum("kp,kl,lp->p", of_theta, self.squares, of_theta)
+        total: FloatArray = self.moments[0] @ of_theta
         return total**2 / squares
-
-    def _powers(self, theta: FloatArray) -> FloatArray:
-        powers: FloatArray = theta ** np.arange(self.moments.shape[1])[:, None]
-        return powers
 
     def apply(self, model: ShapeModel) -> ObservableModel:
         """Return the calibrated method; see `milanalysis.statistics.calibration.calibrations.Calibration.apply`."""
@@ -215,10 +211,10 @@ def observable_moments(slopes: FloatArray, contents: FloatArray) -> FloatArray:
 
 def _at_reference(moments: FloatArray, reference: float) -> FloatArray:
     """Return mean, standard deviation, response and information per event at the reference, shape ``(4,)``."""
-    powers = reference ** np.arange(moments.shape[1])
-    derivative = np.concatenate([[0.0], np.arange(1, len(powers)) * powers[:-1]])
-    weights, first, second = moments @ powers
+    sums = EventPolynomials(moments)
+    weights, first, second = sums.at(reference)
+    slope_of_weights, slope_of_first, _ = sums.derivative().at(reference)
     mean = first / weights
     deviation = np.sqrt(second / weights - mean**2)
-    response = (moments[1] @ derivative - mean * (moments[0] @ derivative)) / weights
+    response = (slope_of_first - mean * slope_of_weights) / weights
     return np.array([mean, deviation, response, (response / deviation) ** 2])

@@ -18,7 +18,7 @@ from scipy.interpolate import CubicSpline
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError
-from milanalysis.parameters import FloatArray, IntArray
+from milanalysis.parameters import FloatArray, IntArray, powers
 from milanalysis.ratios.terms import EventScores
 from milanalysis.statistics.calibration.calibrations import CalibrationSample, Measured
 from milanalysis.statistics.calibration.observable import (
@@ -117,9 +117,9 @@ class VariedObservable:
         """
         mean, variance = self.nominal.mean_and_variance(theta)
         total_mean, total_variance = mean.copy(), variance.copy()
-        powers = theta ** np.arange(self.nominal.moments.shape[1])[:, None]
+        of_theta = powers(theta, self.nominal.moments.shape[1] - 1)
         for spline, shifts in zip(self._splines, alphas.T, strict=True):
-            weights, first, second = np.einsum("pmk,kp->mp", spline(shifts), powers)
+            weights, first, second = np.einsum("pmk,kp->mp", spline(shifts), of_theta)
             total_mean += first / weights - mean
             total_variance += second / weights - (first / weights) ** 2 - variance
         return total_mean, total_variance

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
+from milanalysis.parameters import EFTPolynomial, EventPolynomials, FloatArray, IntArray
 from milanalysis.ratios.terms import EventScores, PolynomialScores
 from milanalysis.statistics.repetition.datasets import Datasets
 
@@ -54,11 +54,8 @@ def event_scores(scores: EventScores, theta: float) -> FloatArray:
         msg = "an exact score needs log ratios defined at any point, and these are known on a grid only"
         raise ValueError(msg)
     if isinstance(scores, PolynomialScores):
-        n_coefficients = scores.polynomials.shape[2]
-        powers = theta ** np.arange(n_coefficients)
-        derivative = np.concatenate([[0.0], np.arange(1, n_coefficients) * powers[:-1]])
-        of_events = (scores.polynomials @ derivative) / (scores.polynomials @ powers)
-        of_rates = (scores.rates @ derivative) / (scores.rates @ powers)
+        of_events = EventPolynomials(scores.polynomials).log_derivative(theta)
+        of_rates = EventPolynomials(scores.rates).log_derivative(theta)
         exact: FloatArray = np.mean(of_events - of_rates[:, None], axis=0)
         return exact
     steps = np.array([-2.0, -1.0, 1.0, 2.0]) * _STEP

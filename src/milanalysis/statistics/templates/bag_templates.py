@@ -13,7 +13,7 @@ import numpy as np
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import TooFewEventsError
-from milanalysis.parameters import FloatArray, IntArray
+from milanalysis.parameters import FloatArray, IntArray, powers
 from milanalysis.ratios.terms import EventScores
 from milanalysis.statistics.calibration.calibrations import CalibrationSample
 from milanalysis.statistics.likelihood.models import Addable, ProfileLikelihood
@@ -104,12 +104,12 @@ def learn_bag_templates(
             "use smaller bags, fewer bins, or a narrower range of the parameter"
         )
         raise TooFewEventsError(msg)
-    powers = points[:, None] ** np.arange(degree + 1)
+    design = powers(points, degree).T
     contents, errors = np.empty((bins, degree + 1)), np.empty(bins)
-    at_reference = parameter.reference ** np.arange(degree + 1)
+    at_reference = powers(parameter.reference, degree)
     for number, share in enumerate(shares.T):
         weights = 1 / np.sqrt(share * (1 - share) / n_bags)
-        covariance = np.linalg.inv((powers * weights[:, None] ** 2).T @ powers)
-        contents[number] = covariance @ (powers.T @ (weights**2 * share))
+        covariance = np.linalg.inv((design * weights[:, None] ** 2).T @ design)
+        contents[number] = covariance @ (design.T @ (weights**2 * share))
         errors[number] = np.sqrt(at_reference @ covariance @ at_reference) / (contents[number] @ at_reference)
     return Templates(edges, contents, errors)

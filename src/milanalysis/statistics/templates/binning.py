@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from milanalysis.errors import TooFewEventsError
-from milanalysis.parameters import FloatArray, IntArray
+from milanalysis.parameters import EventPolynomials, FloatArray, IntArray
 from milanalysis.statistics.templates.templates import quantile_edges
 
 __all__ = ["binned_information", "information_edges", "weight_response"]
@@ -25,9 +25,8 @@ def weight_response(contents: FloatArray, reference: float) -> tuple[FloatArray,
         contents: weight of each event as a polynomial, ascending, shape ``(n_events, n_coefficients)``.
         reference: value of the parameter.
     """
-    powers = reference ** np.arange(contents.shape[1])
-    derivative = np.concatenate([[0.0], np.arange(1, len(powers)) * powers[:-1]])
-    return contents @ powers, contents @ derivative
+    weights = EventPolynomials(contents)
+    return weights.at(reference), weights.derivative().at(reference)
 
 
 def binned_information(bins: IntArray, weights: FloatArray, responses: FloatArray) -> tuple[float, float]:

@@ -25,7 +25,7 @@ from scipy.special import xlogy
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import TooFewEventsError
-from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
+from milanalysis.parameters import EFTPolynomial, EventPolynomials, FloatArray, IntArray
 from milanalysis.statistics.inference.fits import FitResult, Status
 from milanalysis.statistics.likelihood.constraints import PULL
 from milanalysis.statistics.likelihood.models import Addable, ProfileLikelihood, check_positive
@@ -117,9 +117,7 @@ class Templates:
         Args:
             theta: points of one parameter, shape ``(n_points, 1)``.
         """
-        powers = theta[:, :1] ** np.arange(self.contents.shape[1])
-        contents: FloatArray = powers @ self.contents.T
-        return contents
+        return EventPolynomials(self.contents).at(theta).T
 
     def bin_numbers(self, discriminant: npt.NDArray[np.floating]) -> IntArray:
         """Return the bin of each event; a value on an edge belongs to the bin above."""
