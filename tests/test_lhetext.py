@@ -106,6 +106,7 @@ def test_rounding_is_half_a_unit_of_the_last_digit() -> None:
 
 
 BROKEN = event().replace("</event>\n", "")
+UNTAGGED = BROKEN.replace("<event>\n", "")
 
 
 @pytest.mark.parametrize(
@@ -153,6 +154,27 @@ BROKEN = event().replace("</event>\n", "")
             r"event 1: .* has 12; expected 13: PDG id.*\(line 10\)",
         ),
         (event() + "\0\0\0\0" + event(), "in line 13: there are bytes of value 0"),
+        (
+            event() + UNTAGGED + event(),
+            r"in line 13: '2 1 2\.0e-3 .* is a line of an event, and there is no <event>",
+        ),
+        (UNTAGGED + event(), r"in line 8: '2 1 2\.0e-3 .* is a line of an event"),
+        (event() + UNTAGGED, r"in line 13: '2 1 2\.0e-3 .* is a line of an event"),
+        (
+            event() + "&lt;event&gt;\n" + UNTAGGED + "&lt;/event&gt;\n" + event(),
+            "in line 14: .*a line of an event",
+        ),
+        (event() + f"<![CDATA[{event()}]]>\n" + event(), "in line 14: .*a line of an event"),
+        (event() + event().replace("event>", "evnt>") + event(), "in line 14: .*a line of an event"),
+        (event() + UNTAGGED.split("\n", 1)[1] + event(), "in line 13: '21 -1 0 0 .*a line of an event"),
+        (
+            event() + event().replace(" 2 1 2.0", " 1e300 1 2.0"),
+            r"event 2: .* 1e\+300 is no number of particles",
+        ),
+        (
+            event() + event().replace(" 2 1 2.0", f" {10**30} 1 2.0"),
+            r"event 2: .* 1e\+30 is no number of particles",
+        ),
     ],
 )
 def test_no_event_is_lost_without_a_word(tmp_path: Path, events: str, message: str) -> None:
@@ -228,6 +250,24 @@ def test_an_unknown_cross_section_is_null_and_said(
     assert re.search(why, record.getMessage())
 
 
+@pytest.mark.parametrize("strategy", ["inf", "nan", "1e300", "-4.5"])
+def test_a_strategy_that_is_no_whole_number_is_refused(tmp_path: Path, strategy: str) -> None:
+    with pytest.raises(
+        InputFileError, match=rf"IDWTUP = {strategy.replace('1e300', '1e.300')} .* whole numbers"
+    ):
+        converted(text_of(event(), init=INIT.replace("-4 1\n", f"{strategy} 1\n")), tmp_path)
+
+
+@pytest.mark.parametrize("tag", ["<event>", "<event trials='2'>"])
+def test_weights_whose_sum_is_too_large_for_a_number_have_no_cross_section(tmp_path: Path, tag: str) -> None:
+    events = event(tag=tag, weight="1e308") * 3
+    summary, tree = converted(text_of(events, init=INIT.replace("2.0e-3 1.0e-6", "1e308 1e200")), tmp_path)
+    assert len(tree["Weight"]) == 3
+    assert summary["normalisation"] == ("mean" if "trials" in tag else None)
+    if "trials" in tag:
+        assert (summary["cross_section_pb"], summary["cross_section_error_pb"]) == (None, None)
+
+
 def test_numbers_of_init_that_are_none_are_refused_by_line(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match=r"<init> block that cannot be read: '\*{4}' is .*\(line 6\)"):
         converted(text_of(event(), init=INIT.replace("1.0e-6", "****")), tmp_path)
@@ -274,7 +314,7 @@ def test_with_trials_weights_average_to_the_sum_of_weights_over_that_of_trials(
 ) -> None:
     trials = (1, 8, 0, 3)
     events = "".join(event(RWGT, tag=f"<event trials='{n}' muf2='1936'>", weight=f"{n}e-3") for n in trials)
-    events = events.replace("trials='3'", "trials=3") + f"<!-- {event(tag='<event trials=5>')} -->\n"
+    events = events.replace("trials='3'", "Trials=3") + f"<!-- {event(tag='<event trials=5>')} -->\n"
     summary, tree = converted(text_of(events, init=INIT.replace("2.0e-3", "1.0")), tmp_path)
     weights = 1e-3 * np.array(trials)
     assert np.mean(tree["Weight"]) == pytest.approx(weights.sum() / 12)
@@ -388,9 +428,10 @@ def test_what_is_no_les_houches_text_is_refused_with_one_message(
     assert not list(tmp_path.rglob("*.root"))
 
 
-def test_of_several_files_the_one_that_fails_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("bad.lhe",), ("good.lhe", "bad.lhe")])
+def test_the_file_that_fails_is_named(tmp_path: Path, names: tuple[str, ...]) -> None:
     (tmp_path / "good.lhe").write_text(text_of(event()))
     (tmp_path / "bad.lhe").write_text(text_of(event() + BROKEN + event()))
-    answer = milanalysis("convert", tmp_path / "good.lhe", tmp_path / "bad.lhe")
+    answer = milanalysis("convert", *(tmp_path / name for name in names))
     assert answer.exit_code == 2
     assert "bad.lhe: event 2 (line 13) has no </event>" in answer.output

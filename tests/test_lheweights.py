@@ -43,6 +43,22 @@ TWO = [[1e-3, 2.5e-3]] * 2
         ),
         pytest.param(
             "",
+            f"<mgrwt>\n<pdfrwt beam='1'> {'1 ' * 13}</pdfrwt>\n<pdfrwt>{'1 ' * 11}</pdfrwt>\n</mgrwt>\n"
+            + RWGT,
+            ["a", "b"],
+            TWO,
+            id="as many numbers as a particle has",
+        ),
+        pytest.param(
+            "",
+            "# <wgt id='z'> 7 </wgt>\n"
+            + RWGT.replace("<wgt id='b'", " # <wgt id='b'> 7 </wgt>\n<wgt id='b'"),
+            ["a", "b"],
+            TWO,
+            id="weights commented out by #",
+        ),
+        pytest.param(
+            "",
             '<weight name="x"> 1e-3 </weight>\n<weight name="y"> 2.5e-3 </weight>\n',
             ["x", "y"],
             TWO,

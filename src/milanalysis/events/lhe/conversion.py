@@ -7,6 +7,7 @@ cross-section, which in the text is the sum of weights over the sum of trials.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,14 +98,19 @@ class _Sums:
         """Add the events of a block."""
         weights = block.info[:, 2]
         self.n += len(weights)
-        self.total += float(weights.sum())
-        self.squares += float(weights @ weights)
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # whoever uses the sums looks whether they are finite
+            self.total += float(weights.sum())
+            self.squares += float(weights @ weights)
         self.unit = self.unit and bool((np.abs(weights) == 1.0).all())
         self.not_finite += int((~np.isfinite(block.weights)).any(axis=1).sum())
 
     def error_of_sum(self, n_trials: float) -> float:
         """Return the standard error of the sum, for a fixed number of trials of which the others have weight zero."""
-        return float(np.sqrt(max(self.squares - self.total**2 / n_trials, 0.0))) if n_trials else 0.0
+        if not n_trials:
+            return 0.0
+        return math.sqrt(max(self.squares - self.total / n_trials * self.total, 0.0))
 
 
 def convert_lhe(path: Path, output: Path, advance: Callable[..., None] = lambda _: None) -> dict[str, Any]:
@@ -135,7 +141,8 @@ def convert_lhe(path: Path, output: Path, advance: Callable[..., None] = lambda 
         section, error = file.head.cross_section_pb, file.head.cross_section_error_pb
         if file.has_trials:
             section, error = sums.total / file.n_trials, sums.error_of_sum(file.n_trials) / file.n_trials
-            section, error = (section, error) if section > 0 else (None, None)
+            section = section if 0 < section < math.inf else None
+            error = error if section is not None and math.isfinite(error) else None
         summary: dict[str, Any] = {
             "source": path.name,
             "source_path": str(path.resolve()),

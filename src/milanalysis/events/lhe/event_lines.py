@@ -65,7 +65,7 @@ def _all_at_once(bodies: Sequence[bytes]) -> tuple[FloatArray, FloatArray, list[
             count = int(first.split(None, 1)[0])
         except (IndexError, ValueError):
             return None
-        rows = others.split(b"\n", count) if count >= 0 else []
+        rows = others.split(b"\n", count) if 0 <= count < len(body) else []
         if len(rows) != count + 1:
             return None
         infos.append(first)

@@ -5,6 +5,7 @@ A cross-section that is not there, or stands for "not known" (zero, -1, NaN, too
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -93,7 +94,8 @@ def read_head(text: bytes, init: re.Match[bytes]) -> Head:
         raise MalformedHeadError(init.start(1), msg)
     beams = _read(text, init, words[:_BEAM_NUMBERS])
     strategy, n_processes = beams[8:]
-    if strategy != np.rint(strategy) or n_processes != np.rint(n_processes) or not 0 <= n_processes < 1e6:
+    whole = strategy == np.rint(strategy) and n_processes == np.rint(n_processes)
+    if not (whole and abs(strategy) < 1e6 and 0 <= n_processes < 1e6):
         msg = f"IDWTUP = {strategy:g} and NPRUP = {n_processes:g} should be whole numbers"
         raise MalformedHeadError(init.start(1), msg)
     n_processes = int(n_processes)
@@ -112,11 +114,12 @@ def read_head(text: bytes, init: re.Match[bytes]) -> Head:
         return Head(int(strategy), None, None, 0.0, unknown, weights)
     table = np.array([_read(text, init, line[:_PROCESS_NUMBERS]) for line in complete], dtype=np.float64)
     sections, errors = table[:, 0], table[:, 1]
-    total = float(sections.sum())
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(sections.sum())
     if not np.isfinite(total) or total <= 0 or (sections == _UNKNOWN).any():
         shown = ", ".join(f"{one:g}" for one in sections[:5])
         return Head(int(strategy), None, None, 0.0, f"<init> gives XSECUP = {shown}", weights)
-    error = float(np.sqrt((errors**2).sum()))
+    error = math.hypot(*errors)
     known = bool(np.isfinite(error) and (errors >= 0).all())
     digits = sum(rounding(line[0]) for line in complete)
     return Head(int(strategy), total, error if known else None, digits, None, weights)

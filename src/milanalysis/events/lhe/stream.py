@@ -49,6 +49,11 @@ _FILE_END = re.compile(rb"</LesHouchesEvents\s*>")
 _ANOTHER_FILE = re.compile(rb"</?(?:LesHouchesEvents|init)\b[^\n]*")
 _NOT_BEFORE_EVENTS = re.compile(_ANOTHER_FILE.pattern + rb"|</?event[^\n]*", re.IGNORECASE)
 _NOT_BETWEEN_EVENTS = re.compile(_NOT_BEFORE_EVENTS.pattern + rb"|</?(?:r?wgt|weight)[^\n]*", re.IGNORECASE)
+_NUMBER = rb"[+-]?\.?\d[\d.+-]*(?:[eEdDqQ][\d.+-]+)?"
+_LINE_OF_EVENT = re.compile(
+    rb"^[^\S\n]*(?:-?\d+[^\S\n]+){2}(?:" + _NUMBER + rb"[^\S\n]+){3,}" + _NUMBER + rb"[^\n]*", re.MULTILINE
+)
+"""A line of numbers, as events have: two whole ones and four or eleven more."""
 _OTHER_FORMATS = {
     b"root": "is a ROOT file; text is converted once, and trees of ROOT are read by the samples of an analysis",
     b"BZh": "is compressed with bzip2; unpack it first (bunzip2)",
@@ -335,7 +340,7 @@ class LHEFile:
         if event is not None:
             line = self._line + self._text.count(b"\n", 0, init.end())
             self._check_between(self._text[init.end() : end], line, _NOT_BEFORE_EVENTS)
-        self.has_trials = event is not None and b"trials" in event[1]
+        self.has_trials = event is not None and b"trials" in event[1].lower()
         begin = init.end() if event is None else end
         self._line += self._text.count(b"\n", 0, begin)
         self._text = self._text[begin:]
@@ -378,16 +383,14 @@ class LHEFile:
             self._check_between(piece[:start], chunk.line(event, -begin))
             if len(tags) > 1:
                 msg = (
-                    f"event {self.n_events + event + 1} (line {chunk.line(event)}) has no </event>: another <event> begins "
+                    f"{self.path}: event {self.n_events + event + 1} (line {chunk.line(event)}) has no </event>: another <event> begins "
                     f"in line {chunk.line(event, tags[1].start() - begin)}. It was not written to its end, or files were "
                     "joined; produce the file again, or take out what there is of this event"
                 )
-                error = InputFileError(msg)
-                error.add_note(f"in {self.path}")
-                raise error
+                raise InputFileError(msg)
             attributes = tags[0][1]
         chunk.begins[event] = begin
-        if self.has_trials or b"trials" in attributes:
+        if self.has_trials or b"trials" in attributes.lower():
             chunk.trials.append(self._trials(chunk, event, attributes))
 
     def _trials(self, chunk: _Chunk, event: int, attributes: bytes) -> float:
@@ -408,7 +411,17 @@ class LHEFile:
 
     def _check_between(self, text: bytes, line: int, what: re.Pattern[bytes] = _NOT_BETWEEN_EVENTS) -> None:
         """Refuse a file where anything of an event, or of another file, is outside of the events."""
-        stray = None if not text or text.isspace() else what.search(text)
+        if not text or text.isspace():
+            return
+        stray = what.search(text)
+        lost = _LINE_OF_EVENT.search(text) if stray is None else None
+        if lost is not None:
+            line += text.count(b"\n", 0, lost.start())
+            shown = decoded(lost[0].strip()[:60])
+            self._refuse_line(
+                line,
+                f"{shown!r} is a line of an event, and there is no <event> before it; put it between <event> and </event>",
+            )
         if stray is None:
             return
         line += text.count(b"\n", 0, stray.start())

@@ -36,7 +36,7 @@ _ELEMENT = re.compile(rb"<(?:wgt|weight)\b(" + ATTRIBUTES + rb")>\s*([^\s<>]+)\s
 _COMPACT = re.compile(rb"<weights\b[^<>]*>([^<>]*)</weights\s*>")
 _REWEIGHTING = re.compile(rb"<rwgt\b[^<>]*>(.*?)</rwgt\s*>|<(?:rwgt|weights)\b[^<>]*/>", re.DOTALL)
 _HASH = re.compile(rb"#[^\n]*")
-_TAG = re.compile(rb"<[^<>]*>")
+_COMMENTED = re.compile(rb"^[^\S\n]*#[^\n]*<[^\n]*", re.MULTILINE)
 _NO_WEIGHT = re.compile(rb"[^\n]*?(?:wgt|weight)[^\n]*", re.IGNORECASE)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _LIST = re.compile(r"<initrwgt\b[^>]*>(.*?)</initrwgt\s*>", re.DOTALL)
@@ -124,7 +124,9 @@ class EventWeightReader:
         """
         words: list[bytes] = []
         for i, rest in enumerate(rests):
-            parts = _ELEMENT.split(rest)  # what is between, attributes, value, what is between, ...
+            parts = _ELEMENT.split(
+                _COMMENTED.sub(b"", rest) if b"#" in rest else rest
+            )  # what is between, attributes, value, what is between, ...
             tags, values = parts[1::3], parts[2::3]
             between = b"".join(parts[::3])
             n_compact = 0
@@ -216,8 +218,8 @@ class EventWeightReader:
                 rest.find(shown),
                 f"{decoded(line[:100])!r} is no weight that can be read; expected <wgt id='name'> number </wgt>",
             )
-        for line in _TAG.sub(b"", text).split(b"\n"):
-            if len(line.split()) == _PARTICLE_NUMBERS:
+        for line in text.split(b"\n"):
+            if b"<" not in line and len(line.split()) == _PARTICLE_NUMBERS:
                 raise MalformedEventError(
                     event, rest.find(line), "there are more particles than the first line of the event says"
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 
 import numpy as np
@@ -114,6 +115,8 @@ def rounding(word: bytes) -> float:
     """
     mantissa, _, exponent = _FORTRAN.sub(rb"\1E\2\3", word).lower().partition(b"e")
     decimals = len(mantissa.partition(b".")[2])
+    if len(exponent) > _LONGEST:
+        return math.inf
     return float(f"5e{int(exponent or 0) - decimals - 1}")
 
 
