@@ -71,8 +71,46 @@ def test_numbers_in_scientific_notation_that_yaml_takes_for_text_are_numbers(tmp
 
 
 @pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("010", 10.0),
+        ("+1E2", 100.0),
+        (".5", 0.5),
+        ("7.", 7.0),
+        ("1_000", 1000.0),
+        ("1:30", None),
+        ("0x10", None),
+        ("true", None),
+        ("yes", None),
+        (".inf", None),
+        ("-.inf", None),
+        (".nan", None),
+        ("2026-11-27", None),
+        ("[1]", None),
+        ("9" * 5000, None),
+        ("~", None),
+    ],
+)
+def test_a_number_is_what_people_mean_by_it_or_is_refused(tmp_path, text, found):
+    path = written(tmp_path)
+    path.write_text(path.read_text().replace("luminosity_fb: 100", f"luminosity_fb: {text}"))
+    if found is not None:
+        assert load_config(path).luminosity_fb == found
+        return
+    with pytest.raises(ConfigError, match=r"(?s)analysis\.yaml.*(luminosity_fb|not valid YAML)"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"seed": True}, ["seed: true is no number"]),
+        ({"truth": {"auc_at": [0.1, False]}}, ["truth.auc_at: false is no number"]),
+        ({"processing": {"executor": {"kind": "futures", "workers": True}}}, ["workers: true is no number"]),
+        (
+            {"processing": {"chunk_size": 100, "chunk_multiple": 101}},
+            ["processing", "chunk_multiple", "at most 100 events", "enlarge chunk_size"],
+        ),
         ({"sede": 3}, ["sede", "no such key"]),
         ({"seed": "many"}, ["seed", "integer", "'many'"]),
         ({"seed": -1}, ["seed", "greater than or equal to 0"]),

@@ -71,6 +71,32 @@ def test_the_cross_section_in_the_json_file_beside_a_root_file_is_checked(tmp_pa
     assert total([file], tmp_path / "out") == pytest.approx(3 * SIGMA)
 
 
+@pytest.mark.parametrize(
+    "description",
+    [
+        {"weight_names": 5},
+        {"weight_names": {"a": 1}},
+        {"weight_points": ["a", None]},
+        {"weight_points": [True, 2]},
+    ],
+    ids=str,
+)
+def test_what_a_json_file_says_of_weights_in_another_form_is_not_used(
+    tmp_path: Path, description: dict[str, Any]
+) -> None:
+    file = scaled(tmp_path / "some.root", 1.0)
+    (tmp_path / "some.json").write_text(json.dumps(description))
+    sample = open_sample("x", [file], theta=0.0, weight_points=[0.5, 1.0])
+    assert sample.order is not None
+    with pytest.raises(EventWeightError, match=r"some\.json does not say the names of the weights"):
+        open_sample("x", [file], theta=0.0, weight_points={"a": 0.5, "b": 1.0})
+    (tmp_path / "names.json").write_text(json.dumps(description))
+    with pytest.raises(EventWeightError, match=r"names\.json, named under weight_names, should be"):
+        open_sample(
+            "x", [file], theta=0.0, weight_points={"a": 0.5, "b": 1.0}, weight_names=tmp_path / "names.json"
+        )
+
+
 def test_weights_may_be_given_by_name(tmp_path: Path) -> None:
     file = tmp_path / "named.root"
     shutil.copy(GENUINE, file)

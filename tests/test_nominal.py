@@ -181,7 +181,9 @@ def test_an_event_without_event_record_is_no_damage(tmp_path: Path) -> None:
 # --- cross-sections ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [None, 0, -1, -1.0, math.nan, math.inf, "2.04e-3", True, [1.0]])
+@pytest.mark.parametrize(
+    "value", [None, 0, -1, -1.0, math.nan, math.inf, 1e308, 10**400, "2.04e-3", True, [1.0]]
+)
 def test_a_cross_section_that_is_not_known_is_not_checked_and_that_is_said(
     tmp_path: Path, value: Any
 ) -> None:
@@ -192,19 +194,72 @@ def test_a_cross_section_that_is_not_known_is_not_checked_and_that_is_said(
     summary = table(sample, tmp_path / "out")
     (warning,) = summary["warnings"]
     assert "the cross-section is not known" in warning
-    assert f"says {json.dumps(value)}" in warning
+    assert f"says {json.dumps(value):.40}" in warning
     stated = open_sample("x", [file], theta=0.0, role="simulation", cross_section_fb=3000 * SIGMA_PB)
     assert table(stated, tmp_path / "stated")["warnings"] == []
 
 
 def test_without_a_word_about_the_cross_section_there_is_no_warning(tmp_path: Path) -> None:
     file = with_weights(tmp_path / "a.root", SIGMA_PB)
-    for content in (None, "no JSON", "[1]", json.dumps({"run": 7})):
+    for content in (None, "[1]", json.dumps({"run": 7})):
         if content is not None:
             (tmp_path / "a.json").write_text(content)
         assert (
             table(open_sample("x", [file], theta=0.0, role="simulation"), tmp_path / "out")["warnings"] == []
         )
+
+
+@pytest.mark.parametrize(
+    "content", ["no JSON", '{"cross_section_pb": 2.0', "[" * 100_000, b"\xff\xfe{}", "9" * 5000]
+)
+def test_a_json_file_that_cannot_be_read_is_named(tmp_path: Path, content: str | bytes) -> None:
+    file = with_weights(tmp_path / "a.root", SIGMA_PB)
+    (tmp_path / "a.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    for on_bad_file in ("fail", "skip"):  # the events are good, so that nothing is left out
+        with pytest.raises(EventWeightError, match=r"a\.json, which says .* is no readable JSON file"):
+            open_sample("x", [file], theta=0.0, on_bad_file=on_bad_file)
+
+
+@pytest.mark.parametrize("announced", [N - 1, N + 1, "40", 10**400])
+def test_a_json_file_about_another_number_of_events_is_refused(tmp_path: Path, announced: object) -> None:
+    file = with_weights(tmp_path / "a.root", SIGMA_PB)
+    (tmp_path / "a.json").write_text(json.dumps({"n_events": announced}))
+    with pytest.raises(EventWeightError, match=rf"a\.json says that .*a\.root has .* events, and it has {N}"):
+        open_sample("x", [file], theta=0.0, on_bad_file="skip")
+    (tmp_path / "a.json").write_text(json.dumps({"n_events": N}))
+    assert open_sample("x", [file], theta=0.0).n_events == N
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "accepted"), [("mean", False), ("file_sum", False), ("unit", False), ("sum", True)]
+)
+def test_what_the_json_file_of_one_of_two_files_says_is_checked(
+    tmp_path: Path, normalisation: str, accepted: bool
+) -> None:
+    weight = {"mean": SIGMA_PB, "file_sum": SIGMA_PB / N, "sum": SIGMA_PB / N / 2, "unit": 1.0}[normalisation]
+    files = [with_weights(tmp_path / name, weight) for name in ("a.root", "b.root")]
+    known = {"theta": 0.0, "role": "simulation", "normalisation": normalisation}
+    stated = {"cross_section_fb": 1000 * SIGMA_PB}
+    (tmp_path / "a.json").write_text(json.dumps({"cross_section_pb": 1.0001 * SIGMA_PB}))
+    table(open_sample("x", files, **known, **stated), tmp_path / "good")
+    (tmp_path / "a.json").write_text(json.dumps({"cross_section_pb": 3 * SIGMA_PB}))
+    sample = open_sample("x", files, **known, **stated)
+    if accepted:  # the weights of one of them add up to half of what the sample stands for
+        table(sample, tmp_path / "out")
+    else:
+        message = r"is 6\.1242 fb by the JSON files beside 1 of its 2 files"
+        with pytest.raises(EventWeightError, match=message):
+            table(sample, tmp_path / "out")
+
+
+@pytest.mark.parametrize("error", [1e300, 1e9, 100.0])
+def test_a_huge_error_of_the_cross_section_does_not_accept_everything(tmp_path: Path, error: float) -> None:
+    file = with_weights(tmp_path / "a.root", SIGMA_PB)
+    (tmp_path / "a.json").write_text(
+        json.dumps({"cross_section_pb": 3 * SIGMA_PB, "cross_section_error_pb": error})
+    )
+    with pytest.raises(EventWeightError, match=r"the cross-section is 6\.1242 fb"):
+        table(open_sample("x", [file], theta=0.0, role="simulation"), tmp_path / "out")
 
 
 def test_the_cross_section_is_checked_within_the_error_of_the_mean_of_the_weights(tmp_path: Path) -> None:

@@ -296,8 +296,12 @@ def load_config(path: Path) -> AnalysisConfig:
             environment variable that is not set.
     """
     base = path.resolve().parent
+    written = read_mapping(path)
     try:
-        values = spelled_out(AnalysisConfig, read_mapping(path))
+        values = spelled_out(AnalysisConfig, written)
+    except ConfigError as error:
+        msg = f"{path} is not a valid analysis:\n  {error}"
+        raise ConfigError(msg) from error
     except RecursionError as error:
         msg = f"{path}: a value refers to itself; write it without the anchor"
         raise ConfigError(msg) from error

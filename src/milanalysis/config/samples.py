@@ -269,3 +269,13 @@ class ProcessingConfig:
     chunk_size: Count = 100_000
     chunk_multiple: Count = 1
     on_bad_file: Literal["fail", "skip"] = "fail"
+
+    @model_validator(mode="after")
+    def _chunks_can_begin(self) -> ProcessingConfig:
+        if self.chunk_multiple > self.chunk_size:
+            msg = (
+                f"chunk_multiple: chunks of at most {self.chunk_size} events (chunk_size) cannot begin at multiples of "
+                f"{self.chunk_multiple}; enlarge chunk_size"
+            )
+            raise ValueError(msg)
+        return self

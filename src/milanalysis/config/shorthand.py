@@ -25,7 +25,8 @@ def spelled_out(form: Any, value: Any, place: str = "") -> Any:
         place: where it is, for messages.
 
     Raises:
-        ConfigError: if a word is none of the choices, listing them.
+        ConfigError: if a word is none of the choices, listing them; if true or false stands where a number belongs, which
+            would count as 1 or 0.
     """
     options = _options(form)
     classes = [one for one in options if is_dataclass(one)]
@@ -56,6 +57,9 @@ def spelled_out(form: Any, value: Any, place: str = "") -> Any:
             return (
                 [spelled_out(arguments[0], one, place) for one in some] if isinstance(some, list) else value
             )
+    if isinstance(value, bool) and bool not in options and {int, float} & set(options):
+        msg = f"{place}: {str(value).lower()} is no number; write a number"
+        raise ConfigError(msg)
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,13 @@ from milanalysis.errors import ConfigError
 __all__ = ["read_mapping"]
 
 
-class _UniqueKeysLoader(yaml.SafeLoader):
-    """Refuses a key that is written twice; YAML's own rule for it is that the last one counts."""
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that is written twice (YAML lets the last one count), and reads words as YAML 1.2 does.
+
+    PyYAML follows version 1.1, where ``1:30`` is 90, ``010`` is 8, ``no`` is false and ``1e-3`` is text.
+    """
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 (those of version 1.1 are not wanted)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return a mapping as a dictionary."""
@@ -27,6 +33,31 @@ class _UniqueKeysLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
+
+
+_DIGITS = list("-+.0123456789")
+for _tag, _words, _beginnings in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+", _DIGITS),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        _DIGITS,
+    ),
+    ("merge", r"<<", ["<"]),
+):
+    _StrictLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_words})$"), _beginnings
+    )
+
+
+def _integer(loader: _StrictLoader, node: yaml.ScalarNode) -> int:
+    """Return a whole number, in the decimal system whatever it begins with."""
+    return int(loader.construct_scalar(node))
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
 def read_mapping(path: Path) -> dict[Any, Any]:
@@ -44,8 +75,8 @@ def read_mapping(path: Path) -> dict[Any, Any]:
         msg = f"{path} cannot be read as text ({error}); give the path of an analysis in YAML"
         raise ConfigError(msg) from error
     try:
-        values = yaml.load(text, Loader=_UniqueKeysLoader)
-    except yaml.YAMLError as error:
+        values = yaml.load(text, Loader=_StrictLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # numbers too long, lists too deep
         msg = f"{path} is not valid YAML: {error}"
         raise ConfigError(msg) from error
     if not isinstance(values, dict):

@@ -12,7 +12,7 @@ from typing import Any
 import uproot
 
 from milanalysis.config import DelphesFormatConfig, LHEFFormatConfig
-from milanalysis.errors import InputFileError
+from milanalysis.errors import EventWeightError, InputFileError, MilAnalysisError
 from milanalysis.files.paths import beside, problem_with_file
 
 __all__ = ["FB_PER_PB", "LOCAL", "UNCACHED", "InputFile", "SkippedFile", "open_root_file", "read_description"]
@@ -72,14 +72,22 @@ class SkippedFile:
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """Return what the JSON file beside a ROOT file, or beside what it is a link to, says; nothing if it is none of ours."""
+    """Return what the JSON file beside a ROOT file, or beside what it is a link to, says; nothing if it is no object.
+
+    Raises:
+        EventWeightError: naming the JSON file, if it cannot be read.
+    """
     place = beside(path)
     if place is None:
         return {}
     try:
-        found = json.loads(place.read_text())
-    except (OSError, ValueError):
-        return {}
+        found = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        msg = (
+            f"{place}, which says what the weights in {path} mean, is no readable JSON file ({error}); run `milanalysis convert` "
+            "again, or take it away if it does not belong to the events"
+        )
+        raise EventWeightError(msg) from error
     return found if isinstance(found, dict) else {}
 
 
@@ -97,6 +105,7 @@ def open_root_file(
     Raises:
         InputFileError: naming the file, if it is missing, empty, truncated, was not closed, is not a ROOT file, or does
             not have the tree or the branches.
+        EventWeightError: if the JSON file beside it cannot be read, or is about another number of events.
     """
     expected = f"expected a ROOT file with a tree {source.tree!r}"
     problem = problem_with_file(path)
@@ -117,7 +126,7 @@ def open_root_file(
     try:
         with uproot.open({str(path): None}, **UNCACHED, **LOCAL) as file:
             return _inspect(path, file, source, branches, number)
-    except InputFileError:
+    except MilAnalysisError:
         raise
     except Exception as error:  # uproot raises whatever the damaged bytes happen to cause
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -172,11 +181,18 @@ def _inspect(
         raise InputFileError(msg)
     description = read_description(path)
     cross_section, error, unknown = _cross_section(path, description)
+    n_events, announced = int(file[tree].num_entries), description.get("n_events", None)
+    if announced is not None and announced != n_events:
+        msg = (
+            f"{beside(path)} says that {path} has {announced!r:.40} events, and it has {n_events}: one of the two is from another time; "
+            "copy or produce both again"
+        )
+        raise EventWeightError(msg)
     return InputFile(
         path,
         tree,
         number,
-        int(file[tree].num_entries),
+        n_events,
         file.file.uuid.bytes,
         (status.st_size, status.st_mtime_ns),
         (status.st_dev, status.st_ino),
@@ -191,14 +207,18 @@ def _cross_section(path: Path, description: Mapping[str, Any]) -> tuple[float | 
     """Return cross-section and error in fb that a JSON file says, and what it says instead if that is none."""
     if "cross_section_pb" not in description:
         return None, 0.0, ""
-    value, error = (_number(description.get(f"cross_section_{one}")) for one in ("pb", "error_pb"))
+    value, error = (_in_fb(description.get(f"cross_section_{one}")) for one in ("pb", "error_pb"))
     if value is None or value <= 0:
         return None, 0.0, f"{beside(path)} says {json.dumps(description['cross_section_pb']):.40}"
-    return FB_PER_PB * value, FB_PER_PB * max(error or 0.0, 0.0), ""
+    return value, max(error or 0.0, 0.0), ""
 
 
-def _number(value: Any) -> float | None:
-    """Return a finite number; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+def _in_fb(value: Any) -> float | None:
+    """Return a finite number of pb in fb; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        in_fb = FB_PER_PB * value
+    except OverflowError:
+        return None
+    return in_fb if math.isfinite(in_fb) else None

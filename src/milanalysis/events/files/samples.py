@@ -10,7 +10,7 @@ from typing import Any, Literal
 from coffea.processor.executor import WorkItem
 
 from milanalysis.config import DelphesFormatConfig, LHEFFormatConfig, Normalisation
-from milanalysis.errors import InputFileError
+from milanalysis.errors import EventWeightError, InputFileError
 from milanalysis.events.event_weights import HIGHEST_DEGREE
 from milanalysis.events.files.root_files import (
     FB_PER_PB,
@@ -86,11 +86,17 @@ class Sample:
         return sum((value or 0.0) * n for value, n in known) / n_events
 
     @property
-    def expected_cross_section_error_fb(self) -> float:
-        """Standard error of `expected_cross_section_fb` as the JSON files say it; 0 if they do not."""
-        if self.cross_section_fb is not None or self.n_events == 0:
-            return 0.0
-        return sum(file.cross_section_error_fb * file.n_events for file in self.files) / self.n_events
+    def described(self) -> Sample | None:
+        """The files whose JSON files say a cross-section, which then is the expected one; None if there are none."""
+        files = tuple(file for file in self.files if file.n_events and file.cross_section_fb is not None)
+        return replace(self, files=files, cross_section_fb=None) if files else None
+
+    @property
+    def described_error_fb(self) -> float:
+        """Standard error of the cross-section of `described`, as the JSON files say it; 0 if they do not."""
+        known = [file for file in self.files if file.n_events and file.cross_section_fb is not None]
+        n_events = sum(file.n_events for file in known)
+        return sum(file.cross_section_error_fb * file.n_events for file in known) / max(n_events, 1)
 
     def fb_per_weight(self, file: InputFile) -> float:
         """Return what turns a nominal weight of a file into the cross-section in fb the event stands for."""
@@ -232,8 +238,8 @@ def open_sample(
         except InputFileError as error:
             if on_bad_file == "fail":
                 raise
-            announced = read_description(path).get("n_events")
-            skipped.append(SkippedFile(path, str(error), announced if isinstance(announced, int) else None))
+            announced = _announced_events(path)
+            skipped.append(SkippedFile(path, str(error), announced))
     points = points_in_order(name, opened, weight_points, weight_names)
     named = isinstance(weight_points, Mapping)
     pairs = (variations or {}).values()
@@ -261,6 +267,15 @@ def open_sample(
     )
     sample.check_skipped()
     return sample
+
+
+def _announced_events(path: Path) -> int | None:
+    """Return how many events a file that cannot be read should have, as the JSON file beside it says."""
+    try:
+        announced = read_description(path).get("n_events")
+    except EventWeightError:
+        return None
+    return announced if isinstance(announced, int) else None
 
 
 def weight_branch(source: LHEFFormatConfig | DelphesFormatConfig) -> str:

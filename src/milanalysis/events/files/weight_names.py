@@ -36,7 +36,7 @@ def points_in_order(
             that other values belong to the weights.
     """
     if not isinstance(points, Mapping):
-        orders = {tuple(map(str, file.description.get("weight_names") or ())) for file in files}
+        orders = {_names_beside(file) for file in files}
         if len(orders) > len({frozenset(order) for order in orders}):
             raise EventWeightError(_different_orders(sample))
         listed = tuple(None if point is None else float(point) for point in points)
@@ -81,7 +81,7 @@ def unchecked_order(
     for file in files:
         numbers = _numbers_of(file, points)
         if numbers and Counter(numbers) == Counter(used) and numbers != used:
-            names = ", ".join(file.description["weight_names"])
+            names = ", ".join(_names_beside(file))
             return (
                 f"the names of the weights in the JSON file beside {file.path} ({names}) are in another order"
             )
@@ -108,7 +108,9 @@ def _refuse_other_points(sample: str, file: InputFile, points: Sequence[float | 
 def _stated_points(file: InputFile, points: Sequence[float | None]) -> Sequence[float]:
     """Return the values of the coefficient that the JSON file beside a file says, if they are as many as those given."""
     stated = file.description.get("weight_points")
-    return stated if isinstance(stated, list) and len(stated) == len(points) else ()
+    if not isinstance(stated, list) or len(stated) != len(points):
+        return ()
+    return stated if all(type(one) in (int, float) for one in stated) else ()
 
 
 def _says_order(file: InputFile, points: Sequence[float | None]) -> bool:
@@ -120,12 +122,10 @@ def _says_order(file: InputFile, points: Sequence[float | None]) -> bool:
 
 def _numbers_of(file: InputFile, points: Sequence[float | None]) -> list[float]:
     """Return the numbers that the names of the weights end with, for those that have a point; empty without such names."""
-    names = file.description.get("weight_names")
-    if not isinstance(names, list) or len(names) != len(points):
+    names = _names_beside(file)
+    if len(names) != len(points):
         return []
-    found = [
-        _NUMBER.findall(str(name)) for name, point in zip(names, points, strict=True) if point is not None
-    ]
+    found = [_NUMBER.findall(name) for name, point in zip(names, points, strict=True) if point is not None]
     return [float(numbers[-1]) for numbers in found] if all(found) else []
 
 
@@ -149,8 +149,7 @@ def names_of_weights(
     orders = []
     for file in files:
         origin = names_file or file.path.with_suffix(".json")
-        stated = given if names_file is not None else file.description.get("weight_names")
-        names = tuple(map(str, stated)) if isinstance(stated, list | tuple) else ()
+        names = given if names_file is not None else _names_beside(file)
         if not names:
             msg = (
                 f"sample {sample!r} gives {key} by name, and {origin} does not say the names of the weights in "
@@ -177,10 +176,20 @@ def _different_orders(sample: str) -> str:
     )
 
 
-def _stated_names(path: Path) -> Sequence[str]:
+def _names_beside(file: InputFile) -> tuple[str, ...]:
+    """Return the names of the weights that the JSON file beside a ROOT file says; empty if it says none."""
+    stated = file.description.get("weight_names")
+    return tuple(map(str, stated)) if isinstance(stated, list) else ()
+
+
+def _stated_names(path: Path) -> tuple[str, ...]:
     """Return the names of weights that a JSON file of the user says."""
     try:
-        return read_json(path).get("weight_names") or ()
+        stated = read_json(path).get("weight_names")
+        if not isinstance(stated, list):
+            msg = f"weight_names is {stated!r:.40}"
+            raise InputFileError(msg)
+        return tuple(map(str, stated))
     except InputFileError as error:
         msg = f'{path}, named under weight_names, should be a JSON file {{"weight_names": [...]}} ({error})'
         raise EventWeightError(msg) from error

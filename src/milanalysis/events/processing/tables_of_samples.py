@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 _CROSS_SECTION_TOLERANCE = 0.02
 """Relative difference between the weights and a stated cross-section that rounding and truncation may cause."""
+_LARGEST_ERROR = 0.1
+"""Relative error of a cross-section in a JSON file that is believed; with a larger one nothing would be checked."""
 _SIGMAS = 5.0
 """Standard errors (of the mean of the weights, and of the cross-section) by which they may differ besides."""
 
@@ -247,12 +249,33 @@ def _summary(sample: Sample, cutflow: Cutflow, merge: Merge) -> dict[str, Any]:
 
 
 def _check_cross_section(sample: Sample, weight: Fraction) -> None:
-    """Refuse weights that do not add up to the cross-section, where that is known and weights are used."""
-    expected = sample.expected_cross_section_fb
-    if expected is None or sample.n_events == 0 or sample.role == "observed":
+    """Refuse weights that do not add up to the cross-section: the one that is stated, and those of the JSON files.
+
+    Raises:
+        EventWeightError: naming both, and what would fit.
+    """
+    if sample.n_events == 0 or sample.role == "observed":
         return
-    found = float(weight)
-    allowed = _allowed_difference(sample, expected)
+    if sample.cross_section_fb is not None:
+        _require_cross_section(sample, float(weight), sample.cross_section_fb, 0.0, "cross_section_fb")
+    described = sample.described
+    expected = None if described is None else described.expected_cross_section_fb
+    if described is None or expected is None:
+        return
+    is_part = described.n_events < sample.n_events
+    if is_part and sample.normalisation == "sum":
+        return  # the weights of some files add up to nothing
+    found = _sum_of_weights(described) if is_part else float(weight)
+    if sample.normalisation == "unit":
+        found = sample.cross_section_fb or 0.0
+    error = min(sample.described_error_fb, _LARGEST_ERROR * expected)
+    origin = f"the JSON files beside {len(described.files)} of its {len(sample.files)} files"
+    _require_cross_section(described, found, expected, error, origin)
+
+
+def _require_cross_section(sample: Sample, found: float, expected: float, error: float, origin: str) -> None:
+    """Refuse weights that do not add up to a cross-section in fb with an error in fb, and say who states it."""
+    allowed = _allowed_difference(sample, expected, error)
     if abs(found - expected) <= allowed:
         return
     nominal = [nominal_weights(file) for file in sample.files]
@@ -261,7 +284,7 @@ def _check_cross_section(sample: Sample, weight: Fraction) -> None:
         other.normalisation
         for other in others
         if (other.normalisation != "unit" or sample.cross_section_fb is not None)
-        and abs(_sum_of_weights(other) - expected) <= _allowed_difference(other, expected)
+        and abs(_sum_of_weights(other) - expected) <= _allowed_difference(other, expected, error)
     ]
     if fitting:
         advice = f"normalisation: {fitting[0]} would fit"
@@ -271,7 +294,7 @@ def _check_cross_section(sample: Sample, weight: Fraction) -> None:
         advice = "check normalisation, cross_section_fb, and that no file is missing or listed twice"
     msg = (
         f"sample {sample.name!r}: with normalisation: {sample.normalisation} the weights of its {sample.n_events} events add up to "
-        f"{found:g} fb, and the cross-section is {expected:g} fb (they may differ by {allowed:.2g} fb); {advice}"
+        f"{found:g} fb, and the cross-section is {expected:g} fb by {origin} (they may differ by {allowed:.2g} fb); {advice}"
     )
     raise EventWeightError(msg)
 
@@ -281,10 +304,9 @@ def _sum_of_weights(sample: Sample) -> float:
     return sum(nominal_weights(file).total * sample.fb_per_weight(file) for file in sample.files)
 
 
-def _allowed_difference(sample: Sample, expected: float) -> float:
-    """Return how far in fb the weights of a sample may be from a cross-section."""
+def _allowed_difference(sample: Sample, expected: float, error: float) -> float:
+    """Return how far in fb the weights of a sample may be from a cross-section with an error."""
     variance = sum(
         nominal_weights(file).variance_of_sum * sample.fb_per_weight(file) ** 2 for file in sample.files
     )
-    error = math.sqrt(variance) + sample.expected_cross_section_error_fb
-    return _CROSS_SECTION_TOLERANCE * expected + _SIGMAS * error
+    return _CROSS_SECTION_TOLERANCE * expected + _SIGMAS * (math.sqrt(variance) + error)
