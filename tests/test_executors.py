@@ -130,6 +130,11 @@ def test_a_wrong_scheduler_is_an_error_with_advice(
     nowhere = DaskExecutorConfig(scheduler="tcp://127.0.0.1:9")
     with pytest.raises(ConfigError, match="no dask scheduler at tcp://127"):
         made(FEATURES, sample, tmp_path, executor=nowhere)
+    for address in ("localhost", "tcp://127.0.0.1", "nowhere://x:1"):
+        with pytest.raises(
+            ConfigError, match=rf"scheduler: there is no dask scheduler at {address} \(.*host:port"
+        ):
+            made(FEATURES, sample, tmp_path, executor=DaskExecutorConfig(scheduler=address))
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from test_processing import FEATURES, GENUINE, ITERATIVE, processor_file
+from conftest import SMALL, milanalysis, write_config
+from test_processing import FEATURES, GENUINE, ITERATIVE, POINTS, processor_file
 
 from milanalysis.config import DelphesFormatConfig, FuturesExecutorConfig
 from milanalysis.errors import InputFileError, ProcessorError, UnreadableEventsError
@@ -119,7 +121,12 @@ def test_a_mistake_is_found_in_the_file_it_is_in_when_bags_are_evaluated(tmp_pat
     ("mistake", "text"),
     [
         ("raise Exception('plain')", r"failed with Exception: plain \(.*, line"),
-        ("raise SystemExit(3)", r"failed with RuntimeError: SystemExit\(3\); a processor raises"),
+        ("raise SystemExit(3)", r"failed with RuntimeError: SystemExit: 3; a processor raises"),
+        ("raise GeneratorExit", r"failed with RuntimeError: GeneratorExit: ; a processor raises"),
+        (
+            "raise type('Odd', (Exception,), {'__str__': lambda self: str(1 / 0)})",
+            r"failed with Odd \(its text cannot be had",
+        ),
         ("open('/nowhere/scale_factors.json')", r"failed with FileNotFoundError: .*scale_factors"),
         ("events.Jet.Nonsense", r"failed with AttributeError: .*Nonsense"),
         ("import uproot; uproot.open('/nowhere/sf.root')", r"failed with FileNotFoundError"),
@@ -172,6 +179,121 @@ def test_what_cannot_be_added_up_is_an_error_of_the_processor(tmp_path: Path, bo
     processor = load_processor(processor_file(tmp_path / "mine.py", body))()
     with pytest.raises(ProcessorError, match=text):
         run_processor(processor, open_sample("x", [GENUINE], theta=0.0), executor=ITERATIVE, chunk_size=500)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("return {}", "KeyError: 'cutflow'"),
+        ("return {'cutflow': 7, 'parts': {}}", "'cutflow' is a int"),
+        ("return {'cutflow': None, 'parts': {}}", "cutflow|cannot be put together"),
+        ("return {'cutflow': {'read': 3}, 'parts': {'a': 1}}", "'cutflow' is a dict"),
+        ("return {'cutflow': cutflow, 'parts': {'a': None}}", "'parts' are"),
+        ("return {'cutflow': cutflow, 'parts': [1]}", "TypeError"),
+    ],
+)
+def test_an_output_that_cannot_be_used_is_said_with_the_one_expected(
+    tmp_path: Path, body: str, text: str
+) -> None:
+    source = FEATURES.read_text()
+    end = source.index('return {"cutflow"')
+    (tmp_path / "mine.py").write_text(source[:end] + body + source[source.index("\n", end) :])
+    with pytest.raises(ProcessorError, match=rf"(?s)({text}).*(write_part|processors/features)"):
+        make_tables(
+            load_processor(tmp_path / "mine.py")(), open_sample("x", [GENUINE], theta=0.0), tmp_path / "out",
+            executor=ITERATIVE, chunk_size=1000,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["", "        "], ids=["when it is loaded", "when it is made"])
+def test_a_processor_that_ends_the_program_does_not_end_the_analysis(tmp_path: Path, place: str) -> None:
+    end = f"\n{place}raise SystemExit(0)\n"
+    source = FEATURES.read_text()
+    if place:
+        source = source.replace("    def process(", f"    def __init__(self):{end}\n    def process(", 1)
+    (tmp_path / "features.py").write_text(source + ("" if place else end))
+    observed = {"kind": "files", "role": "observed", "files": [str(GENUINE)]}
+    simulated = {**observed, "role": "simulation", "theta": 0.0, "weight_points": POINTS}
+    config = write_config(
+        tmp_path / "small.yaml",
+        processing={**SMALL["processing"], "features": str(tmp_path / "features.py")},
+        samples={"reference": simulated, "observed": observed},
+    )
+    answer = milanalysis("process", config, "-o", tmp_path / "run")
+    assert answer.exit_code == 2
+    assert re.search(r"features\.py.*SystemExit: 0", answer.output)
+    with pytest.raises(ProcessorError, match=r"features\.py.*SystemExit: 0"):
+        make_processor(tmp_path / "features.py")
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("features['late'] = features['met']", "the columns late are in one of them only"),
+        ("features = dict(reversed(features.items()))", "their order differs"),
+    ],
+)
+def test_columns_that_differ_between_chunks_are_named(tmp_path: Path, line: str, text: str) -> None:
+    source = FEATURES.read_text().replace(
+        "return chunk_table(",
+        f"if events.metadata['entrystart']:\n            {line}\n        return chunk_table(",
+        1,
+    )
+    (tmp_path / "mine.py").write_text(source)
+    with pytest.raises(
+        ProcessorError, match=rf"chunks 000000-0{{12}}-\d+ and 000000-\d+500-\d+ of 'out' .*{text}"
+    ):
+        make_tables(
+            load_processor(tmp_path / "mine.py")(), open_sample("x", [GENUINE], theta=0.0), tmp_path / "out",
+            executor=ITERATIVE, chunk_size=500,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(small_run: tuple[Path, Path, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that is trained and not yet evaluated."""
+    directory = tmp_path_factory.mktemp("trained") / "run"
+    shutil.copytree(small_run[1], directory)
+    (directory / "stages" / "infer.json").unlink()
+    return directory
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ("output['bags'] = {}", "KeyError: '(polynomial|multiclass_bag)'"),
+        ("del output['event_id']", "KeyError: 'event_id'"),
+        ("output['counts'] = {label: 3 for label in self.models}", "TypeError"),
+        ("output['scores'] = dict.fromkeys(self.models, {chunk: 5})", "TypeError"),
+        ("output['event_id'] = {chunk: 'abc'}", "event_id|did not see the events|ValueError"),
+        (
+            "output['bags']['polynomial'][chunk] = output['bags']['polynomial'][chunk][:, :-1]",
+            r"have shape \(\d+, 20\)",
+        ),
+        (
+            "output['bags']['multiclass_bag'][chunk] = output['bags']['multiclass_bag'][chunk][:-1]",
+            "have shape",
+        ),
+        ("output['bags']['polynomial'][chunk] = output['bags']['polynomial'][chunk] * np.nan", "not finite"),
+        ("output = {**output, 'templates': {chunk: 7}}", "AttributeError|TypeError"),
+    ],
+)
+def test_an_output_of_a_bag_processor_that_cannot_be_used_is_said(
+    small_run: tuple[Path, Path, Any], trained: Path, tmp_path: Path, change: str, text: str
+) -> None:
+    source = FEATURES.with_name("bag_likelihood.py").read_text()
+    (tmp_path / "bags.py").write_text(
+        source.replace("        return output\n", f"        {change}\n        return output\n", 1)
+    )
+    config = write_config(
+        tmp_path / "small.yaml",
+        processing={**SMALL["processing"], "bag_likelihood": str(tmp_path / "bags.py")},
+    )
+    answer = milanalysis("infer", config, "-o", trained)
+    assert answer.exit_code == 2, answer.output
+    assert re.search(text, answer.output), answer.output
+    assert "bags.py" in answer.output or "did not see the events" in answer.output
 
 
 def test_an_error_in_postprocess_is_an_error_of_the_processor(tmp_path: Path) -> None:
@@ -255,6 +377,8 @@ def test_features_that_are_no_numbers_are_refused(tmp_path: Path, line: str, tex
     ("line", "text"),
     [
         ("cuts = {**cuts, 'finite weights': found.finite}", "a cut is called 'finite weights'"),
+        ("cuts = {**cuts, 7: found.finite}", "a cut is called 7; its name should be a word"),
+        ("cuts = {**cuts, ' ': found.finite}", "a cut is called ' '"),
         ("cuts = {**cuts, 'odd': found.finite[1:]}", r"cut 'odd' has shape \(999,\)"),
         ("cuts = {**cuts, 'odd': found.missing.pt}", r"cut 'odd' has .* type float64"),
         (

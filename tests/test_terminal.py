@@ -25,6 +25,7 @@ from milanalysis.config import (
 )
 from milanalysis.errors import OutputError, RunDirectoryError
 from milanalysis.files.provenance import atomic_path
+from milanalysis.learning.tracking import CSVTracker, Epoch
 from milanalysis.pipeline.locking import alone_in
 from milanalysis.reporting.narrow_tables import fitted
 
@@ -79,6 +80,18 @@ def test_a_disk_that_takes_no_more_is_named_with_the_file_and_the_reason(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_metrics_that_cannot_be_written_are_named(tmp_path, monkeypatch):
+    tracker = CSVTracker(tmp_path / "member-00.csv")
+    tracker.start([])
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("csv.writer", full)
+    with pytest.raises(OutputError, match=r"member-00\.csv cannot be written \(No space left"):
+        tracker.log(Epoch(0, 1e-3, 1.0, 1.0, 1.0, 1.0))
+
+
 def test_an_input_that_cannot_be_read_is_not_taken_for_the_output(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"input\.lhe"), atomic_path(tmp_path / "out.root"):
         (tmp_path / "input.lhe").read_bytes()
@@ -103,6 +116,33 @@ def test_memory_that_runs_out_is_one_message(tmp_path, monkeypatch):
     result = milanalysis("run", write_config(tmp_path / "small.yaml"), "-o", tmp_path / "run")
     assert result.exit_code == 2
     assert "not enough memory" in result.output
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("command", ["--help", "--version", "convert --help", "convert {tmp_path}/none.lhe"])
+def test_a_full_device_is_one_message(tmp_path, command):
+    answer = shell(f"milanalysis {command.format(tmp_path=tmp_path)} > /dev/full")
+    assert answer.returncode == 2
+    assert "Traceback" not in answer.stderr
+    assert answer.stderr.startswith("error: ")
+
+
+def test_workers_work_where_standard_error_is_closed(tmp_path):
+    (tmp_path / "one.py").write_text(
+        "from milanalysis.parallel import warm_workers\n"
+        "from milanalysis.terminal import prepare_streams\n"
+        "prepare_streams()\n"
+        "print(warm_workers(1).submit(len, 'four').result())\n"
+    )
+    answer = shell(f'"{sys.executable}" {tmp_path}/one.py 2>&-')
+    assert (answer.returncode, answer.stdout.strip()) == (0, "4")
+
+
+def test_a_run_directory_that_is_no_utf_8_is_refused(tmp_path):
+    config = write_config(tmp_path / "small.yaml")
+    result = milanalysis("truth", config, "-o", tmp_path / b"run\xff".decode(errors="surrogateescape"))
+    assert result.exit_code == 2
+    assert "a name that is not UTF-8" in result.output
 
 
 @pytest.mark.parametrize("command", ["milanalysis --help >&-", "milanalysis --help 2>&-"])
@@ -189,11 +229,17 @@ def test_files_alone_ask_for_no_simulation(tmp_path):
     assert "milanalysis simulate" not in result.output
 
 
-def test_a_training_process_ends_with_the_one_that_started_it():
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from milanalysis.learning.training.workers import training_processes\nwith training_processes(1) as pool:\n",
+        "from milanalysis.parallel import warm_workers\nif pool := warm_workers(1):\n",
+    ],
+    ids=["training", "all else"],
+)
+def test_a_worker_ends_with_the_process_that_started_it(code):
     code = (
-        "import os, time\n"
-        "from milanalysis.learning.training.workers import training_processes\n"
-        "with training_processes(1) as pool:\n"
+        f"import os, time\n{code}"
         "    print(pool.submit(os.getpid).result(), flush=True)\n"
         "    pool.submit(time.sleep, 60).result()\n"
     )

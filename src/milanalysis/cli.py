@@ -48,7 +48,14 @@ class _FriendlyGroup(click.Group):
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         prepare_streams()
-        return super().main(*arguments, **options)
+        try:
+            return super().main(*arguments, **options)
+        except OSError as error:  # in what is printed before a command begins, such as its help
+            if options.get("standalone_mode") is False:
+                raise
+            _print_error(_message(error))
+            release_streams()
+            sys.exit(_BAD_INPUT)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -73,7 +73,7 @@ def prepare_streams() -> None:
             os.fstat(descriptor)
         except OSError:
             # Otherwise the next file that is opened gets this number, and what libraries print ends up in it.
-            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # workers write there, too
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 (a descriptor, open until the end)
     if sys.stderr is None:

@@ -26,6 +26,7 @@ __all__ = [
     "source_digest",
     "write_json",
     "write_result",
+    "writing",
 ]
 
 Result = TypeVar("Result")
@@ -96,16 +97,32 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        if isinstance(error, MilAnalysisError) or not _is_about_output(error, path, temporary):
-            raise
-        raise OutputError.at(path, error) from error
+        with writing(path, temporary):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            temporary.replace(path)
     finally:
         with suppress(OSError):  # what went wrong before says more than this would
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Name the file that is written in an error of the system, which often does not.
+
+    Args:
+        path: of the file.
+        temporary: the name under which it is written, if that is another one.
+
+    Raises:
+        OutputError: naming ``path``, if the system refuses to write it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, MilAnalysisError) or not _is_about_output(error, path, temporary or path):
+            raise
+        raise OutputError.at(path, error) from error
 
 
 def _is_about_output(error: OSError, path: Path, temporary: Path) -> bool:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from milanalysis.config import TrackingConfig, WandbTrackingConfig
 from milanalysis.errors import ConfigError
+from milanalysis.files.provenance import writing
 
 __all__ = [
     "CSVTracker",
@@ -81,14 +82,14 @@ class CSVTracker:
     def start(self, history: Sequence[Epoch]) -> None:
         """Begin the file with its header and the epochs known from before."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("w", newline="") as stream:
+        with writing(self.path), self.path.open("w", newline="") as stream:
             csv.writer(stream).writerow([field.name for field in fields(Epoch)])
         for epoch in history:
             self.log(epoch)
 
     def log(self, epoch: Epoch) -> None:
         """Add a line; it is on disk when this returns."""
-        with self.path.open("a", newline="") as stream:
+        with writing(self.path), self.path.open("a", newline="") as stream:
             csv.writer(stream).writerow(asdict(epoch).values())
 
     def finish(self) -> None:

@@ -60,6 +60,11 @@ def _lock(descriptor: int, directory: Path) -> None:
 def _require_writable(directory: Path) -> None:
     """Make the run directory, or say why nothing can be written there."""
     try:
+        str(directory).encode()
+    except UnicodeEncodeError as error:
+        msg = f"the run directory {str(directory)!a} has a name that is not UTF-8; choose another one with --output"
+        raise RunDirectoryError(msg) from error
+    try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from milanalysis.config import (
     GenerateBackgroundConfig,
     GenerateSampleConfig,
 )
-from milanalysis.errors import AccountingError, ProcessMismatchError, ProcessorError
+from milanalysis.errors import AccountingError, ProcessMismatchError
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.files.provenance import write_json, write_result
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
@@ -49,6 +49,10 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+_BAG_OUTPUT = (
+    "a bag processor returns 'event_id', and for each model 'bags', 'counts' and, where its ratio is a sum over events, "
+    "'scores', as processors/bag_likelihood.py does"
+)
 _PROFILE_POINTS = 201
 _EVENTS_OF_TRUTH = 1000  # information is proportional to their number
 _AUC_STEPS = (0.1, 0.2)  # from the reference, where the best separation of single events is given
@@ -380,6 +384,7 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
     Raises:
         AccountingError: if the scored events are not those of the table, or an event is in no bag and not left over.
     """
+    from milanalysis.events.processing.processors import using_output_of
     from milanalysis.ratios.terms import concatenate_scores, load_scores
 
     models = {label: run.model(label) for label in run.config.models}
@@ -391,49 +396,64 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
         output = run_bag_processor(
             run, name, Path(scratch), models=models, theta=bag_points(run), splits=splits
         )
-        _require_output(run.config.processing.bag_likelihood, output, models, additive)
-        chunks = sorted(output["event_id"])
+        with using_output_of(run.config.processing.bag_likelihood, _BAG_OUTPUT):
+            chunks = sorted(output["event_id"])
+            scored: IntArray = np.concatenate([np.asarray(output["event_id"][chunk]) for chunk in chunks])
+            ratios = {label: _bags_of(output, label, chunks, run) for label in models}
+            files = {label: [Path(output["scores"][label][chunk]) for chunk in chunks] for label in additive}
         table = EventTable.read(run.table(name), with_features=False)
-        scored: IntArray = np.concatenate([output["event_id"][chunk] for chunk in chunks])
         if not np.array_equal(scored, table.event_id[table.rows(*splits)]):
             msg = f"sample {name!r}: the bag processor did not see the events of {run.table(name)}; process it again"
             raise AccountingError(msg)
         for label in models:
-            counts = output["counts"][label]
-            if counts["n_selected"] != counts["n_bagged"] + counts["n_remainder"]:
-                msg = f"sample {name!r}, model {label!r}: events were lost on the way into bags: {counts}"
-                raise AccountingError(msg)
             if label in additive:
-                parts = [load_scores(Path(output["scores"][label][chunk])) for chunk in chunks]
-                concatenate_scores(parts).save(run.score_file(name, label))
+                joined = concatenate_scores([load_scores(path) for path in files[label]])
+                if len(joined) != len(scored):
+                    msg = f"sample {name!r}, model {label!r}: {len(scored)} events were scored and {len(joined)} scores written"
+                    raise AccountingError(msg)
+                joined.save(run.score_file(name, label))
                 written.append(run.score_file(name, label))
             bags = directory / f"{label}.bags.json"
-            ratios = np.concatenate([output["bags"][label][chunk] for chunk in chunks])
             write_json(
                 bags,
-                {**counts, "theta": bag_points(run).tolist(), "log_ratio_sum": ratios.sum(axis=0).tolist()},
+                {
+                    **output["counts"][label],
+                    "theta": bag_points(run).tolist(),
+                    "log_ratio_sum": ratios[label].sum(axis=0).tolist(),
+                },
             )
             written.append(bags)
     return written
 
 
-def _require_output(
-    path: Path, output: dict[str, Any], models: Iterable[str], additive: Iterable[str]
-) -> None:
-    """Refuse a bag processor that does not return what the analysis goes on with."""
-    for name, labels in (("bags", models), ("counts", models), ("scores", additive)):
-        missing = [label for label in labels if label not in output.get(name, {})]
-        if missing or "event_id" not in output:
-            msg = (
-                f"{path}: a bag processor returns 'event_id', and 'bags', 'counts' and 'scores' of the models (see "
-                f"processors/bag_likelihood.py); this one returned {', '.join(output)}, with no {name!r} of "
-                f"{', '.join(missing) or 'some model'}"
-            )
-            raise ProcessorError(msg)
+def _bags_of(output: Mapping[str, Any], label: str, chunks: Sequence[str], run: Run) -> FloatArray:
+    """Return the log ratios of the bags of a model, shape ``(n_bags, n_points)``, if they are what its counts say.
+
+    Raises:
+        AccountingError: if events were lost on the way into bags.
+        TypeError, ValueError, LookupError: if it is something else.
+    """
+    counts = output["counts"][label]
+    n_selected, n_bagged, n_left = (int(counts[one]) for one in ("n_selected", "n_bagged", "n_remainder"))
+    if n_selected != n_bagged + n_left:
+        msg = f"model {label!r}: events were lost on the way into bags: {counts}"
+        raise AccountingError(msg)
+    ratios = np.concatenate([np.asarray(output["bags"][label][chunk], dtype=np.float64) for chunk in chunks])
+    n_points, model = len(bag_points(run)), run.config.models[label]
+    expected = (n_bagged // model.bag_size, n_points) if not model.is_additive else (len(ratios), n_points)
+    if ratios.shape != expected or (len(ratios) and n_bagged % len(ratios)) or (n_bagged and not len(ratios)):
+        msg = f"'bags' of model {label!r} have shape {ratios.shape} for {n_bagged} events in bags and {n_points} points"
+        raise ValueError(msg)
+    if not np.isfinite(ratios).all():
+        msg = f"'bags' of model {label!r} hold numbers that are not finite"
+        raise ValueError(msg)
+    return ratios
 
 
 def _fill_templates(run: Run, edges: FloatArray) -> Any:
     """Fill the templates from the validation events of all simulated samples."""
+    from milanalysis.events.processing.processors import using_output_of
+
     discriminant = run.config.templates.discriminant
     model = {discriminant.model: run.model(discriminant.model)}
     outputs = [
@@ -450,5 +470,8 @@ def _fill_templates(run: Run, edges: FloatArray) -> Any:
         for name in run.config.samples_with_role("simulation")
     ]
     # Floating-point sums depend on their order: that of the events, not that in which chunks were finished.
-    filled = [output["templates"][chunk] for output in outputs for chunk in sorted(output["templates"])]
-    return sum(filled[1:], start=filled[0])
+    with using_output_of(run.config.processing.bag_likelihood, _BAG_OUTPUT):
+        filled = [output["templates"][chunk] for output in outputs for chunk in sorted(output["templates"])]
+        total = sum(filled[1:], start=filled[0])
+        total.values().sum(axis=1)
+        return total

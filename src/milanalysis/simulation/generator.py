@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from milanalysis.config import GeneratorConfig, LeptonCutsConfig
+from milanalysis.parallel import warm_workers
 from milanalysis.parameters import EFTPolynomial, EventPolynomials, FloatArray
 from milanalysis.randomness import stream
 from milanalysis.simulation.amplitudes import GAMMA_H, MH, event_polynomials
@@ -345,9 +346,7 @@ def _blocks(generator: EventSource, name: str, sizes: list[int], seed: int, work
         for number, size in enumerate(sizes):
             yield _block(generator, name, number, size, seed)
         return
-    import loky
-
-    pool = loky.get_reusable_executor(max_workers=workers)
+    pool = warm_workers(workers)
     pending: deque[Any] = deque()
     try:
         for number, size in enumerate(sizes):

@@ -260,8 +260,11 @@ def _feature(name: str, values: npt.ArrayLike, n_selected: int) -> FloatArray:
         return column.astype(np.float32)
 
 
-def _decisions(name: str, passes: npt.ArrayLike, n_events: int) -> BoolArray:
+def _decisions(name: object, passes: npt.ArrayLike, n_events: int) -> BoolArray:
     """Return which events pass a cut, shape ``(n_events,)``."""
+    if not isinstance(name, str) or not name.strip():
+        msg = f"a cut is called {name!r}; its name should be a word, such as 'two jets'"
+        raise ProcessorError(msg)
     if name in (_READ, _FINITE_WEIGHTS):
         msg = f"a cut is called {name!r}, which is a step of every cutflow; give it another name in the processor"
         raise ProcessorError(msg)

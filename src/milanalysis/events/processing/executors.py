@@ -28,7 +28,6 @@ from types import FrameType
 from typing import Any
 
 import cloudpickle
-import loky
 import uproot
 from coffea.processor import FuturesExecutor, IterativeExecutor
 from coffea.processor.executor import ExecutorBase, WorkItem
@@ -46,8 +45,9 @@ from milanalysis.config import (
 from milanalysis.errors import ConfigError, MilAnalysisError, ProcessorError, UnreadableEventsError
 from milanalysis.events.files.root_files import LOCAL, UNCACHED
 from milanalysis.events.objects import object_branches
+from milanalysis.parallel import warm_workers
 
-__all__ = ["PROCESSOR_MODULE", "ChunkFailure", "open_executor"]
+__all__ = ["PROCESSOR_MODULE", "ChunkFailure", "in_words", "open_executor"]
 
 
 _CONNECTING_SECONDS = 10
@@ -58,8 +58,6 @@ _WRAPPINGS = ("Failed processing file", "Failed to open file", "Failed creating 
 """With which the messages of coffea begin that hold another exception."""
 _CARRIED = "<dynamic-code>"
 """What cloudpickle calls the file of code that it has carried."""
-_IDLE_SECONDS = 300
-"""After which local workers with nothing to do end; starting them costs seconds."""
 
 
 class ChunkFailure(BaseException):
@@ -130,7 +128,7 @@ def open_executor(config: ExecutorConfig, advance: Callable[..., None]) -> Itera
 def _pool(config: FuturesExecutorConfig | DaskExecutorConfig | ParslExecutorConfig) -> Any:
     """Return a pool of workers."""
     if isinstance(config, FuturesExecutorConfig):
-        return loky.get_reusable_executor(max_workers=config.workers, timeout=_IDLE_SECONDS)
+        return warm_workers(config.workers)
     try:
         if isinstance(config, DaskExecutorConfig):
             return _DaskCalls(_dask_client(config.scheduler, config.workers))
@@ -148,8 +146,11 @@ def _dask_client(scheduler: str | None, workers: int) -> Any:
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=_CONNECTING_SECONDS, set_as_default=False)
-        except OSError as error:
-            msg = f"there is no dask scheduler at {scheduler} ({error}); start one with `dask scheduler`, or correct the address"
+        except (OSError, ValueError) as error:  # nobody answers there, or it is no address
+            msg = (
+                f"processing.executor.scheduler: there is no dask scheduler at {scheduler} ({error}); start one with `dask "
+                "scheduler`, and give its address as it says it (tcp://host:port)"
+            )
             raise ConfigError(msg) from error
         atexit.register(client.close)
         return client
@@ -320,14 +321,16 @@ def _run_chunk(function: Callable[[WorkItem], Any], item: WorkItem) -> Any:
     gc.freeze()
     try:
         return function(item)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 (an analyst's code may raise anything)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 (an analyst's code may raise anything)
         original = _unreadable(item, _origin(error))
         trace = _trace(original)
-        summary, line = f"{type(original).__name__}: {original}", _line_of_processor(original)
+        summary, line = in_words(original), _line_of_processor(original)
         try:
             cloudpickle.loads(cloudpickle.dumps(original))
         except Exception:  # noqa: BLE001 (nor need its exceptions survive the journey)
-            original = RuntimeError(f"{type(original).__name__}: {original}")
+            original = RuntimeError(summary)
         raise ChunkFailure(_place(item), original, trace, summary, line) from None
     finally:
         gc.collect()
@@ -426,13 +429,21 @@ def _origin(error: BaseException) -> Exception:
     """Return the exception that a processor raised, from below coffea's wrapping."""
     if not isinstance(error, Exception):
         ended = RuntimeError(
-            f"{type(error).__name__}({error}); a processor raises an exception and does not end the program"
+            f"{in_words(error)}; a processor raises an exception and does not end the program"
         )
         return ended.with_traceback(error.__traceback__)
     for one in _chain(error):
         if isinstance(one, Exception) and not (type(one) is Exception and str(one).startswith(_WRAPPINGS)):
             return one
     return error
+
+
+def in_words(error: BaseException) -> str:
+    """Return an exception as Python prints it, whatever its own text does."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 (it raises while it is printed)
+        return f"{type(error).__name__} (its text cannot be had)"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -209,6 +209,21 @@ class Merge:
             self._over.wait(_POLL_SECONDS)
         self._stop_if_failed()
 
+    def _refuse_columns(self, path: Path, first: list[str], other: list[str]) -> None:
+        """Say which columns a chunk has that the first one has not, or the other way round."""
+        differing = [name for name in (*first, *other) if (name in first) != (name in other)]
+        how = (
+            f"the columns {', '.join(differing)} are in one of them only"
+            if differing
+            else "their order differs"
+        )
+        msg = (
+            f"the processor gives the chunks {self.paths[0].stem} and {path.stem} of {self._table.parents[2].name!r} different columns: "
+            f"{how}; chunks are named by the number of their file, their first event and the one after their last. Give the same "
+            "features in the same order whatever the events are"
+        )
+        raise ProcessorError(msg)
+
     def _stop_if_failed(self) -> None:
         """Give up if the work that makes the parts has failed."""
         if self._failed:
@@ -216,12 +231,16 @@ class Merge:
 
     def _tables(self) -> Iterator[pa.Table]:
         """Yield the parts in order, without what is not part of a table."""
+        columns_of_first: list[str] = []
         for path in self.paths:
             self._wait_for(path)
             with pa.memory_map(str(path)) as source:
                 part = pa.ipc.open_file(source).read_all()
                 metadata = dict(part.schema.metadata)
                 del metadata[_CUTFLOW_KEY]
+                columns_of_first = columns_of_first or part.schema.names
+                if part.schema.names != columns_of_first:
+                    self._refuse_columns(path, columns_of_first, part.schema.names)
                 weights = part.column("weight").to_numpy()
                 self.n_events += part.num_rows
                 self.weight += exact_sum(weights)

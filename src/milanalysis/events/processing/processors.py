@@ -11,7 +11,8 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Container
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,11 +26,11 @@ from milanalysis.events.files.root_files import LOCAL
 from milanalysis.events.files.samples import Sample
 from milanalysis.events.files.schemas import DelphesSchema, LHEFSchema
 from milanalysis.events.processing.chunks import item_name
-from milanalysis.events.processing.executors import PROCESSOR_MODULE, ChunkFailure, open_executor
+from milanalysis.events.processing.executors import PROCESSOR_MODULE, ChunkFailure, in_words, open_executor
 from milanalysis.files.paths import problem_with_file
 from milanalysis.progress import progress_bar
 
-__all__ = ["load_processor", "make_processor", "run_processor"]
+__all__ = ["load_processor", "make_processor", "run_processor", "using_output_of"]
 
 _SCHEMAS = {"lhef": LHEFSchema, "delphes": DelphesSchema}
 
@@ -82,9 +83,9 @@ def make_processor(path: Path, *arguments: Any, **options: Any) -> ProcessorABC:
     found = load_processor(path)
     try:
         return found(*arguments, **options)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         msg = (
-            f"{path}: {found.__name__} cannot be made ({type(error).__name__}: {error}); a feature processor takes no "
+            f"{path}: {found.__name__} cannot be made ({in_words(error)}); a feature processor takes no "
             "arguments and a bag processor those of processors/bag_likelihood.py: check which file is named under "
             "processing.features and which under processing.bag_likelihood"
         )
@@ -147,7 +148,7 @@ def run_processor(
         except Exception as error:
             msg = (
                 f"what {type(processor).__name__} returned for the chunks of sample {sample.name!r} cannot be put together "
-                f"({type(error).__name__}: {error}); process returns what can be added up over chunks (see "
+                f"({in_words(error)}); process returns what can be added up over chunks (see "
                 "processors/features.py), and postprocess takes the sum"
             )
             raise ProcessorError(msg) from error
@@ -157,6 +158,26 @@ def run_processor(
         raise AccountingError(msg)
     output: dict[str, Any] = result["out"]
     return output
+
+
+@contextmanager
+def using_output_of(path: Path, expected: str) -> Iterator[None]:
+    """Say which processor has returned something else than expected, where its output is used.
+
+    Args:
+        path: file of the processor.
+        expected: what it should return, in words.
+
+    Raises:
+        ProcessorError: instead of an error of Python about the output.
+    """
+    try:
+        yield
+    except MilAnalysisError:
+        raise
+    except (TypeError, AttributeError, ValueError, LookupError) as error:
+        msg = f"{path}: what the processor returned cannot be used ({in_words(error)}); {expected}"
+        raise ProcessorError(msg) from error
 
 
 def _load_module(path: Path) -> ModuleType:
@@ -175,9 +196,9 @@ def _load_module(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends itself does not end the analysis
         del sys.modules[name]
-        msg = f"{path} cannot be loaded: {type(error).__name__}: {error}"
+        msg = f"{path} cannot be loaded: {in_words(error)}"
         raise ProcessorError(msg) from error
     cloudpickle.register_pickle_by_value(module)
     return module

@@ -6,6 +6,7 @@ entries. It can be killed at any moment and called again.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ from milanalysis.events.files.nominal_weights import nominal_weights, weight_war
 from milanalysis.events.files.samples import Sample
 from milanalysis.events.processing.chunks import Cutflow, item_name
 from milanalysis.events.processing.parts import Merge, PartsDirectory, sample_digest
-from milanalysis.events.processing.processors import run_processor
+from milanalysis.events.processing.processors import run_processor, using_output_of
 from milanalysis.events.tables import DIGEST_COLUMN
 from milanalysis.files.provenance import digest_of, file_digest, read_json, write_json
 
@@ -40,6 +41,10 @@ _CROSS_SECTION_TOLERANCE = 0.02
 """Relative difference between the weights and a stated cross-section that rounding and truncation may cause."""
 _LARGEST_ERROR = 0.1
 """Relative error of a cross-section in a JSON file that is believed; with a larger one nothing would be checked."""
+_EXPECTED = (
+    "a feature processor returns {'cutflow': cutflow, 'parts': write_part(table, cutflow, events)} for every chunk, as "
+    "processors/features.py does"
+)
 _SIGMAS = 5.0
 """Standard errors (of the mean of the weights, and of the cross-section) by which they may differ besides."""
 
@@ -167,8 +172,9 @@ def _run(
             parts.remove()
         raise
     try:
-        return _checked(output, finished, parts, sample, chunks)
-    except AccountingError:
+        with using_output_of(Path(inspect.getfile(type(processor))), _EXPECTED):
+            return _checked(output, finished, parts, sample, chunks)
+    except (AccountingError, ProcessorError):
         parts.remove()
         raise
 
@@ -182,19 +188,16 @@ def _checked(
 ) -> Cutflow:
     """Return the sum over the chunks, if what was processed now and what was there before are complete."""
     rows = {chunk: n for chunk, (n, _) in finished.items()}
-    cutflows = [cutflow for _, cutflow in finished.values()]
+    cutflows: list[Any] = [cutflow for _, cutflow in finished.values()]
     if len(finished) < len(chunks):
-        try:
-            cutflows.append(output["cutflow"])
-            rows |= output["parts"]
-        except (KeyError, TypeError) as error:
-            msg = (
-                "a feature processor returns a dictionary with 'cutflow' and 'parts' (see processors/features.py), "
-                f"and this one returned {output!r:.80}"
-            )
-            raise ProcessorError(msg) from error
-    cutflow = cutflows[0]
-    for other in cutflows[1:]:
+        cutflows.append(output["cutflow"])
+        rows |= output["parts"]
+    newest = cutflows[-1]
+    if not isinstance(newest, Cutflow) or not all(isinstance(n, int) for n in rows.values()):
+        msg = f"'cutflow' is a {type(newest).__name__}, and 'parts' are {rows!r:.80}"
+        raise TypeError(msg)
+    cutflow: Cutflow = newest
+    for other in cutflows[:-1]:
         cutflow = cutflow + other
     counts = {
         "chunks": (len(chunks), len(set(rows) & set(chunks))),

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from milanalysis.config import GeneratorConfig
+from milanalysis.parallel import warm_workers
 from milanalysis.parameters import EFTPolynomial, EventPolynomials, FloatArray
 from milanalysis.randomness import stream
 from milanalysis.simulation.amplitudes import evaluate_polynomials
@@ -322,6 +323,4 @@ def _mapped(work: Callable[[int], _Sums], n_blocks: int, workers: int) -> Iterat
     if workers == 1:
         yield from map(work, range(n_blocks))
         return
-    from loky import get_reusable_executor
-
-    yield from get_reusable_executor(max_workers=workers).map(work, range(n_blocks))
+    yield from warm_workers(workers).map(work, range(n_blocks))

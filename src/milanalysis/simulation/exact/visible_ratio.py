@@ -32,6 +32,7 @@ import numpy.typing as npt
 
 from milanalysis.errors import ProcessMismatchError
 from milanalysis.events.tables import EventTable
+from milanalysis.parallel import warm_workers
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.simulation.amplitudes import MH, MW, production_dot_polynomial
 from milanalysis.simulation.densities import ClosedFormDensities, PartonDensities
@@ -202,10 +203,8 @@ class VisibleRatio:
         blocks = [kinematics.take(slice(start, start + step)) for start in starts]
         work = partial(self._block, flavour_known=flavour_known)
         if n_jobs > 1:
-            from loky import get_reusable_executor
-
             per_task = max(1, len(blocks) // (8 * n_jobs))
-            results = get_reusable_executor(max_workers=n_jobs).map(work, blocks, chunksize=per_task)
+            results = warm_workers(n_jobs).map(work, blocks, chunksize=per_task)
         else:
             results = map(work, blocks)
         return np.concatenate([np.empty((0, 2, 1 if flavour_known else 2, 5)), *results])

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from loky import get_reusable_executor
 
+from milanalysis.parallel import warm_workers
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.progress import progress_bar
 from milanalysis.statistics.inference.fits import Interval, Status, measure_at
@@ -307,7 +307,7 @@ def run(
             if len(blocks) == 1:
                 methods[name] = _fits(model, rows, (level, *levels), theta_true, partial(advance, 1, name))
                 continue
-            pool = get_reusable_executor(max_workers=workers)
+            pool = warm_workers(workers)
             waiting = [
                 pool.submit(_fits, *_restricted(model, block, events), (level, *levels), theta_true)
                 for block, events in zip(blocks, known, strict=True)
