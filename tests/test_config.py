@@ -164,6 +164,13 @@ def test_a_number_is_what_people_mean_by_it_or_is_refused(tmp_path, text, found)
         ({"split": {"train": 0.5, "validation": 0.2, "test": 0.2}}, ["split", "add up to 1"]),
         ({"parameter": {"reference": 3.0}}, ["parameter", "between"]),
         (
+            {
+                "parameter": {"reference": 0.5},
+                "models": {"bag": {"title": "t", "task": {"kind": "polynomial"}}},
+            },
+            ["models.bag.task", "polynomial learns ratios relative to their value at 0", "0.5"],
+        ),
+        (
             {"samples": {"zz": {"kind": "generate_zz", "role": "simulation", "events": 10}}},
             ["samples.zz", "'background' or 'observed'", "'simulation'"],
         ),

@@ -53,6 +53,14 @@ def write_delphes(path: Path, n_events: int, *, seed: int = 0, between: str = ".
         ),
         "MissingET": lists(one, MET=numbers(n_events, 30, 90), Phi=numbers(n_events, -3, 3)),
     }  # fmt: skip
+    return write_collections(path, collections, between=between, step=step)
+
+
+def write_collections(
+    path: Path, collections: dict[str, ak.Array], *, between: str = ".", step: int = 0
+) -> Path:
+    """Write a Delphes tree of some collections, in baskets of so many events."""
+    n_events = len(next(iter(collections.values())))
     with uproot.recreate(path) as out:
         tree = out.mktree(
             "Delphes",

@@ -14,10 +14,11 @@ from scipy.stats import chi2, kstest, poisson
 from milanalysis.config import ParameterConfig
 from milanalysis.files.provenance import read_json
 from milanalysis.parameters import EFTPolynomial
+from milanalysis.statistics.inference.fits import FitResult, Status, fit
 from milanalysis.statistics.likelihood.models import ProfileLikelihood, RateModel
 from milanalysis.statistics.observation import Observation, observe
 from milanalysis.statistics.templates.goodness import compatibility, goodness_of_fit
-from milanalysis.statistics.templates.systematics import BackgroundTemplate
+from milanalysis.statistics.templates.systematics import BackgroundTemplate, TemplateSystematic
 from milanalysis.statistics.templates.templates import TemplateModel, Templates
 
 PARAMETER = ParameterConfig(name="c")
@@ -131,6 +132,45 @@ def test_few_events_in_a_bin_are_tested_by_repetition():
     )
     # 4 binomial standard deviations of two times 1000
     assert found.p_value == pytest.approx(np.mean(values >= best.min()), abs=4 * np.sqrt(0.5 / 1000))
+
+
+def test_where_most_repeated_fits_fail_there_is_no_goodness_of_fit(monkeypatch, caplog):
+    fits = iter(range(10_000))
+
+    def failing(likelihood):
+        return (
+            fit(likelihood) if next(fits) == 0 else FitResult(("c",), (None,), (None,), None, Status.FAILED)
+        )
+
+    monkeypatch.setattr("milanalysis.statistics.templates.goodness.fit", failing)
+    assert goodness_of_fit(templates(9), np.array([1, 0, 3, 2, 1, 2]), np.random.default_rng(3)) is None
+    assert "1000 of 1000 fits to counts like the 9 observed ones fail" in caplog.text
+
+
+def test_auxiliary_measurements_fluctuate_when_a_test_is_repeated(monkeypatch):
+    """A bin of 4 +- 100 % and one that shares its parameter: without a new measurement each time p is far too small.
+
+    Counts n of two bins with means m (1 + a)^k for k = 1, 2, where a pull is measured as 0 +- 1. The p-value of counts drawn with
+    pulls of their own is uniform: its mean over 60 of them is 0.5 within 4 / sqrt(12 * 60) = 0.15.
+    """
+    monkeypatch.setattr("milanalysis.statistics.templates.goodness._REPEATED", 40)
+    up, down = np.array([1.6, 2.2]), np.array([0.6, 0.4])
+    nominal = np.array([2.0, 2.5])
+    systematic = TemplateSystematic.of("jes", nominal, nominal * up, nominal * down)
+    contents = np.stack([nominal, np.array([0.1, -0.1])], axis=1)
+    model = replace(
+        templates(1, 2),
+        templates=Templates(np.array([-np.inf, 0.0, np.inf]), contents, np.zeros(2), None, (systematic,)),
+    )
+    rng = np.random.default_rng(12)
+    values = []
+    for _ in range(60):
+        pull = rng.standard_normal()
+        expected = model.expected(np.array([[0.0, pull]]))[0]
+        found = goodness_of_fit(model, rng.poisson(expected), rng)
+        values += [] if found is None else [found.p_value]
+    assert len(values) > 50
+    assert np.mean(values) == pytest.approx(0.5, abs=0.2)  # and discrete counts make it a little larger
 
 
 def test_no_events_have_no_goodness_of_fit():

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, SMALL, milanalysis, write_config
-from test_failures_of_processors import opened, write_delphes
+from test_failures_of_processors import opened, write_collections, write_delphes
 from test_processing import FEATURES, ITERATIVE, write_lhef
 
 from milanalysis.errors import DataLeakError, InputFileError, ProcessorError
@@ -193,7 +193,7 @@ def write_empty(path: Path) -> Path:
     import uproot
 
     source = write_delphes(path.with_suffix(".tmp"), 4)
-    with uproot.open({source: "Delphes"}) as tree, uproot.recreate(path) as out:
+    with uproot.open({source: "Delphes"}) as tree:
         collections = {}
         for name in ("Event", "Electron", "Muon", "Jet", "MissingET"):
             columns = {key.split(".")[1]: tree[key].array() for key in tree.keys(filter_name=f"{name}.*")}
@@ -202,13 +202,7 @@ def write_empty(path: Path) -> Path:
             if name == "MissingET":
                 columns = {key: ak.full_like(values, 1.5) for key, values in columns.items()}
             collections[name] = ak.zip(columns)
-        out.mktree(
-            "Delphes",
-            {name: values.type for name, values in collections.items()},
-            counter_name=lambda name: f"{name}_size",
-            field_name=lambda outer, inner: f"{outer}.{inner}" if outer else inner,
-        ).extend(collections)
-    return path
+    return write_collections(path, collections)
 
 
 def test_the_digest_is_a_column_that_tables_do_not_read(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from milanalysis.parameters import EFTPolynomial, parameter_points
 from milanalysis.ratios.terms import GridScores, PolynomialScores
 from milanalysis.simulation.toys import ExponentialTilt, GaussianShift, QuadraticEFT, ToyScores
 from milanalysis.statistics.calibration.calibrations import Measured
-from milanalysis.statistics.inference.fits import Interval, Status, measure
+from milanalysis.statistics.inference.fits import Interval, Status, measure, profile
 from milanalysis.statistics.information.captured import Captured
 from milanalysis.statistics.information.comparison import (
     Comparison,
@@ -28,8 +28,10 @@ from milanalysis.statistics.information.comparison import (
     exact_score,
     summarise,
 )
+from milanalysis.statistics.information.exact_score import rate_information
 from milanalysis.statistics.likelihood.interpolation import ParabolaWindow
 from milanalysis.statistics.likelihood.models import RateModel, ShapeModel
+from milanalysis.statistics.likelihood.nuisances import LuminosityRateModel
 from milanalysis.statistics.repetition.datasets import draw_datasets
 from milanalysis.statistics.repetition.pseudo_experiments import MethodFits, run
 
@@ -159,6 +161,20 @@ def test_shape_and_rate_together_have_the_sum_of_their_information():
     method = summary_of("both", fits, truth, 0.0)
     assert method.rho2 > 0.99
     assert method.slope == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("uncertainty", [None, 0.02, 0.2])
+def test_an_uncertain_luminosity_costs_the_rate_information(uncertainty):
+    """The curvature of the profiled rate likelihood of the Asimov data, by differences of third order, is the formula."""
+    nu = EFTPolynomial(np.array([2000.0, -360.0, 90.0]))
+    rows = np.arange(2000)
+    model = (
+        RateModel(nu, PARAMETER) if uncertainty is None else LuminosityRateModel(nu, PARAMETER, uncertainty)
+    )
+    step = 1e-3
+    values = profile(model.observe(rows), np.array([-step, 0.0, step]))
+    curvature = (values[0] - 2 * values[1] + values[2]) / step**2 / 2
+    assert rate_information(nu, 0.0, 2000, uncertainty) == pytest.approx(curvature, rel=2e-3)
 
 
 def test_a_shrunk_estimator_has_a_slope_and_no_more_information():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import milanalysis, write_config
+from conftest import SMALL, milanalysis, write_config
 
 from milanalysis.files.provenance import read_json, write_json
 from milanalysis.pipeline.bag_size_scaling import information_of_run
@@ -214,3 +215,43 @@ def test_a_calibration_of_an_unknown_model_is_refused(tmp_path):
     assert (
         "each of rate, rate can be listed once" in milanalysis("run", config, "-o", tmp_path / "run").output
     )
+
+
+def test_calibrations_are_not_learned_from_the_same_few_events_again_and_again(small_run, tmp_path):
+    run = shutil.copytree(small_run[1], tmp_path / "run")
+    config = write_config(
+        tmp_path / "small.yaml",
+        calibration={"multiclass_bag": [{"kind": "bias", "pseudo_experiments": 20}]},
+        coverage={"pseudo_experiments": 10, "events": 800},
+    )
+    result = milanalysis("calibrate", config, "-o", run)
+    assert result.exit_code == 2
+    assert re.search(
+        r"calibration\.multiclass_bag: one pseudo-experiment of 800 events is \d+% of the validation",
+        result.output,
+    )
+
+
+def test_a_model_trained_on_part_of_the_range_is_judged_and_calibrated_there(small_run, tmp_path):
+    """Where a network has not been trained its log ratio is not what was asked for, and neither is a captured fraction."""
+    run = shutil.copytree(small_run[1], tmp_path / "run")
+    part = {**SMALL["models"]["polynomial"], "task": {"kind": "polynomial", "theta_range": 0.15}}
+    config = write_config(
+        tmp_path / "small.yaml",
+        models={"polynomial": part},
+        templates={**SMALL["templates"], "discriminant": {"model": "polynomial", "theta": 0.1}},
+        calibration={"polynomial": [{"kind": "observable"}]},
+        coverage={"pseudo_experiments": 10, "events": 40, "theta": [0.1, 0.0]},
+    )
+    result = milanalysis("run", config, "-o", run)
+    assert result.exit_code == 0, result.output
+    comparison = Comparison.from_dict(read_json(run / "results" / "comparison.json"))
+    assert comparison["polynomial"].captured == ()
+    assert comparison["exact_visible"].captured
+    learned = read_json(run / "results" / "calibration.json")["calibrations"]["polynomial"]["observable"][
+        "parameter"
+    ]
+    assert (learned["low"], learned["high"]) == (-0.15, 0.15)
+    # judged away from the reference, where the integral over phase space has nothing to say
+    assert comparison.information.source.endswith("test events")
+    assert read_json(run / "results" / "truth.json")["theta"] == 0.0

@@ -10,7 +10,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import pytest
-from test_failures_of_processors import opened, write_delphes
+from test_failures_of_processors import opened, write_collections, write_delphes
 from test_processing import FEATURES, ITERATIVE, POINTS, write_lhef
 
 from milanalysis.errors import EventWeightError, InputFileError
@@ -157,19 +157,14 @@ def test_an_event_without_event_record_is_no_damage(tmp_path: Path) -> None:
 
     source = write_delphes(tmp_path / "whole.root", 5)
     path = tmp_path / "a.root"
-    with uproot.open({source: "Delphes"}) as tree, uproot.recreate(path) as out:
+    with uproot.open({source: "Delphes"}) as tree:
         collections = {
             name: ak.zip({key.split(".")[1]: tree[key].array() for key in tree.keys(filter_name=f"{name}.*")})
             for name in ("Event", "Electron", "Muon", "Jet", "MissingET")
         }
         event = collections["Event"]
         collections["Event"] = ak.concatenate([event[:2], event[2:3][:, :0], event[3:]])
-        out.mktree(
-            "Delphes",
-            {name: values.type for name, values in collections.items()},
-            counter_name=lambda name: f"{name}_size",
-            field_name=lambda outer, inner: f"{outer}.{inner}" if outer else inner,
-        ).extend(collections)
+    write_collections(path, collections)
     for on_bad_file in ("fail", "skip"):
         sample = opened(source, path, on_bad_file=on_bad_file)
         with pytest.raises(

@@ -58,6 +58,7 @@ def nuisances(small_run, tmp_path_factory):
         exact={"visible": "never"},
         inference={"interpolation": {"kind": "polynomial", "degree": 4}},
         calibration={"polynomial": [{"kind": "observable", "systematics": True}]},
+        coverage={"pseudo_experiments": 10, "events": 20},  # few enough that they share no events
     )
     for stage in ("simulate", "process", "exact", "train", "infer", "calibrate", "coverage"):
         result = milanalysis(stage, config, "-o", directory / "run")
@@ -126,12 +127,33 @@ def test_shape_and_rate_are_given_apart_and_together_with_nuisances(nuisances):
     assert "pyhf template, nuisances" in nuisances[2].output
     assert "pyhf template, bags of 5" in nuisances[2].output
     comparison = Comparison.from_dict(read_json(nuisances[1] / "results" / "comparison.json"))
-    assert comparison["template_bags"].coverage.n_total == SMALL["coverage"]["pseudo_experiments"]
+    assert comparison["template_bags"].n_failed is not None
     assert comparison["polynomial"].rho2_error is not None
     assert comparison["polynomial"].bias_error is not None
     calibration = read_json(nuisances[1] / "results" / "calibration.json")
     assert calibration["calibrations"]["polynomial"]["observable_systematics"]["names"] == ["scale"]
     assert "polynomial.observable_systematics" in calibration["observed"]["methods"]
+
+
+def test_the_coverage_beside_an_observed_interval_is_that_with_background(nuisances):
+    run, output = nuisances[1] / "results", nuisances[2].output
+    comparison = Comparison.from_dict(read_json(run / "comparison.json"))
+    found = CoverageReport.from_dict(read_json(run / "background.json"))
+    by_name = {one.method: one for one in found.methods}
+    for name in ("polynomial", "template", "template_nuisances"):
+        assert by_name[name].coverage
+        assert comparison[name].coverage == by_name[name].coverage[found.levels.index(comparison[name].level)]
+        assert comparison[name].width == by_name[name].width
+    assert comparison["exact"].coverage is None  # these pseudo-experiments do not have it
+    assert comparison.background == pytest.approx(0.2)
+    assert comparison.information_rate is None
+    assert "Of these events 20 % are background" in output
+    observation = Observation.from_dict(read_json(run / "observed.json"))
+    assert (
+        comparison["template_nuisances"].estimate == observation.methods["template_nuisances"].shape.estimate
+    )
+    assert comparison["template_nuisances"].slope is None
+    assert found.interpolation == "polynomial of degree 4"
 
 
 def test_coverage_is_reported_with_background_known_fitted_and_ignored(nuisances):

@@ -87,6 +87,7 @@ def summary(name: str, **changes: object) -> MethodSummary:
         bias=0.001,
         bias_error=0.002,
         coverage=Coverage(68, 100, 0, 0.63, 0.73, {}),
+        n_failed=0,
     )
     return replace(values, **changes)
 
@@ -112,6 +113,7 @@ def comparison() -> Comparison:
         interval=(None, None),
         interval_status="failed",
         coverage=Coverage(0, 100, 100, 0.0, 0.02, {"failed": 100}),
+        n_failed=100,
     )
     return Comparison(
         parameter="cHW",

@@ -39,6 +39,7 @@ from milanalysis.config.statistics import (
     SplineConfig,
     TemplateConfig,
 )
+from milanalysis.config.tasks import PolynomialSamplesTaskConfig, PolynomialTaskConfig
 from milanalysis.config.tracking import CSVTrackingConfig, TrackingConfig, TuneConfig
 from milanalysis.config.yaml_files import read_mapping
 from milanalysis.errors import ConfigError
@@ -106,6 +107,14 @@ class AnalysisConfig:
                 msg = (
                     f"models.{label}.background.sample: {one.background.sample!r} is not a sample with role: background "
                     f"({', '.join(backgrounds) or 'there is none'})"
+                )
+                raise ValueError(msg)
+            if self.parameter.reference != 0 and isinstance(
+                one.task, PolynomialTaskConfig | PolynomialSamplesTaskConfig
+            ):
+                msg = (
+                    f"models.{label}.task: {one.task.kind} learns ratios relative to their value at 0, so parameter.reference has to be "
+                    f"0, and it is {self.parameter.reference:g}; use another task, or shift the parameter"
                 )
                 raise ValueError(msg)
             points = one.task.known_points(self.parameter.reference)

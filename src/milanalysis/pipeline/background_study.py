@@ -75,7 +75,8 @@ def repeat_with_background(run: Run, settings: CoverageConfig) -> CoverageReport
         levels=settings.levels,
         number=settings.number,
     )
-    return replace(found, background=expected / (expected + at_nu))
+    how = interpolation_from(config.inference.interpolation).description
+    return replace(found, background=expected / (expected + at_nu), interpolation=how)
 
 
 def _models(run: Run) -> tuple[dict[str, LikelihoodModel], dict[str, str]]:

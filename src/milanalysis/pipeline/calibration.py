@@ -14,9 +14,11 @@ from milanalysis.config import (
     BiasConfig,
     CalibrationConfig,
     CoverageSearchConfig,
+    ParameterConfig,
     RateConfig,
     TemperatureConfig,
 )
+from milanalysis.errors import TooFewEventsError
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.files.provenance import read_json, read_result, write_result
 from milanalysis.parameters import EFTPolynomial, parameter_points
@@ -46,7 +48,7 @@ from milanalysis.statistics.calibration.weight_variations import (
 )
 from milanalysis.statistics.likelihood.models import ShapeModel
 from milanalysis.statistics.observation import Observation, observe
-from milanalysis.statistics.repetition.datasets import Datasets
+from milanalysis.statistics.repetition.datasets import LARGEST_OVERLAP, Datasets
 from milanalysis.statistics.repetition.pseudo_experiments import MethodFits
 from milanalysis.statistics.repetition.pseudo_experiments import run as run_experiments
 from milanalysis.statistics.templates.result import TemplateResult
@@ -109,7 +111,8 @@ class _Learner:
 
     def learn(self, entry: CalibrationConfig) -> Calibration:
         """Return one calibration."""
-        parameter, scores = self.run.config.parameter, self.model.scores
+        parameter, scores = self.model.parameter, self.model.scores  # that of the training
+        assert isinstance(parameter, ParameterConfig)
         if isinstance(entry, RateConfig):
             return learn_rate_offset(scores, self.sample, parameter)
         if isinstance(entry, TemperatureConfig):
@@ -152,7 +155,15 @@ class _Learner:
         """Return pseudo-experiments, which are the same for all models."""
         config = self.run.config
         n_events = events_per_experiment(self.run, config.coverage)
-        return self.sample.datasets(self.theta, n_experiments, n_events, stream(config.seed, "calibrate"))
+        drawn = self.sample.datasets(self.theta, n_experiments, n_events, stream(config.seed, "calibrate"))
+        if drawn.overlap > LARGEST_OVERLAP:
+            msg = (
+                f"calibration.{self.label}: one pseudo-experiment of {n_events} events is {drawn.overlap:.0%} of the validation events "
+                f"it is drawn from, and above {LARGEST_OVERLAP:.0%} they have too much in common to learn from; simulate more events, "
+                "enlarge split.validation, or set fewer coverage.events"
+            )
+            raise TooFewEventsError(msg)
+        return drawn
 
     def _fits(self, n_experiments: int, shift: float) -> MethodFits:
         """Return the fits of pseudo-experiments, with estimates moved."""

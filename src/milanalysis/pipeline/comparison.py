@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from milanalysis.config import ParameterConfig
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.parameters import FloatArray
 from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
@@ -18,7 +19,7 @@ from milanalysis.statistics.calibration.calibrations import Measured, RescaledMo
 from milanalysis.statistics.inference.fits import Interval, Status
 from milanalysis.statistics.information.captured import Captured, captured
 from milanalysis.statistics.information.comparison import Comparison, FisherInformation, compare
-from milanalysis.statistics.information.exact_score import ExactScore, exact_score
+from milanalysis.statistics.information.exact_score import ExactScore, exact_score, rate_information
 from milanalysis.statistics.likelihood.models import EventRatios, LikelihoodModel, ShapeModel
 from milanalysis.statistics.observation import Observation
 from milanalysis.statistics.repetition.datasets import Datasets, draw
@@ -72,21 +73,32 @@ def compare_methods(
         titles=methods.titles,
         parameter=config.parameter.name,
         n_observed=observation.n_observed,
-        information=_information(run, exact, visible, float(experiments.n_events.mean()), n_test),
+        information=_information(run, exact, visible, experiments, n_test),
         rng=partial(stream, config.seed, "coverage", "bootstrap"),
         exact_method=EXACT if visible is None else EXACT_VISIBLE,
         captured=_captured(run, methods, scored),
-        nu=expected_signal(run),
+        information_rate=_rate_information(run, experiments),
         overlap=datasets.overlap,
     )
 
 
+def _rate_information(run: Run, experiments: PseudoExperiments) -> float | None:
+    """Return the exact information of the number of signal events; None where there is background among them."""
+    if run.config.background is not None:
+        return None
+    n_events = float(experiments.n_events.mean())
+    return rate_information(
+        expected_signal(run), experiments.theta_true, n_events, run.config.luminosity_uncertainty
+    )
+
+
 def _information(
-    run: Run, exact: ExactScore, visible: ExactScore | None, n_events: float, n_test: int
+    run: Run, exact: ExactScore, visible: ExactScore | None, experiments: PseudoExperiments, n_test: int
 ) -> FisherInformation:
     """Return the exact information: from an integral over phase space if it is about these events, or from themselves."""
+    n_events, theta_true = float(experiments.n_events.mean()), experiments.theta_true
     known = truth_of_run(run)
-    if known is not None:
+    if known is not None and theta_true == known.theta:
         best = known.levels[1]  # visible; with a beam that is known, that
         return FisherInformation(
             joint=Measured(n_events * known["joint"].shape, n_events * known["joint"].shape_error),
@@ -122,7 +134,9 @@ def _captured(run: Run, methods: Methods, scored: EventTable) -> dict[str, tuple
                 at_points = np.where(is_test[:, None], weights[:, [column, 0]], 0.0)
                 one = _captured_by_bags(model, exact, theta, reference, at_points, rng)
             else:
-                ratios = model.event_log_ratios(theta, reference) if isinstance(model, EventRatios) else None
+                ratios = None
+                if isinstance(model, EventRatios) and _is_trained_at(model, theta):
+                    ratios = model.event_log_ratios(theta, reference)
                 one = None
                 if ratios is not None:
                     one = captured(
@@ -136,6 +150,13 @@ def _captured(run: Run, methods: Methods, scored: EventTable) -> dict[str, tuple
             if one is not None:
                 found.setdefault(name, []).append(one)
     return {name: tuple(some) for name, some in found.items()}
+
+
+def _is_trained_at(model: LikelihoodModel, theta: float) -> bool:
+    """Say whether a value of the parameter is in the range of the training of a method, as it is or calibrated."""
+    inner = model.model if isinstance(model, RescaledModel) else model
+    parameter = getattr(inner, "parameter", None)
+    return not isinstance(parameter, ParameterConfig) or parameter.low <= theta <= parameter.high
 
 
 def _is_of_bags(model: LikelihoodModel) -> bool:

@@ -25,6 +25,7 @@ from milanalysis.pipeline.template_analysis import rate_model
 from milanalysis.randomness import stream
 from milanalysis.ratios.whole_bags import BagScores
 from milanalysis.statistics.coverage import CoverageReport, construct, report
+from milanalysis.statistics.information.comparison import Comparison
 from milanalysis.statistics.likelihood.interpolation import interpolation_from
 from milanalysis.statistics.likelihood.models import LikelihoodModel, ShapeModel, SumModel
 from milanalysis.statistics.observation import Observation
@@ -49,14 +50,32 @@ def coverage(run: Run) -> Sequence[Path]:
         observation=read_observation(run),
     )
     write_result(run.result("pseudo_experiments"), first.to_dict())
-    write_result(run.result("comparison"), comparison.to_dict())
     write_result(run.result("coverage"), repeated.report.to_dict())
     names = ["pseudo_experiments", "comparison", "coverage"]
     if run.config.background is not None:
         with_background = repeat_with_background(run, run.config.coverage)
         write_result(run.result("background"), with_background.to_dict())
         names.append("background")
+        comparison = _judged_with(comparison, with_background, run)
+    write_result(run.result("comparison"), comparison.to_dict())
     return [run.result(name) for name in names]
+
+
+def _judged_with(comparison: Comparison, found: CoverageReport, run: Run) -> Comparison:
+    """Return the comparison with the coverage and the width that intervals have where there is background, as in the data."""
+    level = run.config.inference.level
+    place = found.levels.index(level) if level in found.levels else None
+    judged = {
+        one.method: (one.coverage[place] if one.coverage and place is not None else None, one.width)
+        for one in found.methods
+        if one.theta_true == comparison.theta_true
+    }
+    observed = {
+        name: (method.title, method.shape)
+        for name, method in read_observation(run).methods.items()
+        if name in judged
+    }
+    return comparison.with_coverage(judged, found.background, observed)
 
 
 @dataclass(frozen=True, eq=False)

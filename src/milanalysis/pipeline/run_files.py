@@ -167,10 +167,8 @@ def truth_of_run(run: Run) -> ReferenceInformation | None:
 def truth_is_known(config: AnalysisConfig) -> bool:
     """Say whether the reference information of `milanalysis.simulation.exact.information` is about the simulation of an analysis.
 
-    It is if all of it is generated here, and the comparison is made at the reference. Whether the selection removes events is
-    seen later, from the cutflow.
+    It is if all of it is generated here. Whether the selection removes events is seen later, from the cutflow.
     """
     samples = [config.samples[name] for name in config.samples_with_role("simulation")]
     generated = all(isinstance(sample, GenerateSampleConfig) for sample in samples)
-    at_reference = config.coverage.theta[0] == config.parameter.reference
-    return config.truth.in_run == "automatic" and generated and at_reference
+    return config.truth.in_run == "automatic" and generated

@@ -38,8 +38,10 @@ def _measurement(comparison: Comparison) -> Table:
     level = f"{100 * comparison.methods[0].level:.4g} %"
     table = _table(
         f"{comparison.parameter} from the shape of {comparison.n_observed} observed events",
-        f"width: median width of valid intervals, {comparison.n_experiments} pseudo-experiments.\n"
-        "coverage: of all of them, with its 68 % Clopper-Pearson interval." + _about_overlap(comparison),
+        f"width: median of valid intervals, {comparison.n_experiments} pseudo-experiments of {comparison.n_events:.0f} events.\n"
+        "coverage: of all of them, with its 68 % Clopper-Pearson interval."
+        + _about_background(comparison)
+        + _about_overlap(comparison),
         ("estimate", f"{level} interval", "width", "coverage / %"),
     )
     for method in comparison.methods:
@@ -52,6 +54,16 @@ def _measurement(comparison: Comparison) -> Table:
             "-" if one is None else f"{100 * one.fraction:.1f} \\[{100 * one.low:.1f}, {100 * one.high:.1f}]",
         )
     return table
+
+
+def _about_background(comparison: Comparison) -> str:
+    """Say if coverage and width are of pseudo-experiments with background."""
+    if not comparison.background:
+        return ""
+    return (
+        f"\nOf these events {100 * comparison.background:.0f} % are background, in addition to the signal;"
+        "\nthe tables below are of signal alone."
+    )
 
 
 def _about_overlap(comparison: Comparison) -> str:
@@ -112,7 +124,7 @@ def _repeated(comparison: Comparison) -> Table:
             in_brackets(method.slope, method.slope_error),
             in_brackets(method.calibration_ratio, method.calibration_ratio_error),
             in_brackets(method.bias, method.bias_error, sign=True),
-            "-" if method.coverage is None else str(method.coverage.n_failed),
+            "-" if method.n_failed is None else str(method.n_failed),
         )
     return table
 

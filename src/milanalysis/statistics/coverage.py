@@ -369,6 +369,9 @@ def construct(
         rise = np.array([value for value in one.profile if value is not None])
         for level in found.levels:
             try:
+                if not any(known):
+                    msg = "-2 ln L of the observed events is not known at any point"
+                    raise FitError(msg)
                 if overlap > LARGEST_OVERLAP:
                     msg = (
                         f"one pseudo-experiment of {observation.n_observed} events is {overlap:.0%} of the simulated events it "

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import beta
 
-from milanalysis.parameters import EFTPolynomial, IntArray
+from milanalysis.parameters import IntArray
 from milanalysis.statistics.calibration.calibrations import Measured
 from milanalysis.statistics.inference.fits import Interval
 from milanalysis.statistics.information.captured import Captured
@@ -40,7 +40,6 @@ from milanalysis.statistics.information.exact_score import (
     ExactScore,
     event_scores,
     exact_score,
-    rate_information,
 )
 from milanalysis.statistics.information.resampling import information_covariance, measured_numbers
 from milanalysis.statistics.repetition.datasets import LARGEST_OVERLAP
@@ -57,7 +56,6 @@ __all__ = [
     "coverage_of",
     "event_scores",
     "exact_score",
-    "rate_information",
     "summarise",
 ]
 
@@ -103,6 +101,7 @@ class MethodSummary:
         interval_status: how the search on the observed data ended, a value of `Status`.
         level: confidence level of the interval and of the coverage.
         coverage: of the intervals on the pseudo-experiments; None where it is withheld.
+        n_failed: pseudo-experiments without a valid interval; None where it is withheld.
         width: median width of the valid intervals on the pseudo-experiments.
         width_error: its error.
         captured: fractions of the expected exact log ratio of an event, at each value of the parameter asked for; empty if the
@@ -134,6 +133,7 @@ class MethodSummary:
     interval_status: str
     level: float
     coverage: Coverage | None
+    n_failed: int | None
     width: float | None
     width_error: float | None
     captured: tuple[Captured, ...]
@@ -212,6 +212,8 @@ class Comparison:
         information_rate: that of their number; None if its dependence on the parameter is not known.
         overlap: `drawing.Datasets.overlap` of the pseudo-experiments. Above `drawing.LARGEST_OVERLAP` they have too much in
             common, and what they say is withheld.
+        background: expected share of background in the pseudo-experiments that coverage and width are of; 0 if these hold
+            signal alone, as those do that all other numbers are of.
         information_covariance: of the effective information of the methods, which have the pseudo-experiments in common,
             shape ``(n_methods, n_methods)``; None where it does not exist.
     """
@@ -227,6 +229,7 @@ class Comparison:
     information_rate: float | None
     overlap: float
     information_covariance: tuple[tuple[float | None, ...], ...]
+    background: float = 0.0
 
     @property
     def withheld(self) -> bool:
@@ -244,6 +247,45 @@ class Comparison:
                 return method
         msg = f"there is no method {name!r}; there are {', '.join(method.name for method in self.methods)}"
         raise KeyError(msg)
+
+    def with_coverage(
+        self,
+        found: Mapping[str, tuple[Coverage | None, float | None]],
+        background: float,
+        observed: Mapping[str, tuple[str, Interval]],
+    ) -> Comparison:
+        """Return the comparison with coverage and median width from pseudo-experiments that contain background.
+
+        Args:
+            found: both by name of the method; what is not there is not known.
+            background: expected share of background in these pseudo-experiments.
+            observed: titles and intervals on the observed data of methods that only these pseudo-experiments know; they
+                become rows of their own.
+        """
+        known = {method.name for method in self.methods}
+        nothing = dict.fromkeys((one.name for one in fields(MethodSummary)), None)
+        further = [
+            MethodSummary(
+                **nothing  # type: ignore[arg-type]  # what is not said stays None
+                | {
+                    "name": name,
+                    "title": title,
+                    "estimate": one.estimate,
+                    "interval": (one.low, one.high),
+                    "interval_status": str(one.status),
+                    "level": one.level,
+                    "captured": (),
+                    "information_exact": self.information.joint.value,
+                }
+            )
+            for name, (title, one) in observed.items()
+            if name not in known
+        ]
+        methods = []
+        for method in (*self.methods, *further):
+            coverage, width = found.get(method.name, (None, None))
+            methods.append(replace(method, coverage=coverage, width=width, width_error=None))
+        return replace(self, methods=tuple(methods), background=background)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-like form: the content of ``results/comparison.json``."""
@@ -328,7 +370,8 @@ def summarise(
         if key in numbers or key in _ONLY_BESIDE_EXACT:
             value, error = numbers.get(key, (None, None))
             values[one.name] = value if key == one.name else error
-    values |= {"coverage": coverage_of(fits, theta_true), "information_exact": exact.information}
+    coverage = coverage_of(fits, theta_true)
+    values |= {"coverage": coverage, "n_failed": coverage.n_failed, "information_exact": exact.information}
     return MethodSummary(
         name=name,
         title=title,
@@ -357,7 +400,7 @@ def compare(
     rng: Callable[[], np.random.Generator],
     exact_method: str | None = None,
     captured: Mapping[str, Sequence[Captured]] | None = None,
-    nu: EFTPolynomial | None = None,
+    information_rate: float | None = None,
     overlap: float = 0.0,
 ) -> Comparison:
     """Summarise all methods side by side.
@@ -373,7 +416,7 @@ def compare(
         rng: returns the same stream at each call, so that all methods are resampled alike.
         exact_method: which of the methods is the exact likelihood that the others are compared with, if any.
         captured: what the log ratios of the methods capture, by name.
-        nu: expected number of events, up to a factor.
+        information_rate: exact Fisher information of the number of events; None if it is not known.
         overlap: `drawing.Datasets.overlap` of the pseudo-experiments.
     """
     n_events = float(experiments.n_events.mean())
@@ -409,7 +452,7 @@ def compare(
         methods=tuple(_withheld(one) for one in methods) if withheld else methods,
         exact_method=exact_method,
         information=information,
-        information_rate=None if nu is None else rate_information(nu, experiments.theta_true, n_events),
+        information_rate=information_rate,
         overlap=overlap,
         information_covariance=tuple(
             tuple(None if withheld or not np.isfinite(one) else float(one) for one in row)

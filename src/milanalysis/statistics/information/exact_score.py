@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -106,17 +107,25 @@ def exact_score(
     return ExactScore(values, information, datasets.common, expected * error)
 
 
-def rate_information(nu: EFTPolynomial, theta: float, n_events: float) -> float:
-    """Return the Fisher information of a number of events, ``n (nu' / nu)^2``.
+def rate_information(
+    nu: EFTPolynomial, theta: float, n_events: float, luminosity_uncertainty: float | None = None
+) -> float:
+    """Return the Fisher information of a number of events, ``n (nu' / nu)^2 / (1 + n ln(1 + delta)^2)``.
+
+    The denominator is what a luminosity known to a factor ``1 + delta`` costs: its logarithm is a nuisance parameter with the
+    information ``n + 1/ln(1 + delta)^2``, and ``n nu' / nu`` in common with the parameter.
 
     Args:
         nu: expected number of events, up to a factor.
         theta: value of the parameter.
         n_events: expected number of events there.
+        luminosity_uncertainty: relative, delta; None if the luminosity is known.
 
     Example:
-        >>> rate_information(EFTPolynomial(np.array([2.0, -0.36])), 0.0, 1000)
-        32.4
+        >>> nu = EFTPolynomial(np.array([2.0, -0.36]))
+        >>> rate_information(nu, 0.0, 1000), round(rate_information(nu, 0.0, 1000, 0.02), 3)
+        (32.4, 23.267)
     """
     change = float(np.polynomial.Polynomial(nu.coefficients).deriv()(theta))
-    return round(n_events * (change / float(nu(theta))) ** 2, 12)
+    known = 1.0 + n_events * math.log1p(luminosity_uncertainty or 0.0) ** 2
+    return round(n_events * (change / float(nu(theta))) ** 2 / known, 12)
