@@ -1,4 +1,4 @@
-"""Bag networks evaluated inside a coffea processor: log ratios per bag, templates, and per-event scores.
+"""Bag networks evaluated inside a coffea processor: log ratios of bags, and the terms of single events.
 
 The selection is that of the feature processor it is given. Models are loaded once per worker process, not once
 per chunk: coffea unpickles the processor for every chunk, so nothing is kept on ``self``.
@@ -10,13 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import hist
-import numpy as np
 from coffea import processor
 
-from milanalysis.config import DiscriminantConfig
 from milanalysis.events.processing.chunks import ChunkReader, chunk_name
-from milanalysis.events.tables import EventTable, Split
+from milanalysis.events.tables import Split
 from milanalysis.learning.models.stored import cached_model
 from milanalysis.parameters import FloatArray
 from milanalysis.ratios.bags import partition
@@ -25,10 +22,9 @@ from milanalysis.ratios.bags import partition
 class BagLikelihoodProcessor(processor.ProcessorABC):
     """Cuts the selected events of each chunk into bags and evaluates models on them.
 
-    Bags do not reach across chunks. What is left at the end of a chunk is counted as remainder, and its
-    per-event scores are there, so that no event is lost: the log ratio of a dataset is the sum over its bags plus
-    the scores of the remainder. (A model whose ratio is not a sum over events cannot say anything about a remainder;
-    later it is shown the bags of each dataset.)
+    Bags do not reach across chunks. What is left at the end of a chunk is counted as remainder, and the terms of
+    its events are there, so that no event is lost: the log ratio of a dataset is the sum over its bags plus
+    the terms of the remainder. (A model whose ratio is not a sum over events cannot say anything about a remainder.)
     """
 
     def __init__(
@@ -39,8 +35,6 @@ class BagLikelihoodProcessor(processor.ProcessorABC):
         *,
         bag_size: int = 50,
         splits: Sequence[Split] = tuple(Split),
-        discriminant: DiscriminantConfig | None = None,
-        edges: FloatArray | None = None,
         one_thread: bool = False,
     ) -> None:
         """Describe what is to be evaluated.
@@ -48,12 +42,10 @@ class BagLikelihoodProcessor(processor.ProcessorABC):
         Args:
             selection: the feature processor, for its ``event_table``.
             models: directories of the models, by label.
-            theta: points of the log ratios per bag, shape ``(n_points, n_parameters)``; on the grid of every
-                model that has one.
+            theta: points of the log ratios of bags, shape ``(n_points, n_parameters)``; models that know a grid are
+                evaluated there.
             bag_size: events per bag for models that take bags of any size; others have their own.
-            splits: which events are put in bags and scored.
-            discriminant: whose log ratio per event is histogrammed, at which point; None: no templates.
-            edges: of the bins of the templates, shape ``(n_bins + 1,)``.
+            splits: which events are put in bags.
             one_thread: let TensorFlow use one thread, when chunks are worked on in several processes.
         """
         self.selection = selection
@@ -61,8 +53,6 @@ class BagLikelihoodProcessor(processor.ProcessorABC):
         self.theta = theta
         self.bag_size = bag_size
         self.splits = tuple(splits)
-        self.discriminant = discriminant
-        self.edges = edges
         self.one_thread = one_thread
 
     def process(self, events: Any) -> dict[str, Any]:
@@ -70,13 +60,12 @@ class BagLikelihoodProcessor(processor.ProcessorABC):
 
         Returns:
             cutflow: of the selection.
+            event_id: for each chunk the names of the events, in order.
+            points: for each model and chunk the points of its log ratios, shape ``(n_points, n_parameters)``.
             bags: for each model and chunk the log ratios of its bags, shape ``(n_bags, n_points)``.
             counts: for each model the numbers of events selected, in bags, and left over.
-            event_id: for each chunk the names of the scored events, in order.
-            scores: for each model and chunk the file with the scores of these events; models whose ratio is not a sum
-                over events have none.
-            templates: for each chunk the histogram of the discriminant in the validation split, filled with weight
-                times w_k; to be added in the order of the chunks.
+            terms: for each model and chunk the file with the log-ratio terms of the events; models whose ratio is not a
+                sum over events have none.
         """
         table, cutflow = self.selection.event_table(events)
         chunk = chunk_name(events)
@@ -84,14 +73,17 @@ class BagLikelihoodProcessor(processor.ProcessorABC):
         output: dict[str, Any] = {
             "cutflow": cutflow,
             "event_id": {chunk: table.event_id[rows]},
+            "points": {},
             "bags": {},
             "counts": {},
-            "scores": {},
+            "terms": {},
         }
         for label, directory in self.models.items():
             ratio = cached_model(directory, one_thread=self.one_thread)
             bags, remainder = partition(table, rows, ratio.bag_size or self.bag_size)
-            output["bags"][label] = {chunk: ratio.log_ratio(bags, self.theta)}
+            points = self.theta if ratio.grid is None else ratio.grid
+            output["points"][label] = {chunk: points}
+            output["bags"][label] = {chunk: ratio.log_ratio(bags, points)}
             output["counts"][label] = {
                 "n_selected": len(rows),
                 "n_bagged": bags.index.size,
@@ -100,24 +92,8 @@ class BagLikelihoodProcessor(processor.ProcessorABC):
             if events.metadata["scratch"] is not None and ratio.is_additive:
                 path = Path(events.metadata["scratch"]) / label / f"{chunk}.npz"
                 ratio.scores(table.take(rows)).save(path)
-                output["scores"][label] = {chunk: str(path)}
-            if self.discriminant is not None and self.discriminant.model == label:
-                simulated = table.take(table.rows(Split.VALIDATION))
-                values = ratio.scores(simulated).per_event(self.discriminant.theta)[:, 0]
-                output["templates"] = {chunk: self.fill_templates(simulated, values)}
+                output["terms"][label] = {chunk: str(path)}
         return output
-
-    def fill_templates(self, simulated: EventTable, discriminant: FloatArray) -> hist.Hist:
-        """Fill ``weight * w_k`` of simulated events, for each bin and each power k of the coefficient."""
-        contents = simulated.weights_at(0.0) * simulated.event_polynomials()
-        templates = hist.Hist(
-            hist.axis.Variable(self.edges, name="discriminant"),
-            hist.axis.Integer(0, contents.shape[1], name="power"),
-            storage=hist.storage.Weight(),
-        )
-        for power, weight in enumerate(contents.T):
-            templates.fill(discriminant=discriminant, power=np.full(len(simulated), power), weight=weight)
-        return templates
 
     def postprocess(self, accumulator: dict[str, Any]) -> dict[str, Any]:
         """Return the sum over chunks as it is."""

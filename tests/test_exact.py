@@ -137,11 +137,11 @@ def test_events_of_another_level_leave_the_row_out_and_say_why(small_run, tmp_pa
     assert run.load_exact("simulation") is None
     exact = replace(run.config.exact, visible="required")
     with pytest.raises(ProcessMismatchError, match="massless q1"):
-        work.exact(Run(replace(run.config, exact=exact), copy))
+        work.exact(Run(copy, replace(run.config, exact=exact)))
     learner = ModelConfig(title="polynomial", task=PolynomialTaskConfig(labels="exact"))
     models = {**run.config.models, "learner": learner}
     with pytest.raises(ProcessMismatchError, match="'learner' learns from exact labels"):
-        training.train(Run(replace(run.config, models=models), copy))
+        training.train(Run(copy, replace(run.config, models=models)))
 
 
 def test_the_row_can_be_done_without(small_run, tmp_path):

@@ -252,11 +252,11 @@ def coverage_report(
 
     Reads results/, scores/ and tables/; with options it writes results/coverage_report.json and background_report.json.
     """
+    from milanalysis.files.run_directory import RunDirectory
     from milanalysis.pipeline.locking import alone_in
     from milanalysis.pipeline.repetition import report_run
-    from milanalysis.pipeline.run_files import require_run_directory
 
-    require_run_directory(run)
+    RunDirectory(run).require_run()
     settings = {"theta": theta, "levels": level, "pseudo_experiments": experiments, "number": number}
     changes = {key: value for key, value in settings.items() if value not in (None, ())}
     with alone_in(run.resolve()) if changes else nullcontext():
@@ -276,12 +276,12 @@ def scaling(run: Path) -> None:
 
     Reads results/, scores/ and tables/; writes results/scaling.json.
     """
+    from milanalysis.files.run_directory import RunDirectory
     from milanalysis.pipeline.bag_size_scaling import scaling_of_run
     from milanalysis.pipeline.locking import alone_in
-    from milanalysis.pipeline.run_files import require_run_directory
     from milanalysis.reporting.coverage_tables import bartlett_table, scaling_table
 
-    require_run_directory(run)
+    RunDirectory(run).require_run()
     with alone_in(run.resolve()):
         reports, tests = scaling_of_run(run.resolve())
     _print_table(bartlett_table(tests))

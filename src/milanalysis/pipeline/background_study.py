@@ -12,9 +12,10 @@ from milanalysis.files.provenance import read_json, read_result
 from milanalysis.parameters import EFTPolynomial
 from milanalysis.pipeline.methods import BACKGROUND_IGNORED, TEMPLATE, TEMPLATE_NUISANCES
 from milanalysis.pipeline.pseudo_experiments import draw_shape
-from milanalysis.pipeline.run_files import SCORED, Run
+from milanalysis.pipeline.run_files import Run
 from milanalysis.pipeline.template_analysis import scored_background
-from milanalysis.ratios.terms import concatenate_scores, load_scores
+from milanalysis.ratios.scored_events import ScoredEvents
+from milanalysis.ratios.terms import concatenate_scores
 from milanalysis.statistics.coverage import CoverageReport, report
 from milanalysis.statistics.likelihood.interpolation import interpolation_from
 from milanalysis.statistics.likelihood.models import LikelihoodModel, ShapeModel
@@ -38,9 +39,9 @@ def repeat_with_background(run: Run, settings: CoverageConfig) -> CoverageReport
         settings: true values, levels and numbers.
     """
     config = run.config
-    simulated = run.load_table("simulation")
-    signal, other = simulated.take(simulated.rows(*SCORED)), scored_background(run)
-    models, titles = _models(run)
+    scored, scored_other = run.scored("simulation"), scored_background(run)
+    signal, other = scored.table, scored_other.table
+    models, titles = _models(run, scored, scored_other)
     is_test = signal.split == Split.TEST
     at_reference = signal.weights_at(config.parameter.reference)[is_test].sum()
     nu = read_json(run.result("expected_events"))
@@ -79,18 +80,15 @@ def repeat_with_background(run: Run, settings: CoverageConfig) -> CoverageReport
     return replace(found, background=expected / (expected + at_nu), interpolation=how)
 
 
-def _models(run: Run) -> tuple[dict[str, LikelihoodModel], dict[str, str]]:
+def _models(
+    run: Run, signal: ScoredEvents, background: ScoredEvents
+) -> tuple[dict[str, LikelihoodModel], dict[str, str]]:
     """Return methods and titles; events are the scored ones of the simulation, then those of the background."""
     config = run.config
     assert config.background is not None
     interpolation = interpolation_from(config.inference.interpolation)
     scores = {
-        label: concatenate_scores(
-            [
-                run.load_scores("simulation", label),
-                load_scores(run.score_file(config.background.sample, label)),
-            ]
-        )
+        label: concatenate_scores([signal.terms(label), background.terms(label)])
         for label, model in config.models.items()
         if model.is_additive
     }

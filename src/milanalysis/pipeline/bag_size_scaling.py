@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from milanalysis.config import load_config
 from milanalysis.errors import InputFileError
 from milanalysis.events.tables import Split
 from milanalysis.files.provenance import read_result, write_result
 from milanalysis.parameters import FloatArray, IntArray
-from milanalysis.pipeline.run_files import SCORED, Run, require_run_directory
+from milanalysis.pipeline.run_files import Run
 from milanalysis.randomness import stream
 from milanalysis.ratios.exact import ExactRatio
 from milanalysis.ratios.terms import EventScores
@@ -53,8 +52,7 @@ def scaling_of_run(directory: Path) -> tuple[dict[str, ScalingReport], dict[str,
     Raises:
         InputFileError: if the analysis has not come that far, saying what is missing.
     """
-    require_run_directory(directory)
-    run = Run(load_config(directory / "config.yaml"), directory)
+    run = Run.of(directory)
     if not run.result("comparison").is_file():
         msg = f"{run.result('comparison')} does not exist; run `milanalysis run` on the configuration first"
         raise InputFileError(msg)
@@ -73,12 +71,10 @@ def _errors(run: Run) -> tuple[dict[str, ScalingReport], dict[str, BartlettTest]
     config = run.config
     reference = config.parameter.reference
     simulated = run.load_table("simulation", with_features=False)
-    scored = simulated.take(simulated.rows(*SCORED))
-    visible = run.load_exact("simulation")
+    every = run.scored("simulation", simulated)
+    scored, visible = every.table, every.visible()
     exact: EventScores = (
-        ExactRatio.of(simulated, np.arange(len(simulated))).scores(scored)
-        if visible is None
-        else visible.take(simulated.rows(*SCORED))
+        ExactRatio.of(simulated, np.arange(len(simulated))).scores(scored) if visible is None else visible
     )
     weights = np.where(scored.split == Split.TEST, scored.weights_at(reference)[:, 0], 0.0)
     rows = draw(weights, 1, int((weights > 0).sum()), stream(config.seed, "scaling"))[0]
@@ -91,7 +87,7 @@ def _errors(run: Run) -> tuple[dict[str, ScalingReport], dict[str, BartlettTest]
         raise InputFileError(msg)
     found, tests = {}, {}
     for label, model in config.models.items():
-        scores = run.load_scores("simulation", label) if model.is_additive else None
+        scores = every.terms(label) if model.is_additive else None
         if scores is None or (scores.grid is not None and len(scores.grid) < 3):
             continue
         points = _two_points(scores.grid, reference)

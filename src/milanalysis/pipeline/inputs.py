@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,15 @@ from milanalysis.config import (
     WandbTrackingConfig,
 )
 from milanalysis.errors import ConfigError, EventWeightError, UnreadableEventsError
-from milanalysis.events.tables import EventTable
+from milanalysis.events.tables import EventTable, Split
 from milanalysis.files.provenance import read_json
-from milanalysis.parameters import EFTPolynomial, FloatArray
+from milanalysis.parameters import EFTPolynomial
 from milanalysis.pipeline.run_files import Run
 
+_BAG_POINTS = 21
+"""At which the log ratios of bags are evaluated for models that are defined at any point."""
+
 __all__ = [
-    "bag_points",
     "check_given",
     "open_samples",
     "require_event_weights",
@@ -165,43 +168,54 @@ def open_samples(run: Run, *, generated: bool = True) -> dict[str, Any]:
     return opened
 
 
-def selected_yield(run: Run) -> EFTPolynomial:
-    """Return the expected number of selected events as a polynomial."""
+def selected_yield(run: Run, simulated: EventTable) -> EFTPolynomial:
+    """Return the expected number of selected events as a polynomial.
+
+    Args:
+        run: the analysis.
+        simulated: all simulated events, sample by sample.
+    """
     from milanalysis.events.rates import SimulatedSample, expected_events, positive_yield
 
-    samples = []
+    samples, start = [], 0
     for name in run.config.samples_with_role("simulation"):
-        n_generated = read_json(run.table(name).parent / "cutflow.json")["n_read"]
-        samples.append(SimulatedSample(name, EventTable.read(run.table(name)), n_generated))
+        counts = read_json(run.cutflow(name))
+        rows = np.arange(start, start + counts["n_selected"])
+        start += counts["n_selected"]
+        samples.append(SimulatedSample(name, simulated.take(rows), counts["n_read"]))
     nu = expected_events(samples, run.config.luminosity_fb)
     positive_yield(nu, run.config.parameter.low, run.config.parameter.high)
     return nu
 
 
-def bag_points(run: Run) -> FloatArray:
-    """Return the parameter points of the log ratios per bag: those that all grids have in common."""
-    reference = run.config.parameter.reference
-    points = [model.task.known_points(reference) for model in run.config.models.values()]
-    grids = [known for known in points if known is not None]
-    if not grids:
-        return np.linspace(run.config.parameter.low, run.config.parameter.high, 21)[:, None]
-    first, *others = grids
-    return np.array([point for point in first if all((point == other).all(axis=1).any() for other in others)])
+def run_bag_processor(run: Run, name: str, scratch: Path, *, splits: Sequence[Split]) -> dict[str, Any]:
+    """Evaluate all models of a run on the events of a sample in some splits, inside the bag processor.
 
-
-def run_bag_processor(run: Run, name: str, scratch: Path | None, **options: Any) -> dict[str, Any]:
-    """Run the bag processor over a sample."""
+    Args:
+        run: the analysis.
+        name: of the sample.
+        scratch: directory for what each chunk writes.
+        splits: which events.
+    """
     from milanalysis.events.processing.processors import make_processor, run_processor
 
     processing = run.config.processing
     sample = open_samples(run)[name]
-    for skipped in read_json(run.table(name).parent / "cutflow.json")["skipped"]:
+    for skipped in read_json(run.cutflow(name))["skipped"]:
         if any(str(file.path) == skipped["file"] for file in sample.files):  # its events could not be read
             sample = sample.without(Path(skipped["file"]), skipped["reason"])
     selection = make_processor(processing.features)
-    one_thread = run.workers > 1
+    parameter = run.config.parameter
+    processor = make_processor(
+        processing.bag_likelihood,
+        selection,
+        {label: run.model(label) for label in run.config.models},
+        np.linspace(parameter.low, parameter.high, _BAG_POINTS)[:, None],
+        splits=splits,
+        one_thread=run.workers > 1,
+    )
     return run_processor(
-        make_processor(processing.bag_likelihood, selection, one_thread=one_thread, **options),
+        processor,
         sample,
         executor=processing.executor,
         chunk_size=processing.chunk_size,

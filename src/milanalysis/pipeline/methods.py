@@ -11,16 +11,21 @@ import numpy as np
 
 from milanalysis.config import AnalysisConfig, GenerateBackgroundConfig, ParameterConfig, TaskConfig
 from milanalysis.events.tables import EventTable
+from milanalysis.files.provenance import read_json, read_result
 from milanalysis.learning.models.stored import cached_model
 from milanalysis.parameters import FloatArray
 from milanalysis.pipeline.run_files import Run, truth_of_run
 from milanalysis.ratios.exact import ExactRatio
+from milanalysis.ratios.scored_events import ScoredEvents
 from milanalysis.ratios.terms import EventScores, PolynomialScores, RestrictedScores
 from milanalysis.ratios.whole_bags import BagScores
-from milanalysis.statistics.calibration.calibrations import Calibration
+from milanalysis.statistics.calibration.calibrations import Calibration, RateOffset, Rescaling
+from milanalysis.statistics.calibration.observable import Observable
+from milanalysis.statistics.calibration.weight_variations import VariedObservable
 from milanalysis.statistics.likelihood.interpolation import EXACT_GRID, interpolation_from
 from milanalysis.statistics.likelihood.models import LikelihoodModel, ShapeModel
 from milanalysis.statistics.templates.bag_templates import BagTemplateModel
+from milanalysis.statistics.templates.result import TemplateResult
 from milanalysis.statistics.templates.templates import TemplateModel, Templates
 
 __all__ = [
@@ -32,9 +37,18 @@ __all__ = [
     "TEMPLATE_NUISANCES",
     "Methods",
     "has_background",
+    "load_calibrations",
+    "methods_of_run",
 ]
 
 logger = logging.getLogger(__name__)
+
+_KINDS: Mapping[str, type[Rescaling | RateOffset | Observable | VariedObservable]] = {
+    "rescaling": Rescaling,
+    "rate_offset": RateOffset,
+    "observable": Observable,
+    "varied_observable": VariedObservable,
+}
 
 EXACT, EXACT_VISIBLE, TEMPLATE = "exact", "exact_visible", "template"
 TEMPLATE_NUISANCES, TEMPLATE_BAGS = "template_nuisances", "template_bags"
@@ -85,10 +99,9 @@ class Methods:
         cls,
         run: Run,
         simulated: EventTable,
-        events: EventTable,
+        scored: ScoredEvents,
         *,
         role: str,
-        visible: PolynomialScores | None,
         templates: Templates,
         with_nuisances: Templates | None,
         of_bags: Templates | None,
@@ -99,9 +112,8 @@ class Methods:
         Args:
             run: the analysis, whose scores have been written.
             simulated: the simulated events, for the rate of the exact ratio.
-            events: those the methods shall know, in the order of the scores.
+            scored: the events that the methods shall know.
             role: of the samples these events belong to.
-            visible: exact visible scores of these events; None if they are not known.
             templates: of the traditional analysis.
             with_nuisances: with background and systematic uncertainties; None if there are none.
             of_bags: templates of bags; None if there are none.
@@ -111,11 +123,11 @@ class Methods:
             EventWeightError: if the simulated events have no event weights.
         """
         config = run.config
-        ratio = _exact_ratio(run, simulated)
+        ratio, events, visible = _exact_ratio(run, simulated), scored.table, scored.visible()
         visible = None if visible is None else replace(visible, rates=ratio.rate[None])
         exact = None if events.event_weights is None else ratio.scores(events)
         interpolation = interpolation_from(config.inference.interpolation)
-        scores = {label: _scores(run, label, role, events) for label in config.models}
+        scores = {label: _scores(run, label, scored, role) for label in config.models}
         titles, shapes = {}, {}
         if exact is not None:
             titles[EXACT] = "exact (parton level)"
@@ -182,6 +194,37 @@ class Methods:
         return {name: (self.titles[name], model) for name, model in self.models().items()}
 
 
+def methods_of_run(
+    run: Run,
+    simulated: EventTable,
+    scored: ScoredEvents,
+    calibrations: Mapping[str, Mapping[str, Calibration]],
+    role: str = "simulation",
+) -> Methods:
+    """Assemble the methods of a run that has fitted the observed events, for these or for simulated ones."""
+    result = read_result(run.result("templates"), TemplateResult.from_dict)
+    return Methods.of(
+        run,
+        simulated,
+        scored,
+        role=role,
+        templates=result.templates,
+        # pseudo-experiments without background have nothing to say about one; see `milanalysis.pipeline.background_study`
+        with_nuisances=result.with_nuisances if run.config.background is None else None,
+        of_bags=result.of_bags,
+        calibrations=calibrations,
+    )
+
+
+def load_calibrations(run: Run) -> dict[str, dict[str, Calibration]]:
+    """Read the calibrations of all models."""
+    values = read_json(run.result("calibration"))["calibrations"]
+    return {
+        label: {name: _KINDS[one["kind"]].from_dict(one) for name, one in some.items()}
+        for label, some in values.items()
+    }
+
+
 def has_background(config: AnalysisConfig) -> bool:
     """Say whether the data of an analysis contain background, as far as its configuration says."""
     generated = [config.samples[name] for name in config.samples_with_role("observed")]
@@ -233,15 +276,17 @@ def _title_on(grid: FloatArray, grids: Sequence[FloatArray]) -> str:
     return title
 
 
-def _scores(run: Run, label: str, role: str, events: EventTable) -> EventScores:
+def _scores(run: Run, label: str, scored: ScoredEvents, role: str) -> EventScores:
     """Return the log ratios of a model: those of events, as written, or those of bags, to be asked for."""
     model = run.config.models[label]
-    if model.is_additive:
-        return run.load_scores(role, label)
+    observed = run.config.samples_with_role("observed")
+    answered = role == "observed" and all(run.log_ratios(name, label).is_file() for name in observed)
+    if model.is_additive or answered:  # by the bags in which the processor has put the events
+        return scored.terms(label)
     grid = model.task.known_points(run.config.parameter.reference)
     assert grid is not None  # functions of the parameter are learned for events, and add up
     load = partial(cached_model, run.model(label), one_thread=run.workers > 1)
-    return BagScores(load, replace(events, event_weights=None), model.bag_size, grid)
+    return BagScores(load, replace(scored.table, event_weights=None), model.bag_size, grid)
 
 
 def _has_profile(label: str, scores: EventScores, role: str) -> bool:

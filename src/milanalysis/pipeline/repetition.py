@@ -10,22 +10,25 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from milanalysis.config import AnalysisConfig, CoverageConfig, load_config, to_plain
+from milanalysis.config import AnalysisConfig, CoverageConfig, to_plain
 from milanalysis.errors import ConfigError, InputFileError
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.files.provenance import read_json, read_result, write_result
 from milanalysis.parameters import EFTPolynomial, FloatArray
 from milanalysis.pipeline.background_study import repeat_with_background
-from milanalysis.pipeline.calibration import load_calibrations, methods_of_run, validation_sample
-from milanalysis.pipeline.comparison import compare_methods
-from milanalysis.pipeline.methods import TEMPLATE_BAGS, TEMPLATE_NUISANCES, Methods
+from milanalysis.pipeline.methods import (
+    TEMPLATE_BAGS,
+    TEMPLATE_NUISANCES,
+    Methods,
+    load_calibrations,
+    methods_of_run,
+)
 from milanalysis.pipeline.pseudo_experiments import draw_combined, draw_shape, expected_signal
-from milanalysis.pipeline.run_files import SCORED, Run, require_run_directory
+from milanalysis.pipeline.run_files import Run
 from milanalysis.pipeline.template_analysis import rate_model
 from milanalysis.randomness import stream
 from milanalysis.ratios.whole_bags import BagScores
 from milanalysis.statistics.coverage import CoverageReport, construct, report
-from milanalysis.statistics.information.comparison import Comparison
 from milanalysis.statistics.likelihood.interpolation import interpolation_from
 from milanalysis.statistics.likelihood.models import LikelihoodModel, ShapeModel, SumModel
 from milanalysis.statistics.observation import Observation
@@ -33,49 +36,7 @@ from milanalysis.statistics.repetition.datasets import Datasets, draw_datasets
 from milanalysis.statistics.repetition.pseudo_experiments import PseudoExperiments
 from milanalysis.statistics.repetition.pseudo_experiments import run as run_experiments
 
-__all__ = ["Repetition", "coverage", "read_observation", "repeat", "report_run"]
-
-
-def coverage(run: Run) -> Sequence[Path]:
-    """Repeat the measurement on pseudo-experiments, with every method on the same events."""
-    repeated = repeat(run, run.config.coverage)
-    first = repeated.experiments[0]
-    comparison = compare_methods(
-        run,
-        first,
-        repeated.methods,
-        datasets=repeated.datasets,
-        weights=repeated.weights,
-        scored=repeated.scored,
-        observation=read_observation(run),
-    )
-    write_result(run.result("pseudo_experiments"), first.to_dict())
-    write_result(run.result("coverage"), repeated.report.to_dict())
-    names = ["pseudo_experiments", "comparison", "coverage"]
-    if run.config.background is not None:
-        with_background = repeat_with_background(run, run.config.coverage)
-        write_result(run.result("background"), with_background.to_dict())
-        names.append("background")
-        comparison = _judged_with(comparison, with_background, run)
-    write_result(run.result("comparison"), comparison.to_dict())
-    return [run.result(name) for name in names]
-
-
-def _judged_with(comparison: Comparison, found: CoverageReport, run: Run) -> Comparison:
-    """Return the comparison with the coverage and the width that intervals have where there is background, as in the data."""
-    level = run.config.inference.level
-    place = found.levels.index(level) if level in found.levels else None
-    judged = {
-        one.method: (one.coverage[place] if one.coverage and place is not None else None, one.width)
-        for one in found.methods
-        if one.theta_true == comparison.theta_true
-    }
-    observed = {
-        name: (method.title, method.shape)
-        for name, method in read_observation(run).methods.items()
-        if name in judged
-    }
-    return comparison.with_coverage(judged, found.background, observed)
+__all__ = ["Repetition", "read_observation", "repeat", "report_run"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,11 +70,8 @@ def repeat(run: Run, settings: CoverageConfig) -> Repetition:
     # networks look at features only where their ratios are those of bags
     of_bags = any(not model.is_additive for model in run.config.models.values())
     simulated = run.load_table("simulation", with_features=of_bags)
-    scored = simulated.take(simulated.rows(*SCORED))
-    calibrations = load_calibrations(run)
-    if calibrations:
-        validation_sample(scored).require_disjoint(scored.event_id[scored.rows(Split.TEST)])
-    methods = methods_of_run(run, simulated, scored, calibrations)
+    events = run.scored("simulation", simulated)
+    methods, scored = methods_of_run(run, simulated, events, load_calibrations(run)), events.table
     is_test = scored.split == Split.TEST
     weights = [np.where(is_test, scored.weights_at(theta)[:, 0], 0.0) for theta in settings.theta]
     shape, drawn = _experiments(
@@ -236,8 +194,7 @@ def report_run(directory: Path, changes: Mapping[str, Any]) -> list[CoverageRepo
         InputFileError: if the analysis has not come that far, saying what is missing.
         ConfigError: if a setting is not possible.
     """
-    require_run_directory(directory)
-    run = Run(load_config(directory / "config.yaml"), directory)
+    run = Run.of(directory)
     needed = run.result("calibration" if changes else "coverage")
     if not needed.is_file():
         msg = f"{needed} does not exist; run `milanalysis run` on the configuration first"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,49 +11,46 @@ from milanalysis.config import (
     FileSampleConfig,
     GenerateSampleConfig,
     IterativeExecutorConfig,
+    load_config,
 )
 from milanalysis.errors import InputFileError, TooFewEventsError
 from milanalysis.events.tables import EventTable, Split, concatenate
 from milanalysis.files.provenance import read_json, read_result
-from milanalysis.ratios.terms import GridScores, PolynomialScores, concatenate_scores, load_scores
+from milanalysis.files.run_directory import RunDirectory
+from milanalysis.ratios.scored_events import ScoredEvents
+from milanalysis.ratios.terms import GridScores, PolynomialScores, load_scores_of
 from milanalysis.simulation.exact.information import ReferenceInformation
 
-__all__ = ["SCORED", "Run", "require_run_directory", "truth_is_known", "truth_of_run"]
+__all__ = ["SCORED", "Run", "truth_is_known", "truth_of_run"]
 
 SCORED = (Split.VALIDATION, Split.TEST)
 """The splits of the simulation whose events have scores."""
 
 
-def require_run_directory(directory: Path) -> None:
-    """Refuse a directory that no run has made.
-
-    Raises:
-        InputFileError: naming it.
-    """
-    if not (directory / "config.yaml").is_file():
-        msg = f"{directory} is not a run directory: it has no config.yaml; give the directory `milanalysis run` has made"
-        raise InputFileError(msg)
-
-
 @dataclass(frozen=True)
-class Run:
+class Run(RunDirectory):
     """An analysis and the directory that holds all it produces."""
 
     config: AnalysisConfig
-    directory: Path
+
+    @classmethod
+    def of(cls, directory: Path) -> Run:
+        """Return the analysis of a run directory.
+
+        Raises:
+            InputFileError: if no run has made it.
+        """
+        RunDirectory(directory).require_run()
+        return cls(directory, load_config(RunDirectory(directory).config_file))
 
     def event_files(self, sample: str) -> tuple[Path, ...]:
         """Return the ROOT files of a sample: those that were given, or the one that is generated."""
-        return self.given_files(sample) or (self.directory / "events" / f"{sample}.root",)
+        return self.given_files(sample) or (self.generated_file(sample),)
 
     def given_files(self, sample: str) -> tuple[Path, ...]:
         """Return the files that the configuration names for a sample; none if it is generated."""
         source = self.config.samples[sample]
         return source.paths() if isinstance(source, FileSampleConfig) else ()
-
-    def table(self, sample: str) -> Path:
-        """Return the table of features of a sample."""
-        return self.directory / "tables" / sample / "events.parquet"
 
     def load_table(self, role: str, *, with_features: bool = True) -> EventTable:
         """Read the tables of all samples with a role, in their order.
@@ -96,7 +94,7 @@ class Run:
             TooFewEventsError: naming them.
         """
         names = self.config.samples_with_role(role)
-        if not any(read_json(self.table(name).parent / "cutflow.json")["n_selected"] for name in names):
+        if not any(read_json(self.cutflow(name))["n_selected"] for name in names):
             msg = (
                 f"no event of the samples with role {role} ({', '.join(names)}) is selected, so there is nothing to go "
                 f"on with; tables/<sample>/cutflow.json in {self.directory} says which cut rejects them"
@@ -109,56 +107,46 @@ class Run:
         executor = self.config.processing.executor
         return 1 if isinstance(executor, IterativeExecutorConfig) else executor.workers
 
-    def model(self, label: str) -> Path:
-        """Return the directory of a trained model."""
-        return self.directory / "models" / label
+    def scored(self, role: str, table: EventTable | None = None) -> ScoredEvents:
+        """Return the events of the samples with a role that have log-ratio terms: all observed ones, no training events of others.
 
-    def scores(self, sample: str) -> Path:
-        """Return the directory of the per-event scores of a sample."""
-        return self.directory / "scores" / sample
+        Args:
+            role: of the samples.
+            table: of all their events, if it has been read already.
 
-    def score_file(self, sample: str, label: str) -> Path:
-        """Return the per-event scores of one model on a sample."""
-        return self.scores(sample) / f"{label}.npz"
-
-    def load_scores(self, role: str, label: str) -> PolynomialScores | GridScores:
-        """Read the scores of one model on all samples with a role, in their order."""
-        files = [self.score_file(name, label) for name in self.config.samples_with_role(role)]
-        return concatenate_scores([load_scores(path) for path in files])
-
-    def exact_file(self, sample: str) -> Path:
-        """Return the exact visible scores of all events of a sample; not there if they cannot be known."""
-        return self.directory / "exact" / f"{sample}.npz"
-
-    def load_exact(self, role: str) -> PolynomialScores | None:
-        """Read the exact visible scores of all events of the samples with a role, in their order.
-
-        Returns:
-            None if they cannot be known for the events of this analysis, or are not wanted.
+        Raises:
+            TooFewEventsError: if the samples have no events.
         """
-        if not read_json(self.result("exact"))["available"]:
-            return None
-        files = [self.exact_file(name) for name in self.config.samples_with_role(role)]
-        scores = concatenate_scores([load_scores(path) for path in files])
-        return scores if isinstance(scores, PolynomialScores) else None
+        every = self.load_table(role) if table is None else table
+        return self._scored(self.config.samples_with_role(role), role, every)
 
-    def result(self, name: str) -> Path:
-        """Return the file of a result."""
-        return self.directory / "results" / f"{name}.json"
+    def scored_sample(self, name: str) -> ScoredEvents:
+        """Return the events of one sample that have log-ratio terms."""
+        return self._scored([name], self.config.samples[name].role, EventTable.read(self.table(name)))
 
-    def stamp(self, stage: str) -> Path:
-        """Return the stamp of a stage."""
-        return self.directory / "stages" / f"{stage}.json"
+    def _scored(self, names: Sequence[str], role: str, every: EventTable) -> ScoredEvents:
+        """Return those of all events of some samples that have log-ratio terms."""
+        rows = every.rows(*(tuple(Split) if role == "observed" else SCORED))
+        scored = every.take(rows)
+
+        def terms(label: str) -> PolynomialScores | GridScores:
+            return load_scores_of([self.log_ratios(name, label) for name in names], scored.event_id)
+
+        def visible() -> PolynomialScores | None:
+            if not read_json(self.result("exact"))["available"]:
+                return None
+            exact = load_scores_of([self.exact_file(name) for name in names], every.event_id)
+            assert isinstance(exact, PolynomialScores)
+            return exact.take(rows)
+
+        return ScoredEvents(scored, terms, visible)
 
 
 def truth_of_run(run: Run) -> ReferenceInformation | None:
     """Read the reference information of a run; None where it is not about its events, because some are not selected."""
     if not truth_is_known(run.config):
         return None
-    cutflows = [
-        read_json(run.table(name).parent / "cutflow.json")
-        for name in run.config.samples_with_role("simulation")
-    ]
+    cutflows = [read_json(run.cutflow(name)) for name in run.config.samples_with_role("simulation")]
     if any(one["n_selected"] != one["n_read"] for one in cutflows):
         return None
     return read_result(run.result("truth"), ReferenceInformation.from_dict)

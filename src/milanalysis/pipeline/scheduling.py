@@ -42,7 +42,8 @@ from milanalysis.pipeline.inputs import (
 )
 from milanalysis.pipeline.locking import alone_in
 from milanalysis.pipeline.run_files import Run
-from milanalysis.pipeline.stages import STAGES, TRUTH, TUNE, Stage
+from milanalysis.pipeline.stages import STAGES, TRUTH, TUNE
+from milanalysis.pipeline.stages.stage import Stage
 from milanalysis.terminal import console
 
 __all__ = ["execute", "names_of_run", "open_run"]
@@ -66,7 +67,7 @@ def open_run(config_path: Path, output: Path | None = None, scheduler: str | Non
     if scheduler is not None:
         executor = DaskExecutorConfig(scheduler=scheduler)
         config = replace(config, processing=replace(config.processing, executor=executor))
-    return Run(config, (output if output is not None else Path("runs") / config.name).resolve())
+    return Run((output if output is not None else Path("runs") / config.name).resolve(), config)
 
 
 def execute(run: Run, names: Sequence[str]) -> None:
@@ -128,7 +129,8 @@ def names_of_run(config: AnalysisConfig) -> list[str]:
 
 def _stage(name: str) -> Stage:
     """Return a stage by its name."""
-    return {stage.name: stage for stage in (TRUTH, *STAGES, TUNE)}[name]
+    found: Stage = {stage.name: stage for stage in (TRUTH, *STAGES, TUNE)}[name]
+    return found
 
 
 def _require_given_files(run: Run) -> None:
@@ -160,7 +162,7 @@ def _run_stage(run: Run, stage: Stage) -> None:
     """Do the work of a stage and leave its stamp."""
     console().print(f"[bold]{stage.name:>9}[/]  {stage.summary}")
     run.stamp(stage.name).unlink(missing_ok=True)
-    with atomic_path(run.directory / "config.yaml") as temporary:
+    with atomic_path(run.config_file) as temporary:
         temporary.write_text(yaml.safe_dump(to_plain(run.config), sort_keys=False))
     started = time.monotonic()
     key = _key(run, stage)
@@ -192,7 +194,7 @@ def _write_manifest(run: Run) -> None:
         "versions": package_versions(),
         "stages": {name: read_json(path) for name, path in stamps.items() if path.exists()},
     }
-    write_json(run.directory / "manifest.json", manifest)
+    write_json(run.manifest, manifest)
 
 
 def _key(run: Run, stage: Stage) -> str:

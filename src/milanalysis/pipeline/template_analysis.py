@@ -12,7 +12,7 @@ from milanalysis.files.provenance import read_json
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.pipeline.run_files import SCORED, Run
 from milanalysis.randomness import stream
-from milanalysis.ratios.terms import load_scores
+from milanalysis.ratios.scored_events import ScoredEvents
 from milanalysis.reporting.numbers import plus_minus
 from milanalysis.statistics.calibration.calibrations import CalibrationSample
 from milanalysis.statistics.likelihood.models import RateModel
@@ -33,14 +33,12 @@ __all__ = [
 ]
 
 
-def discriminant_of(run: Run, simulated: EventTable) -> tuple[EventTable, FloatArray]:
-    """Return the validation events of the simulation and their discriminant, shape ``(n_events,)``."""
+def discriminant_of(run: Run, scored: ScoredEvents) -> tuple[EventTable, FloatArray]:
+    """Return the validation events among simulated ones, and their discriminant, shape ``(n_events,)``."""
     discriminant = run.config.templates.discriminant
-    scores = run.load_scores("simulation", discriminant.model)
-    scored = simulated.take(simulated.rows(*SCORED))
-    rows = scored.rows(Split.VALIDATION)
-    values: FloatArray = scores.take(rows).per_event(discriminant.theta)[:, 0]
-    return scored.take(rows), values
+    validation = scored.take(scored.table.rows(Split.VALIDATION))
+    values: FloatArray = validation.terms(discriminant.model).per_event(discriminant.theta)[:, 0]
+    return validation.table, values
 
 
 def choose_edges(run: Run, validation: EventTable, values: FloatArray) -> FloatArray:
@@ -134,20 +132,19 @@ def rate_model(run: Run, nu: EFTPolynomial) -> RateModel | LuminosityRateModel:
     return LuminosityRateModel(nu, run.config.parameter, uncertainty)
 
 
-def scored_background(run: Run) -> EventTable:
-    """Return the background events that have scores, in the order of these.
+def scored_background(run: Run) -> ScoredEvents:
+    """Return the background events that have log-ratio terms.
 
     Raises:
         TooFewEventsError: if there are none.
     """
     assert run.config.background is not None
     sample = run.config.background.sample
-    table = EventTable.read(run.table(sample))
-    scored = table.take(table.rows(*SCORED))
-    if not all(len(scored.rows(split)) for split in SCORED):
+    scored = run.scored_sample(sample)
+    if not all(len(scored.table.rows(split)) for split in SCORED):
         msg = (
-            f"sample {sample!r} has no validation or no test events among its {len(table)} selected ones, so there is no "
-            "background to learn from or to draw; generate more events, or enlarge the fractions of the split"
+            f"sample {sample!r} has no validation or no test events among its selected ones, so there is no background to learn "
+            "from or to draw; generate more events, or enlarge the fractions of the split"
         )
         raise TooFewEventsError(msg)
     return scored
@@ -191,23 +188,19 @@ def with_nuisances(
     )
 
 
-def of_bags(run: Run, simulated: EventTable) -> Templates | None:
+def of_bags(run: Run, scored: ScoredEvents) -> Templates | None:
     """Return the templates of whole bags, learned on validation events; None if the configuration wants none.
 
     Args:
         run: the analysis.
-        simulated: the simulated events.
+        scored: simulated events.
     """
     settings, discriminant = run.config.templates.of_bags, run.config.templates.discriminant
     if settings is None:
         return None
-    scored = simulated.take(simulated.rows(*SCORED))
-    rows = scored.rows(Split.VALIDATION)
-    events = scored.take(rows)
-    contents = events.weights_at(0.0) * events.event_polynomials()
     return learn_bag_templates(
-        run.load_scores("simulation", discriminant.model),
-        CalibrationSample(rows, contents, events.event_id),
+        scored.terms(discriminant.model),
+        CalibrationSample.of(scored.table, scored.table.rows(Split.VALIDATION)),
         run.config.parameter,
         theta=discriminant.theta,
         bag_size=settings.bag_size,
@@ -227,10 +220,9 @@ def _background_template(
     if background is None or known is None:
         return None
     scored = scored_background(run)
-    rows = scored.rows(Split.VALIDATION)
-    scores = load_scores(run.score_file(background.sample, discriminant.model)).take(rows)
-    bins = templates.bin_numbers(scores.per_event(discriminant.theta)[:, 0])
-    weights = scored.weight[rows] * (known.expected / scored.weight[rows].sum())
+    validation = scored.take(scored.table.rows(Split.VALIDATION))
+    bins = templates.bin_numbers(validation.terms(discriminant.model).per_event(discriminant.theta)[:, 0])
+    weights = validation.table.weight * (known.expected / validation.table.weight.sum())
     n_bins = len(templates.contents)
     return BackgroundTemplate(
         _filled(bins, weights, n_bins),

@@ -23,7 +23,7 @@ from typing import Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from milanalysis.errors import EventWeightError, InputFileError, OffGridError
+from milanalysis.errors import AccountingError, EventWeightError, InputFileError, OffGridError
 from milanalysis.files.provenance import atomic_path
 from milanalysis.parameters import EventPolynomials, FloatArray, IntArray, parameter_points
 
@@ -35,6 +35,7 @@ __all__ = [
     "concatenate_scores",
     "grid_columns",
     "load_scores",
+    "load_scores_of",
     "log_mean_ratio",
 ]
 
@@ -189,9 +190,9 @@ class PolynomialScores:
         """Return the scores of some events only, in the order of ``rows``."""
         return PolynomialScores(self.polynomials[:, rows], self.rates)
 
-    def save(self, path: Path) -> None:
-        """Write the scores to an ``.npz`` file that `load_scores` reads."""
-        _save(path, polynomials=self.polynomials, rates=self.rates)
+    def save(self, path: Path, event_id: IntArray | None = None) -> None:
+        """Write the scores to an ``.npz`` file that `load_scores` reads, with the names of the events if they are given."""
+        _save(path, event_id, polynomials=self.polynomials, rates=self.rates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,9 +233,9 @@ class GridScores:
         """Return the scores of some events only, in the order of ``rows``."""
         return GridScores(self.grid, self.values.take(rows, axis=0))
 
-    def save(self, path: Path) -> None:
-        """Write the scores to an ``.npz`` file that `load_scores` reads."""
-        _save(path, grid=self.grid, values=self.values)
+    def save(self, path: Path, event_id: IntArray | None = None) -> None:
+        """Write the scores to an ``.npz`` file that `load_scores` reads, with the names of the events if they are given."""
+        _save(path, event_id, grid=self.grid, values=self.values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,11 +281,39 @@ def load_scores(path: Path) -> PolynomialScores | GridScores:
     Raises:
         InputFileError: naming the file, if it is missing or holds something else.
     """
+    return _read(path)[0]
+
+
+def load_scores_of(paths: Sequence[Path], event_id: IntArray) -> PolynomialScores | GridScores:
+    """Read the scores of some events from several files, one after the other.
+
+    Args:
+        paths: of files that `save` has written with the names of the events; at least one.
+        event_id: names that these events should have, shape ``(n_events,)``.
+
+    Raises:
+        InputFileError: naming the file, if one is missing or holds something else.
+        AccountingError: if they are about other events, or about these in another order.
+    """
+    parts, names = zip(*map(_read, paths), strict=True)
+    found = np.concatenate([np.empty(0, dtype=np.int64) if one is None else one for one in names])
+    if not np.array_equal(found, event_id):
+        msg = (
+            f"{', '.join(map(str, paths))}: {len(found)} events have log ratios here, which are not the {len(event_id)} of the "
+            "tables, or in another order; run `milanalysis run` again"
+        )
+        raise AccountingError(msg)
+    return concatenate_scores(parts)
+
+
+def _read(path: Path) -> tuple[PolynomialScores | GridScores, IntArray | None]:
+    """Read scores and, if they are there, the names of their events."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            event_id = arrays.get("event_id")
             if "polynomials" in arrays:
-                return PolynomialScores(arrays["polynomials"], arrays["rates"])
-            return GridScores(arrays["grid"], arrays["values"])
+                return PolynomialScores(arrays["polynomials"], arrays["rates"]), event_id
+            return GridScores(arrays["grid"], arrays["values"]), event_id
     except FileNotFoundError as error:
         msg = f"{path} does not exist; `milanalysis infer` writes the scores of each method"
         raise InputFileError(msg) from error
@@ -314,10 +343,11 @@ def concatenate_scores(parts: Sequence[PolynomialScores | GridScores]) -> Polyno
     raise ValueError(msg)
 
 
-def _save(path: Path, **arrays: FloatArray) -> None:
+def _save(path: Path, event_id: IntArray | None, **arrays: FloatArray) -> None:
     """Write arrays to an ``.npz`` file, complete or not at all."""
+    known = {} if event_id is None else {"event_id": event_id}
     with atomic_path(path) as temporary:
-        np.savez(temporary, allow_pickle=False, **arrays)
+        np.savez(temporary, allow_pickle=False, **arrays, **known)
 
 
 def _gather_sum(values: FloatArray, rows: IntArray) -> FloatArray:

@@ -26,6 +26,7 @@ from scipy.stats import binom
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import DataLeakError, FitError
+from milanalysis.events.tables import EventTable
 from milanalysis.parameters import EventPolynomials, FloatArray, IntArray, parameter_points
 from milanalysis.ratios.terms import EventScores, GridScores
 from milanalysis.statistics.inference.fits import rise_of_level
@@ -94,6 +95,12 @@ class CalibrationSample:
     rows: IntArray
     contents: FloatArray
     event_id: IntArray
+
+    @classmethod
+    def of(cls, events: EventTable, rows: IntArray) -> CalibrationSample:
+        """Take some of the simulated events that the methods know; these have event weights."""
+        some = events.take(rows)
+        return cls(rows, some.weights_at(0.0) * some.event_polynomials(), some.event_id)
 
     def weights_at(self, theta: float) -> FloatArray:
         """Return the cross-section that each event stands for at one value of the parameter, shape ``(n_events,)``."""

@@ -25,6 +25,7 @@ from scipy.special import xlogy
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import TooFewEventsError
+from milanalysis.events.tables import EventTable
 from milanalysis.parameters import EFTPolynomial, EventPolynomials, FloatArray, IntArray
 from milanalysis.statistics.inference.fits import FitResult, Status
 from milanalysis.statistics.likelihood.constraints import PULL
@@ -78,6 +79,27 @@ class Templates:
                 f"{self.contents.shape} and {self.relative_errors.shape}"
             )
             raise ValueError(msg)
+
+    @classmethod
+    def filled(
+        cls, edges: FloatArray, discriminant: npt.NDArray[np.floating], events: EventTable
+    ) -> Templates:
+        """Fill templates with simulated events that have event weights.
+
+        Args:
+            edges: of the bins, shape ``(n_bins + 1,)``.
+            discriminant: value of each event, shape ``(n_events,)``.
+            events: the events; weight times w_k is counted for each power k of the coefficient.
+        """
+        contents = events.weights_at(0.0) * events.event_polynomials()
+        histogram = hist.Hist(
+            hist.axis.Variable(edges, name="discriminant"),
+            hist.axis.Integer(0, contents.shape[1], name="power"),
+            storage=hist.storage.Weight(),
+        )
+        for power, weight in enumerate(contents.T):
+            histogram.fill(discriminant=discriminant, power=np.full(len(events), power), weight=weight)
+        return cls.from_hist(histogram)
 
     @classmethod
     def from_hist(cls, histogram: hist.Hist, nu: float | None = None) -> Templates:

@@ -1,4 +1,4 @@
-"""Calibrations of a run: learned on validation events, and applied to the observed ones."""
+"""The stage that learns calibrations on validation events and applies them to the observed ones."""
 
 from __future__ import annotations
 
@@ -17,21 +17,28 @@ from milanalysis.config import (
     ParameterConfig,
     RateConfig,
     TemperatureConfig,
+    to_plain,
 )
 from milanalysis.errors import TooFewEventsError
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.files.provenance import read_json, read_result, write_result
+from milanalysis.files.provenance import read_result, write_result
 from milanalysis.parameters import EFTPolynomial, parameter_points
-from milanalysis.pipeline.methods import Methods
+from milanalysis.pipeline.methods import methods_of_run
 from milanalysis.pipeline.pseudo_experiments import events_per_experiment
-from milanalysis.pipeline.run_files import SCORED, Run
+from milanalysis.pipeline.run_files import Run
+from milanalysis.pipeline.stages.stage import (
+    Stage,
+    exact_of,
+    log_ratios,
+    tables_of,
+    truth_of,
+)
 from milanalysis.pipeline.template_analysis import rate_model
 from milanalysis.progress import progress_bar
 from milanalysis.randomness import stream
 from milanalysis.statistics.calibration.calibrations import (
     Calibration,
     CalibrationSample,
-    RateOffset,
     RescaledModel,
     Rescaling,
     learn_bartlett,
@@ -40,9 +47,8 @@ from milanalysis.statistics.calibration.calibrations import (
     learn_rate_offset,
     learn_temperature,
 )
-from milanalysis.statistics.calibration.observable import Observable, learn_observable
+from milanalysis.statistics.calibration.observable import learn_observable
 from milanalysis.statistics.calibration.weight_variations import (
-    VariedObservable,
     WeightVariation,
     learn_varied_observable,
 )
@@ -51,16 +57,8 @@ from milanalysis.statistics.observation import Observation, observe
 from milanalysis.statistics.repetition.datasets import LARGEST_OVERLAP, Datasets
 from milanalysis.statistics.repetition.pseudo_experiments import MethodFits
 from milanalysis.statistics.repetition.pseudo_experiments import run as run_experiments
-from milanalysis.statistics.templates.result import TemplateResult
 
-__all__ = ["calibrate", "load_calibrations", "methods_of_run", "validation_sample"]
-
-_KINDS: Mapping[str, type[Rescaling | RateOffset | Observable | VariedObservable]] = {
-    "rescaling": Rescaling,
-    "rate_offset": RateOffset,
-    "observable": Observable,
-    "varied_observable": VariedObservable,
-}
+__all__ = ["STAGE", "calibrate"]
 
 
 def calibrate(run: Run) -> Sequence[Path]:
@@ -70,18 +68,17 @@ def calibrate(run: Run) -> Sequence[Path]:
     observed: dict[str, Any] | None = None
     if config.calibration:
         simulated = run.load_table("simulation")
-        scored = simulated.take(simulated.rows(*SCORED))
+        scored = run.scored("simulation", simulated)
         methods = methods_of_run(run, simulated, scored, {})
-        validation_sample(scored).require_disjoint(scored.event_id[scored.rows(Split.TEST)])
         n_calibrations = sum(len(entries) for entries in config.calibration.values())
         with progress_bar("calibrating", n_calibrations) as advance:
             for label, entries in config.calibration.items():
-                learner = _Learner(run, label, methods.shapes[label], scored)
+                learner = _Learner(run, label, methods.shapes[label], scored.table)
                 calibrations[label] = {}
                 for entry in entries:
                     calibrations[label][entry.name] = learner.learn(entry)
                     advance(1, f"{label} {entry.name}")
-        observed = _observe(run, calibrations).to_dict()
+        observed = _observe(run, simulated, calibrations).to_dict()
     values = {
         "calibrations": {
             label: {name: one.to_dict() for name, one in some.items()} for label, some in calibrations.items()
@@ -103,7 +100,12 @@ class _Learner:
     """Learns the calibrations of one model; pseudo-experiments are run once for all that need them."""
 
     def __init__(self, run: Run, label: str, model: ShapeModel, scored: EventTable) -> None:
-        self.run, self.label, self.model, self.sample = run, label, model, validation_sample(scored)
+        self.run, self.label, self.model, self.sample = (
+            run,
+            label,
+            model,
+            CalibrationSample.of(scored, scored.rows(Split.VALIDATION)),
+        )
         self.events = scored.take(self.sample.rows)
         self.theta = run.config.parameter.reference
         self.datasets = cache(self._datasets)  # by number of pseudo-experiments
@@ -178,9 +180,11 @@ class _Learner:
         return stream(self.run.config.seed, "calibrate", self.label, purpose)
 
 
-def _observe(run: Run, calibrations: Mapping[str, Mapping[str, Calibration]]) -> Observation:
+def _observe(
+    run: Run, simulated: EventTable, calibrations: Mapping[str, Mapping[str, Calibration]]
+) -> Observation:
     """Fit the calibrated methods to the observed events."""
-    simulated, observed = run.load_table("simulation"), run.load_table("observed")
+    observed = run.scored("observed")
     methods = methods_of_run(run, simulated, observed, calibrations, role="observed")
     already = read_result(run.result("observed"), Observation.from_dict)
     nu = read_result(run.result("expected_events"), EFTPolynomial.from_dict)
@@ -195,43 +199,28 @@ def _observe(run: Run, calibrations: Mapping[str, Mapping[str, Calibration]]) ->
     )
 
 
-def methods_of_run(
-    run: Run,
-    simulated: EventTable,
-    events: EventTable,
-    calibrations: Mapping[str, Mapping[str, Calibration]],
-    role: str = "simulation",
-) -> Methods:
-    """Assemble all methods; events of the simulation are those that have scores."""
-    visible = run.load_exact(role)
-    if visible is not None and role == "simulation":
-        visible = visible.take(simulated.rows(*SCORED))
-    result = read_result(run.result("templates"), TemplateResult.from_dict)
-    return Methods.of(
-        run,
-        simulated,
-        events,
-        role=role,
-        visible=visible,
-        templates=result.templates,
-        # pseudo-experiments without background have nothing to say about one; see `contamination`
-        with_nuisances=result.with_nuisances if run.config.background is None else None,
-        of_bags=result.of_bags,
-        calibrations=calibrations,
-    )
-
-
-def load_calibrations(run: Run) -> dict[str, dict[str, Calibration]]:
-    """Read the calibrations of all models."""
-    values = read_json(run.result("calibration"))["calibrations"]
-    return {
-        label: {name: _KINDS[one["kind"]].from_dict(one) for name, one in some.items()}
-        for label, some in values.items()
-    }
-
-
-def validation_sample(scored: EventTable) -> CalibrationSample:
-    """Return the validation events."""
-    rows = scored.rows(Split.VALIDATION)
-    events = scored.take(rows)
-    return CalibrationSample(rows, events.weights_at(0.0) * events.event_polynomials(), events.event_id)
+STAGE = Stage(
+    name="calibrate",
+    needs=("truth", "process", "exact", "infer"),
+    settings=lambda config: {
+        "seed": config.seed,
+        "parameter": to_plain(config.parameter),
+        "inference": to_plain(config.inference),
+        "calibration": {label: [to_plain(one) for one in some] for label, some in config.calibration.items()},
+        "events": config.coverage.events,
+    },
+    inputs=lambda run: [
+        *tables_of(run, "simulation"),
+        *tables_of(run, "observed"),
+        *log_ratios(run, "simulation"),
+        *log_ratios(run, "observed"),
+        *exact_of(run, "simulation"),
+        *exact_of(run, "observed"),
+        *truth_of(run),
+        run.result("observed"),
+        run.result("templates"),
+        run.result("expected_events"),
+    ],
+    work=calibrate,
+    summary="learns calibrations on validation events; writes results/calibration.json",
+)

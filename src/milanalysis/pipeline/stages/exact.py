@@ -1,0 +1,113 @@
+"""The stage that computes the exact likelihood ratio of what is visible."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from milanalysis.config import to_plain
+from milanalysis.errors import ProcessMismatchError
+from milanalysis.events.tables import EventTable
+from milanalysis.files.provenance import write_result
+from milanalysis.parameters import FloatArray
+from milanalysis.pipeline.run_files import Run
+from milanalysis.pipeline.stages.stage import (
+    Stage,
+    tables_of,
+)
+from milanalysis.progress import progress_bar
+
+__all__ = ["STAGE", "exact"]
+
+logger = logging.getLogger(__name__)
+
+
+def exact(run: Run) -> Sequence[Path]:
+    """Compute the exact likelihood ratio of what is visible for all events, if it is known for them.
+
+    Raises:
+        ProcessMismatchError: if it is required and not known, saying why.
+    """
+    from milanalysis.ratios.exact import mean_polynomial
+    from milanalysis.ratios.terms import PolynomialScores
+
+    config = run.config
+    reason = ""
+    if config.exact.visible == "never":
+        reason = "the configuration does without it (exact.visible: never)"
+    else:
+        try:
+            polynomials = _visible_polynomials(run)
+        except ProcessMismatchError as error:
+            if config.exact.visible == "required":
+                raise
+            reason = str(error)
+            logger.warning("there is no row for the exact visible ratio: %s", reason)
+    written = [run.result("exact")]
+    rate = None
+    if not reason:
+        simulated = run.load_table("simulation", with_features=False)
+        samples = [polynomials[name] for name in config.samples_with_role("simulation")]
+        rate = mean_polynomial(simulated, np.arange(len(simulated)), np.concatenate(samples))
+        for name, one in polynomials.items():
+            PolynomialScores(one[None], rate[None]).save(run.exact_file(name))
+            written.append(run.exact_file(name))
+    write_result(
+        run.result("exact"),
+        {
+            "available": not reason,
+            "reason": reason,
+            "accuracy": config.exact.accuracy,
+            "u_beam": config.generator.u_beam,
+            "rate": None if rate is None else rate.tolist(),
+        },
+    )
+    return written
+
+
+def _visible_polynomials(run: Run) -> dict[str, FloatArray]:
+    """Return the exact visible ratio of all events as polynomials, for each sample.
+
+    Raises:
+        ProcessMismatchError: if a sample is of another process or level, naming it.
+    """
+    from milanalysis.simulation.densities import make_densities
+    from milanalysis.simulation.exact.visible_ratio import PRESETS, VisibleRatio
+
+    generator = run.config.generator
+    ratio = VisibleRatio(
+        generator.beam_energy, make_densities(generator.pdf), PRESETS[run.config.exact.accuracy]
+    )
+    names = [name for role in ("observed", "simulation") for name in run.config.samples_with_role(role)]
+    polynomials = {}
+    with progress_bar("exact visible ratio", len(names)) as advance:
+        for name in names:
+            try:
+                polynomials[name] = ratio.table_polynomials(
+                    EventTable.read(run.table(name)),
+                    u_beam=1 if generator.u_beam == "first" else None,
+                    n_jobs=run.workers,
+                )
+            except ProcessMismatchError as error:
+                msg = f"sample {name!r}: {error}"
+                raise ProcessMismatchError(msg) from error
+            advance(1, name)
+    return polynomials
+
+
+STAGE = Stage(
+    name="exact",
+    needs=("process",),
+    settings=lambda config: {
+        "exact": to_plain(config.exact),
+        "beam_energy": config.generator.beam_energy,
+        "u_beam": config.generator.u_beam,
+        "pdf": to_plain(config.generator.pdf),
+    },
+    inputs=lambda run: [*tables_of(run, "simulation"), *tables_of(run, "observed")],
+    work=exact,
+    summary="integrates the exact ratio of what is visible; writes exact/<sample>.npz",
+)
