@@ -5,7 +5,7 @@
 Prints, for every kind of likelihood, milliseconds for each fit with MINOS interval, and beside it how much of the
 information it extracts. Then the time of 2000 experiments of 1000 events on 21 points, fits and intervals included, and
 beside it that of the straightforward way in the same run: every dataset's log ratios computed anew and summed, a parabola
-of numpy.polyfit, and iminuit as it comes. The last line is the bare sum of cached scores, without fits.
+of numpy.polyfit, and iminuit as it comes. The last line is the bare sum of cached terms, without fits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from iminuit import Minuit
 from milanalysis.config import ParameterConfig
 from milanalysis.parameters import FloatArray, IntArray, parameter_points
 from milanalysis.randomness import stream
-from milanalysis.ratios.terms import GridScores, PolynomialScores
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.inference.fits import measure
 from milanalysis.statistics.information.comparison import exact_score, summarise
@@ -38,8 +38,8 @@ def models(toy: QuadraticEFT) -> dict[str, LikelihoodModel]:
     parameter = ParameterConfig(name="c")
     grid = parameter_points(np.linspace(-1, 1, 21).round(12))
     events, simulated = (toy.sample(stream(1, name), N_POPULATION) for name in ("test", "validation"))
-    exact = PolynomialScores(toy.polynomials(events)[None], toy.rate.coefficients[None])
-    on_grid = GridScores(grid, exact.per_event(grid))
+    exact = PolynomialTerms(toy.polynomials(events)[None], toy.rate.coefficients[None])
+    on_grid = GridTerms(grid, exact.per_event(grid))
     discriminant, simulated_discriminant = toy.amplitudes(events)[0], toy.amplitudes(simulated)[0]
     histogram = hist.Hist(
         hist.axis.Variable(quantile_edges(simulated_discriminant, np.ones(N_POPULATION), 20), flow=False),
@@ -77,8 +77,8 @@ def compare_times(n_experiments: int = 2000, n_straightforward: int = 100) -> No
     """Print the time of many experiments on a grid, and of the same done the straightforward way."""
     toy, rng = QuadraticEFT(0.3), stream(2, "times")
     events, grid = toy.sample(rng, N_POPULATION), parameter_points(np.linspace(-1, 1, 21).round(12))
-    scores = GridScores(grid, toy.log_ratio(events, grid))
-    model = ShapeModel(scores, ParameterConfig(name="c"), ParabolaWindow())
+    terms = GridTerms(grid, toy.log_ratio(events, grid))
+    model = ShapeModel(terms, ParameterConfig(name="c"), ParabolaWindow())
     rows = draw(np.ones(N_POPULATION), n_experiments, N_EVENTS, rng)
     start = time.perf_counter()
     fits = run({"parabola": model}, rows, theta_true=0.0).methods["parabola"]
@@ -93,8 +93,8 @@ def compare_times(n_experiments: int = 2000, n_straightforward: int = 100) -> No
         f"times as long; largest difference {np.abs(ours - found).max():.1e}"
     )
     start = time.perf_counter()
-    scores.log_ratio(rows, grid)
-    print(f"sums of scores on 21 points alone: {time.perf_counter() - start:.2f} s")
+    terms.log_ratio(rows, grid)
+    print(f"sums of terms on 21 points alone: {time.perf_counter() - start:.2f} s")
 
 
 def main() -> None:
@@ -102,7 +102,7 @@ def main() -> None:
     methods = models(QuadraticEFT(0.3))
     weights = np.ones(N_POPULATION)
     rows = draw(weights, n_experiments, N_EVENTS, stream(1, "pseudo-experiments"))
-    exact = methods["exact"].scores
+    exact = methods["exact"].terms
     truth = exact_score(exact, rows, theta_true=0.0, weights=weights)
     print(f"{n_experiments} x {N_EVENTS} events, information {truth.information:.1f}")
     print(

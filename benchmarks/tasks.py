@@ -49,8 +49,8 @@ from milanalysis.learning.networks.network import EventNetwork
 from milanalysis.learning.tasks.task import make_task
 from milanalysis.learning.training.loop import train
 from milanalysis.parameters import FloatArray
-from milanalysis.ratios.terms import EventScores
-from milanalysis.simulation.toys import QuadraticEFT, ToyScores
+from milanalysis.ratios.terms import EventTerms
+from milanalysis.simulation.toys import QuadraticEFT, ToyTerms
 
 GRID = GridConfig(n_points=21)
 POINTS = GRID.points()
@@ -88,8 +88,8 @@ def samples(toy: QuadraticEFT, n_each: int) -> EventTable:
 
 def learned(
     name: str, table: EventTable, unseen: EventTable, options: argparse.Namespace
-) -> tuple[EventScores, EventScores, float]:
-    """Return the scores of unseen events, as they are used and without normalisation, and seconds."""
+) -> tuple[EventTerms, EventTerms, float]:
+    """Return the terms of unseen events, as they are used and without normalisation, and seconds."""
     task, bag_size = TASKS[name]
     network = NetworkConfig(
         hidden=tuple(options.hidden), activation="silu", batch_norm=False, dropout=0, l2=0
@@ -122,13 +122,13 @@ def learned(
         trained_bag_size=bag_size,
         n_averaged=bag_size,
     )
-    return ratio.scores(unseen), replace(ratio, normalisation=one.unnormalised).scores(unseen), seconds
+    return ratio.terms(unseen), replace(ratio, normalisation=one.unnormalised).terms(unseen), seconds
 
 
-def estimates(scores: EventScores, rows: np.ndarray) -> tuple[FloatArray, FloatArray, FloatArray]:
+def estimates(terms: EventTerms, rows: np.ndarray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return estimate, curvature of ``-ln L``, and mean squared distance of ``-2 ln L`` from the parabola."""
     grid, found = POINTS[:, 0], []
-    per_event = scores.per_event(POINTS)
+    per_event = terms.per_event(POINTS)
     for one in rows:
         twice_nll = -2 * per_event[one].sum(axis=0)
         near = np.abs(grid - grid[twice_nll.argmin()]) <= 0.4 + 1e-9
@@ -139,9 +139,9 @@ def estimates(scores: EventScores, rows: np.ndarray) -> tuple[FloatArray, FloatA
     return estimate, curvature, distance
 
 
-def excess(scores: EventScores, exact: FloatArray) -> float:
+def excess(terms: EventTerms, exact: FloatArray) -> float:
     """Return the excess cross-entropy over points, from exact log ratios ``(n_events, n_points)`` of reference events."""
-    difference = log_softmax(exact, axis=1) - log_softmax(scores.per_event(POINTS), axis=1)
+    difference = log_softmax(exact, axis=1) - log_softmax(terms.per_event(POINTS), axis=1)
     return float(np.mean(np.sum(np.exp(exact) * difference, axis=1)) / len(POINTS))
 
 
@@ -151,12 +151,12 @@ def rows_of(toy: QuadraticEFT, n_events: int, options: argparse.Namespace) -> It
     unseen = toy.table(np.random.default_rng(3), N_UNSEEN)
     datasets = np.random.default_rng(4).integers(0, N_UNSEEN, (N_DATASETS, n_events))
     score = 2 * toy.amplitudes(unseen.features)[0][datasets].sum(axis=1)
-    exact = ToyScores(toy, unseen.features.astype(np.float64))
+    exact = ToyTerms(toy, unseen.features.astype(np.float64))
     exact_log_ratios = exact.per_event(POINTS)
     calibrations = {}
 
-    def summary(name: str, scores: EventScores, seconds: float) -> dict[str, object]:
-        estimate, curvature, distance = estimates(scores, datasets)
+    def summary(name: str, terms: EventTerms, seconds: float) -> dict[str, object]:
+        estimate, curvature, distance = estimates(terms, datasets)
         covariance = np.cov(estimate, score)
         calibrations[name] = 1 / (covariance[0, 0] * curvature.mean())
         return {
@@ -167,7 +167,7 @@ def rows_of(toy: QuadraticEFT, n_events: int, options: argparse.Namespace) -> It
             ),
             "c_over_exact": round(float(calibrations[name] / calibrations["exact"]), 3),
             "parabola_mse": round(float(distance.mean()), 4),
-            "excess": round(excess(scores, exact_log_ratios), 6),
+            "excess": round(excess(terms, exact_log_ratios), 6),
             "cpu_seconds": round(seconds, 1),
         }
 

@@ -147,7 +147,7 @@ def slopes_by_epoch(
             trained_bag_size=model.bag_size,
             n_averaged=model.bag_size,
         )
-        slopes.append(ratio.scores(unseen).per_event(NEAR) @ NEAR[:, 0] / np.sum(NEAR**2))
+        slopes.append(ratio.terms(unseen).per_event(NEAR) @ NEAR[:, 0] / np.sum(NEAR**2))
     return slopes, seconds
 
 

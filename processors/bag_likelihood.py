@@ -91,7 +91,7 @@ class BagLikelihoodProcessor(processor.ProcessorABC):
             }
             if events.metadata["scratch"] is not None and ratio.is_additive:
                 path = Path(events.metadata["scratch"]) / label / f"{chunk}.npz"
-                ratio.scores(table.take(rows)).save(path)
+                ratio.terms(table.take(rows)).save(path)
                 output["terms"][label] = {chunk: str(path)}
         return output
 

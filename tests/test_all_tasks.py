@@ -86,7 +86,7 @@ def test_every_task_gets_its_row_on_the_same_pseudo_experiments(tmp_path: Path):
     coverage = json.loads((tmp_path / "run" / "results" / "pseudo_experiments.json").read_text())
     assert len({len(fits["estimate"]) for fits in coverage["methods"].values()}) == 1
     assert len(list((tmp_path / "run" / "models" / "binary_grid").glob("*.keras"))) == 2
-    assert not (tmp_path / "run" / "scores" / "reference" / "deep_set.npz").exists()
+    assert not (tmp_path / "run" / "log_ratios" / "reference" / "deep_set.npz").exists()
     for label in (
         "binary_grid",
         "parameterised",

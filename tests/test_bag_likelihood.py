@@ -11,7 +11,6 @@ import pytest
 
 from milanalysis.config import (
     CosineScheduleConfig,
-    DiscriminantConfig,
     FuturesExecutorConfig,
     GridConfig,
     IterativeExecutorConfig,
@@ -21,7 +20,7 @@ from milanalysis.config import (
     PolynomialTaskConfig,
     TrainingConfig,
 )
-from milanalysis.errors import BagSizeMismatchError, InputFileError, OffGridError
+from milanalysis.errors import BagSizeMismatchError, InputFileError
 from milanalysis.events.files.samples import Sample, open_sample
 from milanalysis.events.processing.processors import load_processor, run_processor
 from milanalysis.events.processing.tables_of_samples import make_tables
@@ -30,7 +29,7 @@ from milanalysis.learning.models.stored import load_model
 from milanalysis.learning.training.jobs import train_member, training_jobs, write_manifest
 from milanalysis.parameters import parameter_points
 from milanalysis.ratios.bags import partition
-from milanalysis.ratios.terms import concatenate_scores, load_scores
+from milanalysis.ratios.terms import concatenate_terms, load_terms
 
 # Keras converts TensorFlow variables with np.array(), and these do not know numpy 2's copy keyword yet.
 pytestmark = [
@@ -115,8 +114,8 @@ def joined(by_chunk: dict[str, np.ndarray]) -> np.ndarray:
     return np.concatenate([by_chunk[chunk] for chunk in sorted(by_chunk)])
 
 
-def joined_scores(by_chunk: dict[str, str]):
-    return concatenate_scores([load_scores(Path(by_chunk[chunk])) for chunk in sorted(by_chunk)])
+def joined_terms(by_chunk: dict[str, str]):
+    return concatenate_terms([load_terms(Path(by_chunk[chunk])) for chunk in sorted(by_chunk)])
 
 
 @pytest.mark.parametrize(("label", "bag_size"), [("bags", BAG), ("polynomial", 10)])
@@ -151,10 +150,10 @@ def test_bags_and_remainder_make_up_the_log_ratio_of_the_dataset(
 ):
     """142 bags and 6 events add up in float32 networks; each term is good to 1e-6."""
     output = evaluate(tmp_path)
-    scores = joined_scores(output["scores"]["bags"])
+    terms = joined_terms(output["terms"]["bags"])
     remainder = np.arange(1000 - 1000 % BAG, 1000)
-    total = joined(output["bags"]["bags"]).sum(axis=0) + scores.log_ratio(remainder, GRID)
-    direct = load_model(models["bags"]).scores(table).log_ratio(np.arange(1000), GRID)
+    total = joined(output["bags"]["bags"]).sum(axis=0) + terms.log_ratio(remainder, GRID)
+    direct = load_model(models["bags"]).terms(table).log_ratio(np.arange(1000), GRID)
     np.testing.assert_allclose(total, direct, atol=1e-3)
 
 
@@ -165,8 +164,8 @@ def test_scores_are_in_the_order_of_the_table_whatever_the_chunks(
     rows = table.rows(Split.TEST)
     np.testing.assert_array_equal(joined(output["event_id"]), table.event_id[rows])
     for label in MODELS:
-        direct = load_model(models[label]).scores(table.take(rows)).per_event(GRID)
-        np.testing.assert_allclose(joined_scores(output["scores"][label]).per_event(GRID), direct, atol=1e-5)
+        direct = load_model(models[label]).terms(table.take(rows)).per_event(GRID)
+        np.testing.assert_allclose(joined_terms(output["terms"][label]).per_event(GRID), direct, atol=1e-5)
 
 
 def test_workers_and_their_order_do_not_matter(evaluate, tmp_path: Path):
@@ -177,30 +176,15 @@ def test_workers_and_their_order_do_not_matter(evaluate, tmp_path: Path):
     assert here["counts"] == there["counts"]
     for label in MODELS:
         np.testing.assert_allclose(joined(here["bags"][label]), joined(there["bags"][label]), atol=1e-5)
-        assert len(joined_scores(there["scores"][label])) == 1000
+        assert len(joined_terms(there["terms"][label])) == 1000
 
 
-def test_templates_hold_weights_of_validation_events_at_every_power(
-    evaluate, table: EventTable, models: dict[str, Path]
-):
-    output = evaluate(
-        chunk_size=270, discriminant=DiscriminantConfig(model="polynomial", theta=0.2), edges=EDGES
-    )
-    templates = sum(output["templates"][chunk] for chunk in sorted(output["templates"]))
-    assert len(output["templates"]) == 4
-    simulated = table.take(table.rows(Split.VALIDATION))
-    values = load_model(models["polynomial"]).scores(simulated).per_event(0.2)[:, 0]
-    contents = simulated.weight[:, None] * simulated.event_polynomials()
-    which = np.searchsorted(EDGES[1:-1], values, side="right")
-    expected = np.array([contents[which == k].sum(axis=0) for k in range(4)])
-    np.testing.assert_allclose(templates.values(), expected, rtol=1e-9, atol=1e-12)
-    squares = np.array([np.square(contents[which == k]).sum(axis=0) for k in range(4)])
-    np.testing.assert_allclose(templates.variances(), squares, rtol=1e-9, atol=1e-12)
-
-
-def test_a_point_that_is_not_on_the_grid_of_a_model_is_refused(evaluate):
-    with pytest.raises(OffGridError, match="5 grid points"):
-        evaluate(theta=parameter_points([0.0, 0.3]))
+def test_models_that_know_a_grid_are_evaluated_there(evaluate):
+    output = evaluate(theta=parameter_points([0.0, 0.3]))
+    known = {label: next(iter(points.values())).tolist() for label, points in output["points"].items()}
+    assert known["polynomial"] == [[0.0], [0.3]]
+    assert known["bags"] == GRID.tolist()
+    assert {one.shape[1] for one in output["bags"]["bags"].values()} == {len(GRID)}
 
 
 def test_a_model_that_is_not_there_is_named(evaluate, tmp_path: Path):

@@ -7,7 +7,7 @@ import pytest
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import TooFewEventsError
-from milanalysis.ratios.terms import PolynomialScores
+from milanalysis.ratios.terms import PolynomialTerms
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.calibration.calibrations import CalibrationSample
 from milanalysis.statistics.information.comparison import exact_score
@@ -24,18 +24,18 @@ SETTINGS = {"theta": 0.2, "bag_size": 10, "bins": 8, "n_bags": 20_000, "degree":
 def toy():
     one = QuadraticEFT(0.3)
     polynomials = one.polynomials(one.sample(np.random.default_rng(20), N))
-    scores = PolynomialScores(polynomials[None], one.rate.coefficients[None])
+    terms = PolynomialTerms(polynomials[None], one.rate.coefficients[None])
     learned = CalibrationSample(np.arange(N // 2), polynomials[: N // 2], np.arange(N // 2))
-    return scores, polynomials, learned
+    return terms, polynomials, learned
 
 
 def test_bags_in_bins_cover_and_keep_most_of_the_information(toy):
-    scores, polynomials, learned = toy
-    templates = learn_bag_templates(scores, learned, PARAMETER, rng=np.random.default_rng(21), **SETTINGS)
+    terms, polynomials, learned = toy
+    templates = learn_bag_templates(terms, learned, PARAMETER, rng=np.random.default_rng(21), **SETTINGS)
     # the shares of all bins, fitted one by one, add up to 1 at every point
     points = np.linspace(-0.5, 0.5, 11)[:, None]
     np.testing.assert_allclose(templates.expected(points).sum(axis=1), 1, atol=0.01)
-    model = BagTemplateModel(templates, scores, 0.2, 10, PARAMETER)
+    model = BagTemplateModel(templates, terms, 0.2, 10, PARAMETER)
     n = 200
     for theta in (0.0, 0.1):
         weights = np.concatenate([np.zeros(N // 2), polynomials[N // 2 :] @ theta ** np.arange(5)])
@@ -43,7 +43,7 @@ def test_bags_in_bins_cover_and_keep_most_of_the_information(toy):
         fits = run({"bags": model}, rows, theta_true=theta).methods["bags"]
         # 3 binomial standard deviations of 200 trials
         assert fits.covers(theta).mean() == pytest.approx(0.6827, abs=3 * np.sqrt(0.2166 / n))
-        truth = exact_score(scores, rows, theta_true=theta, weights=weights)
+        truth = exact_score(terms, rows, theta_true=theta, weights=weights)
         rho2 = np.corrcoef(fits.estimate, truth.values)[0, 1] ** 2
         # eight bins of a normal observable keep 0.96; at one point of theta the log ratio is not quite the score
         assert 0.85 < rho2 < 1
@@ -52,12 +52,12 @@ def test_bags_in_bins_cover_and_keep_most_of_the_information(toy):
 
 
 def test_counts_are_those_of_bags_in_order_and_what_is_left_over_is_not_used(toy):
-    scores, _, learned = toy
-    templates = learn_bag_templates(scores, learned, PARAMETER, rng=np.random.default_rng(21), **SETTINGS)
-    model = BagTemplateModel(templates, scores, 0.2, 10, PARAMETER)
+    terms, _, learned = toy
+    templates = learn_bag_templates(terms, learned, PARAMETER, rng=np.random.default_rng(21), **SETTINGS)
+    model = BagTemplateModel(templates, terms, 0.2, 10, PARAMETER)
     rows = np.arange(1007)
     assert model.counts(rows).sum() == 100
-    one = scores.per_event(0.2)[:10, 0].sum()
+    one = terms.per_event(0.2)[:10, 0].sum()
     first = np.flatnonzero(model.counts(rows[:10]))
     assert first == templates.bin_numbers(np.array([one]))
     assert model.counting.fit_with_pyhf(model.counts(rows)).estimate == pytest.approx(
@@ -66,10 +66,10 @@ def test_counts_are_those_of_bags_in_order_and_what_is_left_over_is_not_used(toy
 
 
 def test_a_range_too_wide_for_the_bags_is_refused(toy):
-    scores, _, learned = toy
+    terms, _, learned = toy
     with pytest.raises(TooFewEventsError, match="use smaller bags, fewer bins, or a narrower range"):
         learn_bag_templates(
-            scores,
+            terms,
             learned,
             ParameterConfig(name="c"),
             rng=np.random.default_rng(0),

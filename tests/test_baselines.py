@@ -29,7 +29,7 @@ from milanalysis.learning.models.stored import load_model
 from milanalysis.learning.tasks.task import make_task
 from milanalysis.learning.training import jobs as runs
 from milanalysis.learning.training.jobs import TrainingJob, train_member, train_models, training_jobs
-from milanalysis.ratios.terms import GridScores
+from milanalysis.ratios.terms import GridTerms
 from milanalysis.simulation.toys import GaussianShift, QuadraticEFT
 
 REFERENCE = np.zeros(1)
@@ -88,7 +88,7 @@ def captured(ratio: EnsembleRatio, events: np.ndarray, exact: np.ndarray, names:
     table = EventTable(
         names, events.astype(np.float32), np.zeros((n, 1)), np.ones(n), np.arange(n), np.zeros(n, np.int8)
     )
-    values = ratio.scores(table).per_event(GRID.points())
+    values = ratio.terms(table).per_event(GRID.points())
     ours, truth = values[:, -1] - values[:, 0], exact[:, -1] - exact[:, 0]
     return np.corrcoef(ours, truth)[0, 1] ** 2, np.polyfit(truth, ours, 1)[0]
 
@@ -121,11 +121,11 @@ def test_trees_capture_most_of_the_information_of_many_features(kind: str, tmp_p
 @pytest.mark.parametrize("kind", list(QUICK))
 def test_the_mean_ratio_of_reference_events_is_one(kind: str, tmp_path: Path):
     table = eft_table()
-    scores = ratio_of(QUICK[kind], table, tmp_path).scores(table)
-    assert isinstance(scores, GridScores)
+    terms = ratio_of(QUICK[kind], table, tmp_path).terms(table)
+    assert isinstance(terms, GridTerms)
     known = table.rows(Split.TRAIN, Split.VALIDATION)
-    np.testing.assert_allclose(np.exp(scores.values[known]).mean(axis=0), 1.0, rtol=1e-9)
-    np.testing.assert_allclose(scores.values[:, 1], 0.0, atol=1e-12)
+    np.testing.assert_allclose(np.exp(terms.values[known]).mean(axis=0), 1.0, rtol=1e-9)
+    np.testing.assert_allclose(terms.values[:, 1], 0.0, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", list(QUICK))
@@ -194,10 +194,10 @@ def test_a_binary_grid_of_classifiers_is_one_ratio(tmp_path: Path):
     table = eft_table()
     ratio = ratio_of(model, table, tmp_path)
     assert len(list((tmp_path / "trees").glob("*.txt"))) == 2
-    scores = ratio.scores(table)
-    np.testing.assert_array_equal(scores.grid, GRID.points())
-    np.testing.assert_allclose(scores.values[:, 1], 0.0, atol=1e-12)
-    assert np.ptp(scores.values[:, 0]) > 0
+    terms = ratio.terms(table)
+    np.testing.assert_array_equal(terms.grid, GRID.points())
+    np.testing.assert_allclose(terms.values[:, 1], 0.0, atol=1e-12)
+    assert np.ptp(terms.values[:, 0]) > 0
 
 
 @pytest.mark.slow
@@ -291,8 +291,8 @@ def test_tabpfn_is_a_ratio_like_any_other(task: object, tmp_path: Path, monkeypa
     weights = tmp_path / "weights.ckpt"
     weights.write_bytes(b"weights")
     table = eft_table()
-    scores = ratio_of(tabpfn_model(weights, task=task), table, tmp_path).scores(table)
+    terms = ratio_of(tabpfn_model(weights, task=task), table, tmp_path).terms(table)
     known = table.rows(Split.TRAIN, Split.VALIDATION)
-    np.testing.assert_allclose(np.exp(scores.per_event(GRID.points())[known]).mean(axis=0), 1.0, rtol=1e-9)
+    np.testing.assert_allclose(np.exp(terms.per_event(GRID.points())[known]).mean(axis=0), 1.0, rtol=1e-9)
     # From one class to the next the logarithm changes by -0.1 or 0.1; the reference is class 1 of three, or 0 of two.
-    assert np.ptp(scores.values[:, 2]) == pytest.approx(0.2)
+    assert np.ptp(terms.values[:, 2]) == pytest.approx(0.2)

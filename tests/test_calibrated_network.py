@@ -63,8 +63,8 @@ def judged(tmp_path_factory):
     contents = validation.weights_at(0.0) * validation.event_polynomials()
     sample = CalibrationSample(np.arange(len(validation)), contents, validation.event_id)
     sample.require_disjoint(test.event_id)
-    observable = learn_observable(ratio.scores(validation), sample, parameter)
-    raw = ShapeModel(ratio.scores(test), parameter, ParabolaWindow())
+    observable = learn_observable(ratio.terms(validation), sample, parameter)
+    raw = ShapeModel(ratio.terms(test), parameter, ParabolaWindow())
     models = {"raw": raw, "observable": observable.apply(raw)}
     found = {}
     for theta in (0.0, 0.2):

@@ -11,8 +11,8 @@ from scipy.stats import norm
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import DataLeakError, FitError
 from milanalysis.parameters import parameter_points
-from milanalysis.ratios.terms import GridScores, PolynomialScores
-from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyScores
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms
+from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyTerms
 from milanalysis.statistics.calibration.calibrations import (
     CalibrationSample,
     Measured,
@@ -42,10 +42,10 @@ LEARN, JUDGE = np.arange(N_POPULATION // 2), np.arange(N_POPULATION // 2, N_POPU
 
 @pytest.fixture(scope="module")
 def population():
-    """Events of the strong benchmark, their exact scores, and the half that calibrations are learned on."""
+    """Events of the strong benchmark, their exact terms, and the half that calibrations are learned on."""
     events = TOY.sample(np.random.default_rng(50), N_POPULATION)
     polynomials = TOY.polynomials(events)
-    exact = PolynomialScores(polynomials[None], TOY.rate.coefficients[None])
+    exact = PolynomialTerms(polynomials[None], TOY.rate.coefficients[None])
     return exact, polynomials, CalibrationSample(LEARN, polynomials[LEARN], LEARN)
 
 
@@ -55,7 +55,7 @@ def spoiled(exact):
     values = 0.3 * exact.per_event(GRID)
     values += 0.005 * GRID[:, 0] + 0.0003 * rng.normal(size=21)
     values += 0.05 * rng.normal(size=(len(exact), 1)) * GRID[:, 0]
-    return GridScores(GRID, values - values[:, [10]])
+    return GridTerms(GRID, values - values[:, [10]])
 
 
 def judged_rows(polynomials, theta, n_experiments, n_events=1000, seed=0):
@@ -72,7 +72,7 @@ def fits_of(estimate, curvature=100.0, rise=()):
 
 def test_a_rescaled_likelihood_is_stretched_and_moved():
     toy = GaussianShift()
-    model = ShapeModel(ToyScores(toy, toy.sample(np.random.default_rng(1), 100, 0.2)), PARAMETER)
+    model = ShapeModel(ToyTerms(toy, toy.sample(np.random.default_rng(1), 100, 0.2)), PARAMETER)
     rows = np.arange(100)
     before, interval = measure(model.observe(rows))
     after, moved = measure(RescaledModel(model, 4.0, 0.15).observe(rows))
@@ -84,7 +84,7 @@ def test_a_rescaled_likelihood_is_stretched_and_moved():
 
 def test_calibration_by_a_scale_leaves_the_estimate_where_it_was():
     toy = GaussianShift()
-    model = ShapeModel(ToyScores(toy, toy.sample(np.random.default_rng(2), 100, 0.2)), PARAMETER)
+    model = ShapeModel(ToyTerms(toy, toy.sample(np.random.default_rng(2), 100, 0.2)), PARAMETER)
     estimates = [
         measure(RescaledModel(model, c).observe(np.arange(100)))[0].estimate for c in (0.3, 1.0, 7.0)
     ]
@@ -132,13 +132,13 @@ def test_a_coverage_that_cannot_be_reached_is_refused():
 def test_a_temperature_undoes_a_wrong_scale(population):
     exact, _, sample = population
     for factor in (1.0, 0.25):
-        scores = GridScores(GRID, factor * exact.take(LEARN).per_event(GRID))
+        terms = GridTerms(GRID, factor * exact.take(LEARN).per_event(GRID))
         found = learn_temperature(
-            scores, sample, GRID, bag_size=100, bags_per_point=100, rng=np.random.default_rng(5)
+            terms, sample, GRID, bag_size=100, bags_per_point=100, rng=np.random.default_rng(5)
         )
         assert found.value * factor == pytest.approx(1, abs=4 * found.error * factor)
         assert found.error * factor < 0.05
-    flat = GridScores(GRID, np.zeros((len(LEARN), 21)))
+    flat = GridTerms(GRID, np.zeros((len(LEARN), 21)))
     with pytest.raises(FitError, match="there is no temperature"):
         learn_temperature(flat, sample, GRID, bag_size=5, bags_per_point=3, rng=np.random.default_rng(0))
 
@@ -146,11 +146,11 @@ def test_a_temperature_undoes_a_wrong_scale(population):
 @pytest.mark.parametrize("on_grid", [True, False])
 def test_renormalising_undoes_a_wrong_rate(population, on_grid):
     exact, polynomials, sample = population
-    wrong = PolynomialScores(exact.polynomials, np.array([[1.0, 0.02, 0.12, 0.0, 0.0]]))
+    wrong = PolynomialTerms(exact.polynomials, np.array([[1.0, 0.02, 0.12, 0.0, 0.0]]))
     model, truth = ShapeModel(wrong, PARAMETER), ShapeModel(exact, PARAMETER)
     if on_grid:
-        model = ShapeModel(GridScores(GRID, wrong.per_event(GRID)), PARAMETER, ParabolaWindow())
-    found = learn_rate_offset(model.scores, sample, PARAMETER)
+        model = ShapeModel(GridTerms(GRID, wrong.per_event(GRID)), PARAMETER, ParabolaWindow())
+    found = learn_rate_offset(model.terms, sample, PARAMETER)
     expected = np.log(1 + 0.08125 * np.array(found.points) ** 2) - np.log(
         np.polyval([0.12, 0.02, 1], found.points)
     )
@@ -162,22 +162,22 @@ def test_renormalising_undoes_a_wrong_rate(population, on_grid):
     assert again == found
     rows = judged_rows(polynomials, 0.0, 1)[0]
     points = np.array([[-0.3], [0.2]]) if on_grid else np.array([[-0.33], [0.41]])
-    left = again.apply(model).scores.log_ratio(rows, points) - truth.scores.log_ratio(rows, points)
+    left = again.apply(model).terms.log_ratio(rows, points) - truth.terms.log_ratio(rows, points)
     # the error of the offset of 60 000 events, times 1000 events
     errors = 1000 * np.interp(points[:, 0], found.points, [one.error for one in found.offsets])
     assert (np.abs(left) < 4 * errors + 1e-6).all()
-    taken = again.apply(model).scores.take(rows)
+    taken = again.apply(model).terms.take(rows)
     np.testing.assert_allclose(
-        taken.per_event(points).sum(axis=0), left + truth.scores.log_ratio(rows, points)
+        taken.per_event(points).sum(axis=0), left + truth.terms.log_ratio(rows, points)
     )
     assert len(taken) == 1000
 
 
 def test_the_observable_covers_at_every_true_value_and_has_the_information_it_predicts(population):
     exact, polynomials, sample = population
-    scores = spoiled(exact)
-    raw = ShapeModel(scores, PARAMETER, ParabolaWindow())
-    observable = learn_observable(scores, sample, PARAMETER)
+    terms = spoiled(exact)
+    raw = ShapeModel(terms, PARAMETER, ParabolaWindow())
+    observable = learn_observable(terms, sample, PARAMETER)
     models = {"raw": raw, "observable": observable.apply(raw)}
     shares = []
     for theta in (0.0, 0.25):
@@ -243,7 +243,7 @@ def test_constants_learned_on_one_half_calibrate_the_other(population):
         {"raw": raw}, sample.rows[draw(sample.weights_at(0.0), 500, 1000, rng)], theta_true=0.0
     ).methods["raw"]
     bias = learn_bias(learned, 0.0, overlap(np.ones(len(LEARN)), 1000))
-    assert abs(bias.value) > 5 * bias.error  # the spoiled scores are biased
+    assert abs(bias.value) > 5 * bias.error  # the spoiled terms are biased
     moved = Rescaling(shift=bias)
     fits = run(
         {"moved": moved.apply(raw)}, sample.rows[draw(sample.weights_at(0.0), 500, 1000, rng)], theta_true=0.0

@@ -9,7 +9,7 @@ from scipy.interpolate import CubicSpline
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import OffGridError
 from milanalysis.parameters import parameter_points
-from milanalysis.ratios.terms import GridScores, PolynomialScores, RestrictedScores
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms, RestrictedTerms
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.calibration.calibrations import RescaledModel
 from milanalysis.statistics.information.captured import captured
@@ -140,20 +140,20 @@ GRID = parameter_points(np.linspace(-1, 1, 21).round(12))
 
 
 @pytest.fixture(scope="module")
-def scores():
+def terms():
     toy = QuadraticEFT(0.3)
     events = toy.sample(np.random.default_rng(50), 300)
-    return PolynomialScores(toy.polynomials(events)[None], toy.rate.coefficients[None])
+    return PolynomialTerms(toy.polynomials(events)[None], toy.rate.coefficients[None])
 
 
-def methods_of(scores):
+def methods_of(terms):
     shares = np.random.default_rng(51).uniform(1, 2, (4, 3)) * [1, 0.2, 0.3]
-    bins = np.random.default_rng(52).integers(0, 4, len(scores))
+    bins = np.random.default_rng(52).integers(0, 4, len(terms))
     edges = np.array([-np.inf, 0, 1, 2, np.inf])
-    exact = ShapeModel(scores, ParameterConfig())
+    exact = ShapeModel(terms, ParameterConfig())
     return {
         "exact": exact,
-        "grid": ShapeModel(RestrictedScores(scores, GRID), ParameterConfig(), NaturalSpline()),
+        "grid": ShapeModel(RestrictedTerms(terms, GRID), ParameterConfig(), NaturalSpline()),
         "moved": RescaledModel(exact, scale=0.7, shift=0.05),
         "template": TemplateModel(Templates(edges, shares, np.zeros(4)), bins, ParameterConfig()),
     }
@@ -161,8 +161,8 @@ def methods_of(scores):
 
 @pytest.mark.parametrize("name", ["exact", "grid", "moved", "template"])
 @pytest.mark.parametrize("theta", [-0.2, 0.3])
-def test_log_ratios_of_events_add_up_to_the_likelihood_of_the_dataset(scores, name, theta):
-    method = methods_of(scores)[name]
+def test_log_ratios_of_events_add_up_to_the_likelihood_of_the_dataset(terms, name, theta):
+    method = methods_of(terms)[name]
     assert isinstance(method, EventRatios)
     rows = np.arange(200)
     likelihood = method.observe(rows)
@@ -170,19 +170,19 @@ def test_log_ratios_of_events_add_up_to_the_likelihood_of_the_dataset(scores, na
     assert method.event_log_ratios(theta, 0.0)[rows].sum() == pytest.approx(total, abs=1e-8)
 
 
-def test_between_the_points_of_a_grid_each_event_has_its_spline(scores):
-    known = GridScores(GRID, scores.per_event(GRID))
+def test_between_the_points_of_a_grid_each_event_has_its_spline(terms):
+    known = GridTerms(GRID, terms.per_event(GRID))
     method = ShapeModel(known, ParameterConfig(), NaturalSpline())
     spline = CubicSpline(GRID[:, 0], known.values.T, bc_type="natural")
     np.testing.assert_allclose(method.event_log_ratios(0.23, 0.0), spline(0.23) - spline(0.0), atol=1e-12)
     # 21 points are close enough to know the exact one
-    np.testing.assert_allclose(method.event_log_ratios(0.23, 0.0), scores.per_event(0.23)[:, 0], atol=2e-3)
+    np.testing.assert_allclose(method.event_log_ratios(0.23, 0.0), terms.per_event(0.23)[:, 0], atol=2e-3)
     assert method.event_log_ratios(1.2, 0.0) is None
 
 
-def test_scores_at_the_points_of_a_grid_only_are_those_of_a_grid(scores):
-    known, shown = GridScores(GRID, scores.per_event(GRID)), RestrictedScores(scores, GRID)
-    rows = np.random.default_rng(53).integers(0, len(scores), (3, 20))
+def test_scores_at_the_points_of_a_grid_only_are_those_of_a_grid(terms):
+    known, shown = GridTerms(GRID, terms.per_event(GRID)), RestrictedTerms(terms, GRID)
+    rows = np.random.default_rng(53).integers(0, len(terms), (3, 20))
     np.testing.assert_array_equal(shown.grid, known.grid)
     np.testing.assert_allclose(shown.log_ratio(rows, [0.2, 0.0]), known.log_ratio(rows, [0.2, 0.0]))
     np.testing.assert_allclose(shown.take(rows[0]).per_event(GRID), known.take(rows[0]).per_event(GRID))

@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import MilAnalysisError
-from milanalysis.simulation.toys import GaussianShift, ToyScores
+from milanalysis.simulation.toys import GaussianShift, ToyTerms
 from milanalysis.statistics.information.exact_score import exact_score
 from milanalysis.statistics.information.resampling import measured_numbers
 from milanalysis.statistics.likelihood.models import ShapeModel
@@ -108,12 +108,12 @@ def repeated(n_population, n_experiments, n_events, seed, *, weighted):
     """Numbers of the exact likelihood of a shift, on pseudo-experiments of one simulated sample."""
     rng = np.random.default_rng(seed)
     toy = GaussianShift()
-    scores = ToyScores(toy, toy.sample(rng, n_population))
+    terms = ToyTerms(toy, toy.sample(rng, n_population))
     # weights that have nothing to do with the events: 0.75 of them are left, effectively
     weights = rng.uniform(0, 1, n_population) if weighted else np.ones(n_population)
     drawn = draw_datasets(weights, np.full(n_experiments, n_events), rng)
-    found = run({"one": ShapeModel(scores, ParameterConfig())}, drawn, theta_true=0.0)
-    exact = exact_score(scores, drawn, theta_true=0.0, weights=weights)
+    found = run({"one": ShapeModel(terms, ParameterConfig())}, drawn, theta_true=0.0)
+    exact = exact_score(terms, drawn, theta_true=0.0, weights=weights)
     fits = found.methods["one"]
     numbers = measured_numbers(fits, exact, theta_true=0.0, group=found.group, rng=rng)
     return {name: numbers[name] for name in ("bias", "coverage", "width", "calibration_ratio")}
@@ -146,7 +146,7 @@ def test_an_overlap_takes_from_coverage_what_is_said():
     toy = GaussianShift()
     for seed in range(300):
         rng = np.random.default_rng(seed)
-        model = ShapeModel(ToyScores(toy, toy.sample(rng, 200)), ParameterConfig())
+        model = ShapeModel(ToyTerms(toy, toy.sample(rng, 200)), ParameterConfig())
         drawn = draw_datasets(np.ones(200), np.full(10, 100), rng)
         assert drawn.overlap == overlap
         covered.append(run({"one": model}, drawn, theta_true=0.0).methods["one"].covers(0.0).mean())

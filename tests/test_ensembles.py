@@ -26,7 +26,7 @@ from milanalysis.learning.models.ensembles import (
 from milanalysis.learning.models.network_ratio import NetworkRatio
 from milanalysis.learning.tasks.task import make_task
 from milanalysis.ratios.bags import partition
-from milanalysis.ratios.whole_bags import BagScores
+from milanalysis.ratios.whole_bags import BagTerms
 from milanalysis.simulation.toys import QuadraticEFT
 
 REFERENCE = np.zeros(1)
@@ -71,13 +71,13 @@ def test_networks_of_a_binary_grid_are_members_of_a_point_each():
     for first, one in zip((0, 2), members, strict=True):
         assert isinstance(one, PointwiseRatio)
         np.testing.assert_array_equal(one.grid, POINTS)
-        scores = one.scores(table())
+        terms = one.terms(table())
         for k, column in ((0, 0), (1, 2)):
             expected = network(BINARY, first + k).network.events(table().features)[:, 0]
-            np.testing.assert_allclose(scores.values[:, column], expected, atol=1e-12)
-        np.testing.assert_array_equal(scores.values[:, 1], 0)
+            np.testing.assert_allclose(terms.values[:, column], expected, atol=1e-12)
+        np.testing.assert_array_equal(terms.values[:, 1], 0)
         bags = partition(table(), np.arange(60), 4)[0]
-        summed = scores.values.reshape(15, 4, 3).sum(axis=1)
+        summed = terms.values.reshape(15, 4, 3).sum(axis=1)
         np.testing.assert_allclose(one.log_ratio(bags, POINTS[::-1]), summed[:, ::-1], atol=1e-12)
     assert BINARY.n_networks == 2
     assert replace(BINARY, members=3).n_networks == 6
@@ -103,12 +103,12 @@ def test_members_are_averaged_in_probability_if_the_model_says_so(model: ModelCo
     assert np.all(ratio.log_ratio(bags, POINTS)[:, 1] == 0)
     assert ratio.is_additive is (bag_size == 1)
     if bag_size == 1:
-        np.testing.assert_allclose(ratio.scores(table()).values, expected, atol=1e-12)
+        np.testing.assert_allclose(ratio.terms(table()).values, expected, atol=1e-12)
         long = partition(table(), np.arange(60), 20)[0]
         summed = expected.reshape(3, 20, 3).sum(axis=1)
         np.testing.assert_allclose(ratio.log_ratio(long, POINTS), summed, atol=1e-11)
     else:
-        for ask in (lambda: ratio.scores(table()), ratio.summed):
+        for ask in (lambda: ratio.terms(table()), ratio.summed):
             with pytest.raises(BagSizeMismatchError, match="bags of 4 events and not a sum"):
                 ask()
 
@@ -124,7 +124,7 @@ def test_averages_of_one_member_and_of_equal_members_are_that_member():
 def test_a_ratio_of_bags_refuses_events_and_other_sizes():
     ratio = network(MULTICLASS, bag_size=4, power=3)
     assert not ratio.is_additive
-    for ask in (lambda: ratio.scores(table()), ratio.summed):
+    for ask in (lambda: ratio.terms(table()), ratio.summed):
         with pytest.raises(BagSizeMismatchError, match="not sums over their events"):
             ask()
     with pytest.raises(BagSizeMismatchError, match="given bags of 5"):
@@ -133,7 +133,7 @@ def test_a_ratio_of_bags_refuses_events_and_other_sizes():
 
 def test_bag_scores_are_the_sum_over_bags_whoever_asks():
     ratio = network(MULTICLASS, bag_size=4, power=3)
-    scores = BagScores(lambda: ratio, table(), 4, POINTS)
+    terms = BagTerms(lambda: ratio, table(), 4, POINTS)
     rows = np.random.default_rng(2).integers(0, 60, (5, 20))
     expected = np.stack(
         [
@@ -141,26 +141,26 @@ def test_bag_scores_are_the_sum_over_bags_whoever_asks():
             for one in rows
         ]
     )
-    np.testing.assert_allclose(scores.log_ratio(rows, POINTS), expected, atol=1e-12)
-    np.testing.assert_allclose(scores.take(rows[0]).per_event(POINTS).sum(axis=0), expected[0], atol=1e-12)
-    assert len(scores) == 60
-    assert len(scores.take(rows[0])) == 20
+    np.testing.assert_allclose(terms.log_ratio(rows, POINTS), expected, atol=1e-12)
+    np.testing.assert_allclose(terms.take(rows[0]).per_event(POINTS).sum(axis=0), expected[0], atol=1e-12)
+    assert len(terms) == 60
+    assert len(terms.take(rows[0])) == 20
 
 
 def test_bag_scores_of_an_additive_ratio_are_those_of_its_events():
     ratio = network(MULTICLASS, bag_size=4)
     rows = np.random.default_rng(3).integers(0, 60, (5, 20))
-    bags = BagScores(lambda: ratio, table(), 4, POINTS).log_ratio(rows, POINTS)
-    np.testing.assert_allclose(bags, ratio.scores(table()).log_ratio(rows, POINTS), atol=1e-12)
+    bags = BagTerms(lambda: ratio, table(), 4, POINTS).log_ratio(rows, POINTS)
+    np.testing.assert_allclose(bags, ratio.terms(table()).log_ratio(rows, POINTS), atol=1e-12)
 
 
 def test_events_that_are_left_over_are_refused_and_the_multiples_named():
     ratio = network(MULTICLASS, bag_size=8, power=3)
-    scores = BagScores(lambda: ratio, table(), 8, POINTS)
+    terms = BagTerms(lambda: ratio, table(), 8, POINTS)
     with pytest.raises(BagSizeMismatchError, match="7 bags of 8 events and 4 left over"):
-        scores.per_event(POINTS)
+        terms.per_event(POINTS)
     with pytest.raises(BagSizeMismatchError, match="use 16 or 24 events"):
-        scores.log_ratio(np.arange(20), POINTS)
+        terms.log_ratio(np.arange(20), POINTS)
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,13 @@ from milanalysis.files.provenance import read_json
 from milanalysis.learning.exact_labels import uses_exact_labels, with_exact_labels
 from milanalysis.learning.training.tables import TrainingFiles
 from milanalysis.parameters import parameter_points
-from milanalysis.pipeline import training, work
 from milanalysis.pipeline.run_files import Run
 from milanalysis.pipeline.scheduling import open_run
+from milanalysis.pipeline.stages.exact import exact as compute_exact
+from milanalysis.pipeline.stages.train import train
 from milanalysis.ratios.bags import partition
 from milanalysis.ratios.exact import ExactRatio, ExactVisibleRatio
-from milanalysis.ratios.terms import PolynomialScores
+from milanalysis.ratios.terms import PolynomialTerms, load_terms
 from milanalysis.simulation.exact.visible_momenta import production_estimate, visible_momenta
 from milanalysis.simulation.exact.visible_ratio import FAST, STANDARD, VisibleRatio
 from milanalysis.statistics.information.comparison import Comparison
@@ -48,15 +49,15 @@ def ratio(table: EventTable) -> ExactVisibleRatio:
 
 
 @pytest.fixture(scope="module")
-def stored(run: Run) -> PolynomialScores:
-    scores = run.load_exact("simulation")
-    assert scores is not None
-    return scores
+def stored(run: Run) -> PolynomialTerms:
+    terms = load_terms(run.exact_file("reference"))
+    assert isinstance(terms, PolynomialTerms)
+    return terms
 
 
 def test_a_bag_is_the_sum_of_its_events(ratio: ExactVisibleRatio, table: EventTable):
     rows = np.arange(600)
-    terms = ratio.scores(table.take(rows)).per_event(POINTS)
+    terms = ratio.terms(table.take(rows)).per_event(POINTS)
     for bag_size in (1, 20):
         bags = partition(table, rows, bag_size)[0]
         total = ratio.log_ratio(bags, POINTS)
@@ -67,12 +68,12 @@ def test_a_bag_is_the_sum_of_its_events(ratio: ExactVisibleRatio, table: EventTa
 
 
 def test_the_mean_ratio_of_reference_events_is_one(ratio: ExactVisibleRatio, table: EventTable):
-    mean = np.exp(ratio.scores(table).per_event(POINTS)).mean(axis=0)
+    mean = np.exp(ratio.terms(table).per_event(POINTS)).mean(axis=0)
     np.testing.assert_allclose(mean, 1.0, rtol=1e-10)
 
 
 def test_the_visible_ratio_follows_the_joint_one(ratio: ExactVisibleRatio, table: EventTable):
-    visible = ratio.scores(table).polynomials[0]
+    visible = ratio.terms(table).polynomials[0]
     joint = table.event_polynomials()
     # 0.935 of the variance on average; a single event in a thousand can have another beam and another sign.
     assert np.corrcoef(visible[:, 1], joint[:, 1])[0, 1] ** 2 > 0.85
@@ -84,19 +85,19 @@ def test_the_visible_ratio_follows_the_joint_one(ratio: ExactVisibleRatio, table
 def test_a_known_beam_is_taken_into_account(table: EventTable):
     visible = VisibleRatio(accuracy=FAST)
     some = table.take(np.arange(300))
-    known = [ExactVisibleRatio(visible, np.eye(5)[0], beam).scores(some).polynomials for beam in (1, 2)]
-    unknown = ExactVisibleRatio(visible, np.eye(5)[0]).scores(some).polynomials
+    known = [ExactVisibleRatio(visible, np.eye(5)[0], beam).terms(some).polynomials for beam in (1, 2)]
+    unknown = ExactVisibleRatio(visible, np.eye(5)[0]).terms(some).polynomials
     low, high = np.minimum(*known), np.maximum(*known)
     assert np.all((unknown >= low - 1e-12) & (unknown <= high + 1e-12))
     assert np.max(high - low) > 0.1
 
 
 def test_the_stage_writes_what_the_ratio_says(
-    run: Run, ratio: ExactVisibleRatio, stored: PolynomialScores, table: EventTable
+    run: Run, ratio: ExactVisibleRatio, stored: PolynomialTerms, table: EventTable
 ):
     standard = replace(ratio, visible=VisibleRatio(accuracy=STANDARD))
     np.testing.assert_allclose(
-        stored.polynomials[0, :200], standard.scores(table.take(np.arange(200))).polynomials[0], rtol=1e-10
+        stored.polynomials[0, :200], standard.terms(table.take(np.arange(200))).polynomials[0], rtol=1e-10
     )
     np.testing.assert_allclose(stored.rates[0], ratio.rate, atol=1e-4)
     about = read_json(run.result("exact"))
@@ -129,19 +130,19 @@ def test_events_of_another_level_leave_the_row_out_and_say_why(small_run, tmp_pa
     features = observed.features.copy()
     features[3, observed.feature_names.index("q1_m")] = 8.0  # a jet
     replace(observed, features=features).write(run.table("observed"))
-    work.exact(run)
+    compute_exact(run)
     about = read_json(run.result("exact"))
     assert not about["available"]
     assert "sample 'observed': 1 of " in about["reason"]
     assert "jets are not partons" in about["reason"]
-    assert run.load_exact("simulation") is None
+    assert run.scored("simulation").visible() is None
     exact = replace(run.config.exact, visible="required")
     with pytest.raises(ProcessMismatchError, match="massless q1"):
-        work.exact(Run(copy, replace(run.config, exact=exact)))
+        compute_exact(Run(copy, replace(run.config, exact=exact)))
     learner = ModelConfig(title="polynomial", task=PolynomialTaskConfig(labels="exact"))
     models = {**run.config.models, "learner": learner}
     with pytest.raises(ProcessMismatchError, match="'learner' learns from exact labels"):
-        training.train(Run(copy, replace(run.config, models=models)))
+        train(Run(copy, replace(run.config, models=models)))
 
 
 def test_the_row_can_be_done_without(small_run, tmp_path):
@@ -173,7 +174,7 @@ def test_a_network_can_learn_from_exact_labels(small_run, tmp_path):
 
 
 def test_exact_labels_take_the_place_of_event_weights(
-    run: Run, stored: PolynomialScores, table: EventTable, tmp_path: Path
+    run: Run, stored: PolynomialTerms, table: EventTable, tmp_path: Path
 ):
     tables, labels = (run.table("reference"),), (run.exact_file("reference"),)
     labelled = TrainingFiles(tables, labels).open(tmp_path)
@@ -188,7 +189,7 @@ def test_exact_labels_take_the_place_of_event_weights(
 
 
 def test_the_closed_form_estimate_of_production_is_close_to_the_exact_score(
-    stored: PolynomialScores, table: EventTable
+    stored: PolynomialTerms, table: EventTable
 ):
     estimate = production_estimate(visible_momenta(table))
     exact = stored.polynomials[0, :, 1]

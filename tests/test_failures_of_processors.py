@@ -273,18 +273,22 @@ def trained(small_run: tuple[Path, Path, Any], tmp_path_factory: pytest.TempPath
         ("output['bags'] = {}", "KeyError: '(polynomial|multiclass_bag)'"),
         ("del output['event_id']", "KeyError: 'event_id'"),
         ("output['counts'] = {label: 3 for label in self.models}", "TypeError"),
-        ("output['scores'] = dict.fromkeys(self.models, {chunk: 5})", "TypeError"),
+        ("output['terms'] = dict.fromkeys(self.models, {chunk: 5})", "TypeError"),
         ("output['event_id'] = {chunk: 'abc'}", "event_id|did not see the events|ValueError"),
         (
             "output['bags']['polynomial'][chunk] = output['bags']['polynomial'][chunk][:, :-1]",
-            r"have shape \(\d+, 20\)",
+            r"have shapes \(\d+, 20\)",
         ),
         (
             "output['bags']['multiclass_bag'][chunk] = output['bags']['multiclass_bag'][chunk][:-1]",
             "have shape",
         ),
-        ("output['bags']['polynomial'][chunk] = output['bags']['polynomial'][chunk] * np.nan", "not finite"),
-        ("output = {**output, 'templates': {chunk: 7}}", "AttributeError|TypeError"),
+        ("output['bags']['polynomial'][chunk] = output['bags']['polynomial'][chunk] * float('nan')", "not finite"),
+        (
+            "output['bags']['polynomial'][chunk] = output['bags']['polynomial'][chunk] + 0.1",
+            "differ by .* in their sum",
+        ),
+        ("output['points'] = {}", "KeyError: '(polynomial|multiclass_bag)'"),
     ],
 )
 def test_an_output_of_a_bag_processor_that_cannot_be_used_is_said(

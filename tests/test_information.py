@@ -13,8 +13,8 @@ from milanalysis.config import ParameterConfig
 from milanalysis.errors import InputFileError
 from milanalysis.files.provenance import read_result, write_result
 from milanalysis.parameters import EFTPolynomial, parameter_points
-from milanalysis.ratios.terms import GridScores, PolynomialScores
-from milanalysis.simulation.toys import ExponentialTilt, GaussianShift, QuadraticEFT, ToyScores
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms
+from milanalysis.simulation.toys import ExponentialTilt, GaussianShift, QuadraticEFT, ToyTerms
 from milanalysis.statistics.calibration.calibrations import Measured
 from milanalysis.statistics.inference.fits import Interval, Status, measure, profile
 from milanalysis.statistics.information.captured import Captured
@@ -24,7 +24,7 @@ from milanalysis.statistics.information.comparison import (
     FisherInformation,
     compare,
     coverage_of,
-    event_scores,
+    event_score,
     exact_score,
     summarise,
 )
@@ -59,16 +59,16 @@ def strong():
     """The strong benchmark: information 0.3 per event, 600 datasets of 1000 events."""
     toy, rng = QuadraticEFT(0.3), np.random.default_rng(20)
     events = toy.sample(rng, 600_000)
-    scores = PolynomialScores(toy.polynomials(events)[None], toy.rate.coefficients[None])
+    terms = PolynomialTerms(toy.polynomials(events)[None], toy.rate.coefficients[None])
     grid = parameter_points(np.linspace(-1, 1, 21).round(12))
     models = {
-        "exact": ShapeModel(scores, PARAMETER),
-        "exact_grid": ShapeModel(GridScores(grid, scores.per_event(grid)), PARAMETER, ParabolaWindow(0.4)),
+        "exact": ShapeModel(terms, PARAMETER),
+        "exact_grid": ShapeModel(GridTerms(grid, terms.per_event(grid)), PARAMETER, ParabolaWindow(0.4)),
     }
     weights = np.ones(len(events))
     rows = draw_datasets(weights, np.full(600, 1000), rng)
     experiments = run(models, rows, theta_true=0.0)
-    truth = exact_score(scores, rows, theta_true=0.0, weights=weights)
+    truth = exact_score(terms, rows, theta_true=0.0, weights=weights)
     observed = {name: measure(model.observe(rows.rows[0]))[1] for name, model in models.items()}
     titles = {"exact": "exact", "exact_grid": "exact, on a grid"}
     return compare(
@@ -111,10 +111,10 @@ def test_the_exact_likelihood_extracts_all_information_of_the_strong_benchmark(s
 def test_the_gaussian_shift_has_its_closed_forms():
     toy, rng = GaussianShift(2.0), np.random.default_rng(1)
     events = toy.sample(rng, 50_000, 0.2)
-    scores, weights = ToyScores(toy, events), np.ones(50_000)
+    terms, weights = ToyTerms(toy, events), np.ones(50_000)
     rows = draw_datasets(weights, np.full(500, 100), rng)
-    fits = run({"exact": ShapeModel(scores, PARAMETER)}, rows, theta_true=0.2, level=0.9).methods["exact"]
-    truth = exact_score(scores, rows, theta_true=0.2, weights=weights)
+    fits = run({"exact": ShapeModel(terms, PARAMETER)}, rows, theta_true=0.2, level=0.9).methods["exact"]
+    truth = exact_score(terms, rows, theta_true=0.2, weights=weights)
     method = summary_of("exact", fits, truth, 0.2)
     # variance over a population of 50 000: 4 sigma = 4 sqrt(2 / 50 000)
     assert truth.information == pytest.approx(toy.fisher_information(100), rel=0.026)
@@ -128,11 +128,11 @@ def test_the_gaussian_shift_has_its_closed_forms():
 def test_the_exponential_tilt_covers_away_from_the_reference():
     toy, rng = ExponentialTilt(), np.random.default_rng(2)
     events = toy.sample(rng, 50_000, 0.2)
-    scores, weights = ToyScores(toy, events), np.ones(50_000)
+    terms, weights = ToyTerms(toy, events), np.ones(50_000)
     rows = draw_datasets(weights, np.full(400, 200), rng)
     parameter = ParameterConfig(low=-1, high=0.9)
-    fits = run({"exact": ShapeModel(scores, parameter)}, rows, theta_true=0.2).methods["exact"]
-    truth = exact_score(scores, rows, theta_true=0.2, weights=weights)
+    fits = run({"exact": ShapeModel(terms, parameter)}, rows, theta_true=0.2).methods["exact"]
+    truth = exact_score(terms, rows, theta_true=0.2, weights=weights)
     # the fourth moment of the exponential makes the error of its variance sqrt(8 / 50 000): 4 sigma
     assert truth.information == pytest.approx(toy.fisher_information(200, 0.2), rel=0.05)
     method = summary_of("exact", fits, truth, 0.2)
@@ -143,16 +143,16 @@ def test_the_exponential_tilt_covers_away_from_the_reference():
 def test_shape_and_rate_together_have_the_sum_of_their_information():
     toy, rng = QuadraticEFT(0.3), np.random.default_rng(3)
     events = toy.sample(rng, 50_000)
-    scores, weights = (
-        PolynomialScores(toy.polynomials(events)[None], toy.rate.coefficients[None]),
+    terms, weights = (
+        PolynomialTerms(toy.polynomials(events)[None], toy.rate.coefficients[None]),
         np.ones(50_000),
     )
     nu = EFTPolynomial(np.array([400.0, 160.0, 60.0]))
     rows = draw_datasets(weights, rng.poisson(float(nu(0.0)), 300), rng)
-    model = ShapeModel(scores, PARAMETER) + RateModel(nu, PARAMETER)
+    model = ShapeModel(terms, PARAMETER) + RateModel(nu, PARAMETER)
     fits = run({"both": model}, rows, theta_true=0.0).methods["both"]
-    truth = exact_score(scores, rows, theta_true=0.0, weights=weights, nu=nu)
-    shape_only = exact_score(scores, rows, theta_true=0.0, weights=weights)
+    truth = exact_score(terms, rows, theta_true=0.0, weights=weights, nu=nu)
+    shape_only = exact_score(terms, rows, theta_true=0.0, weights=weights)
     assert truth.information == pytest.approx(400 * 0.3 + 160**2 / 400, rel=0.02)
     assert shape_only.information == pytest.approx(120, rel=0.02)
     # the score of the datasets has mean 0 and the information as variance: 4 sigma of 300
@@ -269,25 +269,25 @@ def test_the_exact_derivative_of_polynomial_scores_is_the_numerical_one(theta):
     events = toy.sample(np.random.default_rng(5), 100)
     members = np.stack([toy.polynomials(events), QuadraticEFT(0.2).polynomials(events)])
     rates = np.stack([toy.rate.coefficients, QuadraticEFT(0.2).rate.coefficients])
-    scores = PolynomialScores(members, rates)
+    terms = PolynomialTerms(members, rates)
     steps = theta + np.array([-1e-5, 1e-5])
-    numerical = np.diff(scores.per_event(steps))[:, 0] / 2e-5
-    np.testing.assert_allclose(event_scores(scores, theta), numerical, atol=1e-8)
+    numerical = np.diff(terms.per_event(steps))[:, 0] / 2e-5
+    np.testing.assert_allclose(event_score(terms, theta), numerical, atol=1e-8)
 
 
 def test_the_score_of_other_ratios_is_differentiated_to_fourth_order():
     toy = QuadraticEFT(0.3)
     events = toy.sample(np.random.default_rng(6), 100)
-    polynomial = PolynomialScores(toy.polynomials(events)[None], toy.rate.coefficients[None])
+    polynomial = PolynomialTerms(toy.polynomials(events)[None], toy.rate.coefficients[None])
     np.testing.assert_allclose(
-        event_scores(ToyScores(toy, events), 0.1), event_scores(polynomial, 0.1), rtol=0, atol=1e-10
+        event_score(ToyTerms(toy, events), 0.1), event_score(polynomial, 0.1), rtol=0, atol=1e-10
     )
 
 
 def test_a_grid_has_no_exact_score():
     grid = parameter_points([-0.1, 0.0, 0.1])
     with pytest.raises(ValueError, match="grid"):
-        event_scores(GridScores(grid, np.zeros((2, 3))), 0.0)
+        event_score(GridTerms(grid, np.zeros((2, 3))), 0.0)
 
 
 def test_the_comparison_survives_json_with_the_promised_fields(strong):

@@ -13,7 +13,8 @@ from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning.models.stored import load_model
 from milanalysis.parameters import FloatArray
 from milanalysis.pipeline.scheduling import open_run
-from milanalysis.statistics.information.comparison import event_scores
+from milanalysis.ratios.terms import load_terms
+from milanalysis.statistics.information.comparison import event_score
 
 SEEDS = 3
 
@@ -45,13 +46,12 @@ def captured_fractions(directory: Path, features: str, **inputs: bool) -> dict[s
     run = open_run(config, directory / "run")
     table = EventTable.read(run.table("reference"))
     rows = table.rows(Split.TEST)
-    scores = run.load_exact("simulation")
-    assert scores is not None
-    exact = event_scores(scores.take(rows), 0.0)
+    terms = load_terms(run.exact_file("reference"))
+    exact = event_score(terms.take(rows), 0.0)
     held_out = table.take(rows)
     return {
         labels: [
-            captured(event_scores(member.scores(held_out), 0.0), exact)
+            captured(event_score(member.terms(held_out), 0.0), exact)
             for member in load_model(run.model(f"{labels}_labels")).members
         ]
         for labels in ("weights", "exact")

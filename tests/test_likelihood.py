@@ -11,8 +11,8 @@ from scipy.stats import poisson
 
 from milanalysis.config import ParabolaConfig, ParameterConfig, PolynomialConfig, SplineConfig
 from milanalysis.parameters import EFTPolynomial, parameter_points
-from milanalysis.ratios.terms import GridScores, PolynomialScores
-from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyScores
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms
+from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyTerms
 from milanalysis.statistics.likelihood.interpolation import (
     NaturalSpline,
     ParabolaWindow,
@@ -35,7 +35,7 @@ NU = EFTPolynomial(np.array([1000.0, 120.0, 80.0, 5.0, 10.0]))
 def shape_model(n_events=200, seed=0):
     toy = QuadraticEFT(0.3)
     events = toy.sample(np.random.default_rng(seed), n_events)
-    return ShapeModel(PolynomialScores(toy.polynomials(events)[None], toy.rate.coefficients[None]), PARAMETER)
+    return ShapeModel(PolynomialTerms(toy.polynomials(events)[None], toy.rate.coefficients[None]), PARAMETER)
 
 
 @pytest.mark.parametrize("n_observed", [0, 1, 990, 1300])
@@ -62,7 +62,7 @@ def test_the_shape_term_is_the_sum_of_log_ratios_and_vanishes_at_the_reference()
     model, rows = shape_model(), np.array([3, 3, 19, 7])
     likelihood = model.observe(rows)
     np.testing.assert_allclose(
-        likelihood.evaluate(POINTS), -2 * model.scores.log_ratio(rows, POINTS), rtol=1e-12, atol=1e-12
+        likelihood.evaluate(POINTS), -2 * model.terms.log_ratio(rows, POINTS), rtol=1e-12, atol=1e-12
     )
     assert likelihood(0.0) == 0
     assert likelihood(0.25) == likelihood.evaluate(np.array([[0.25]]))[0]
@@ -120,26 +120,26 @@ def test_iminuit_takes_names_limits_and_scale_from_a_likelihood():
 
 def test_scores_on_a_grid_need_an_interpolation_and_end_where_the_grid_ends():
     grid = parameter_points(np.linspace(-0.5, 2, 26))
-    scores = GridScores(grid, np.zeros((5, 26)))
+    terms = GridTerms(grid, np.zeros((5, 26)))
     with pytest.raises(ValueError, match="ParabolaWindow"):
-        ShapeModel(scores, PARAMETER)
-    likelihood = ShapeModel(scores, PARAMETER, ParabolaWindow()).observe(np.arange(5))
+        ShapeModel(terms, PARAMETER)
+    likelihood = ShapeModel(terms, PARAMETER, ParabolaWindow()).observe(np.arange(5))
     assert likelihood.limits == ((-0.5, 1.0),)
 
 
 def test_a_grid_too_coarse_for_the_window_is_refused_before_any_fit():
     grid = parameter_points(np.linspace(-1, 1, 9))
     with pytest.raises(ValueError, match=r"there are 2 within 0\.4 of the lowest one at -1"):
-        ShapeModel(GridScores(grid, np.zeros((5, 9))), PARAMETER, ParabolaWindow(0.4))
+        ShapeModel(GridTerms(grid, np.zeros((5, 9))), PARAMETER, ParabolaWindow(0.4))
 
 
 @pytest.mark.parametrize("interpolation", [ParabolaWindow(0.4), NaturalSpline(), PolynomialFit(4)], ids=repr)
 def test_an_exact_parabola_is_interpolated_exactly(interpolation):
     toy = GaussianShift()
-    scores = ToyScores(toy, toy.sample(np.random.default_rng(1), 30, 0.1))
+    terms = ToyTerms(toy, toy.sample(np.random.default_rng(1), 30, 0.1))
     grid = parameter_points(np.linspace(-1, 1, 21))
-    model = ShapeModel(GridScores(grid, scores.per_event(grid)), PARAMETER, interpolation)
-    exact = ShapeModel(scores, PARAMETER)
+    model = ShapeModel(GridTerms(grid, terms.per_event(grid)), PARAMETER, interpolation)
+    exact = ShapeModel(terms, PARAMETER)
     rows = np.arange(30)
     near = np.linspace(-0.3, 0.3, 7)[:, None]
     # the natural spline has zero curvature at the ends of the grid, and this is felt a little further inside
@@ -176,6 +176,6 @@ def test_a_polynomial_is_fitted_to_all_points_and_needs_more_of_them_than_coeffi
     quartic = 40 * (grid - 0.1) ** 2 + 15 * grid**3 + 20 * grid**4
     curve = PolynomialFit(4).curve(grid, quartic + noise)
     np.testing.assert_allclose(curve(grid), quartic, atol=7e-4)  # alternating noise of 1e-3 is smoothed
-    scores = GridScores(parameter_points(grid), np.zeros((5, 21)))
+    terms = GridTerms(parameter_points(grid), np.zeros((5, 21)))
     with pytest.raises(ValueError, match="choose a degree from 2 to 19"):
-        ShapeModel(scores, PARAMETER, PolynomialFit(20))
+        ShapeModel(terms, PARAMETER, PolynomialFit(20))

@@ -18,7 +18,7 @@ from milanalysis.events.tables import EventTable
 from milanalysis.files.provenance import read_json
 from milanalysis.parameters import FloatArray
 from milanalysis.randomness import stream
-from milanalysis.ratios.terms import PolynomialScores, load_scores
+from milanalysis.ratios.terms import PolynomialTerms, load_terms
 from milanalysis.simulation.amplitudes import (
     decay_polynomial,
     evaluate_polynomials,
@@ -140,9 +140,9 @@ def test_exact_ratios_average_to_the_same_as_the_weights_of_the_events(run: Path
     assert (result["available"], result["u_beam"]) == (True, "first")
     table = EventTable.read(run / "tables" / "madgraph" / "events.parquet")
     assert len(table) == 2000
-    scores = load_scores(run / "exact" / "madgraph.npz")
-    assert isinstance(scores, PolynomialScores)
-    visible = scores.polynomials[0]
+    terms = load_terms(run / "exact" / "madgraph.npz")
+    assert isinstance(terms, PolynomialTerms)
+    visible = terms.polynomials[0]
     joint = table.event_polynomials()
     # The visible ratio is the mean of the joint one over what is not visible: the difference has mean zero.
     for power in (1, 2):

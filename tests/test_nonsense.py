@@ -8,7 +8,7 @@ import pytest
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError, OffGridError
 from milanalysis.parameters import EFTPolynomial, parameter_points
-from milanalysis.ratios.terms import GridScores, PolynomialScores
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.inference.fits import Status, fit, measure
 from milanalysis.statistics.information.comparison import coverage_of
@@ -25,13 +25,13 @@ EMPTY = np.array([], dtype=np.int64)
 
 
 def on_grid(values, way):
-    return ShapeModel(GridScores(GRID, values), PARAMETER, way)
+    return ShapeModel(GridTerms(GRID, values), PARAMETER, way)
 
 
 def exact(n_events=50):
     toy = QuadraticEFT(0.3)
     polynomials = toy.polynomials(toy.sample(np.random.default_rng(0), n_events))
-    return PolynomialScores(polynomials[None], toy.rate.coefficients[None])
+    return PolynomialTerms(polynomials[None], toy.rate.coefficients[None])
 
 
 @WAYS
@@ -62,9 +62,9 @@ def test_log_ratios_that_are_not_numbers_are_a_failure_that_says_so(way, bad):
 
 
 def test_weights_that_are_not_numbers_are_a_failure_that_says_so():
-    scores = exact()
-    scores.polynomials[0, 7, 2] = np.nan
-    result = fit(ShapeModel(scores, PARAMETER).observe(np.arange(50)))
+    terms = exact()
+    terms.polynomials[0, 7, 2] = np.nan
+    result = fit(ShapeModel(terms, PARAMETER).observe(np.arange(50)))
     assert (result.status, "not a number" in result.message) == (Status.FAILED, True)
 
 
@@ -72,9 +72,9 @@ def test_points_a_method_does_not_know_are_refused():
     with pytest.raises(
         OffGridError, match=r"known at 21 grid points from \[-1.0\] to \[1.0\] and was asked for at \[1.5\]"
     ):
-        GridScores(GRID, np.zeros((3, 21))).log_ratio(np.arange(3), 1.5)
+        GridTerms(GRID, np.zeros((3, 21))).log_ratio(np.arange(3), 1.5)
     # and a fit does not leave the grid, whatever the range of the parameter
-    wide = ShapeModel(GridScores(GRID, np.zeros((3, 21))), ParameterConfig(low=-5, high=5), NaturalSpline())
+    wide = ShapeModel(GridTerms(GRID, np.zeros((3, 21))), ParameterConfig(low=-5, high=5), NaturalSpline())
     assert wide.observe(np.arange(3)).limits == ((-1.0, 1.0),)
 
 

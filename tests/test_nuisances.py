@@ -10,8 +10,8 @@ from scipy.stats import norm
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import ContradictionError, EventWeightError, FitError
 from milanalysis.parameters import EFTPolynomial, parameter_points
-from milanalysis.ratios.terms import GridScores, PolynomialScores
-from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyScores
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms
+from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyTerms
 from milanalysis.statistics.inference.fits import Status, contour, fit, limit, measure, profile
 from milanalysis.statistics.likelihood.interpolation import NaturalSpline
 from milanalysis.statistics.likelihood.models import ProfileLikelihood, RateModel, ShapeModel
@@ -37,49 +37,49 @@ NU = EFTPolynomial(np.array([800.0, 160.0, 70.0]))
 def mixed():
     """Signal of the strong benchmark and a background of density 1 + 0.7 (t - mean t) times that of the reference.
 
-    Returns the scores of all events, signal first, their background ratios, and the number of signal events.
+    Returns the terms of all events, signal first, their background ratios, and the number of signal events.
     """
     toy, rng = QuadraticEFT(0.3), np.random.default_rng(70)
     signal, candidates = toy.sample(rng, 40_000), toy.sample(rng, 40_000)
     background = candidates[rng.random(40_000) * 4 < 1 + 0.7 * (candidates[:, 3] - 0.96608)]
     events = np.concatenate([signal, background])
-    scores = PolynomialScores(toy.polynomials(events)[None], toy.rate.coefficients[None])
-    return scores, np.log(1 + 0.7 * (events[:, 3] - 0.96608)), len(signal)
+    terms = PolynomialTerms(toy.polynomials(events)[None], toy.rate.coefficients[None])
+    return terms, np.log(1 + 0.7 * (events[:, 3] - 0.96608)), len(signal)
 
 
 def weights_of(mixed, theta, fraction):
-    scores, _, n_signal = mixed
-    signal = scores.polynomials[0, :n_signal] @ theta ** np.arange(5)
-    n_background = len(scores) - n_signal
+    terms, _, n_signal = mixed
+    signal = terms.polynomials[0, :n_signal] @ theta ** np.arange(5)
+    n_background = len(terms) - n_signal
     return np.concatenate(
         [(1 - fraction) * signal / signal.sum(), np.full(n_background, fraction / n_background)]
     )
 
 
 def test_without_background_a_mixture_is_the_signal(mixed):
-    scores, background, _ = mixed
+    terms, background, _ = mixed
     rows, points = np.arange(500), np.linspace(-0.5, 0.5, 5)[:, None]
-    pure = ShapeModel(scores, PARAMETER).observe(rows).evaluate(points)
-    known = MixtureModel(scores, background, PARAMETER, 0.0).observe(rows)
+    pure = ShapeModel(terms, PARAMETER).observe(rows).evaluate(points)
+    known = MixtureModel(terms, background, PARAMETER, 0.0).observe(rows)
     np.testing.assert_allclose(known.evaluate(points), pure, rtol=1e-12, atol=1e-9)
     assert known.parameters == ("c",)
-    free = MixtureModel(scores, background, PARAMETER, FRACTION).observe(rows)
+    free = MixtureModel(terms, background, PARAMETER, FRACTION).observe(rows)
     assert free.parameters == ("c", "fraction")
     f = np.array([[0.3, 0.25]])
     expected = -2 * np.sum(
-        np.log(0.75 * np.exp(scores.take(rows).per_event([0.3])[:, 0]) + 0.25 * np.exp(background[rows]))
+        np.log(0.75 * np.exp(terms.take(rows).per_event([0.3])[:, 0]) + 0.25 * np.exp(background[rows]))
     )
     assert free.evaluate(f)[0] == pytest.approx(expected, rel=1e-12)
 
 
 def test_an_unknown_background_of_a_fifth_is_fitted_and_the_interval_covers(mixed):
-    scores, background, _ = mixed
+    terms, background, _ = mixed
     n, theta = 150, 0.1
     rows = draw(weights_of(mixed, theta, 0.2), n, 1000, np.random.default_rng(71))
     models = {
-        "ignored": ShapeModel(scores, PARAMETER),
-        "known": MixtureModel(scores, background, PARAMETER, 0.2),
-        "unknown": MixtureModel(scores, background, PARAMETER, FRACTION),
+        "ignored": ShapeModel(terms, PARAMETER),
+        "known": MixtureModel(terms, background, PARAMETER, 0.2),
+        "unknown": MixtureModel(terms, background, PARAMETER, FRACTION),
     }
     methods = run(models, rows, theta_true=theta).methods
     for name in ("known", "unknown"):
@@ -97,12 +97,12 @@ def test_an_unknown_background_of_a_fifth_is_fitted_and_the_interval_covers(mixe
 
 
 def test_the_fraction_itself_is_found(mixed):
-    scores, background, _ = mixed
+    terms, background, _ = mixed
     rows = draw(weights_of(mixed, 0.1, 0.2), 1, 4000, np.random.default_rng(72))[0]
-    result = fit(MixtureModel(scores, background, PARAMETER, FRACTION).observe(rows))
+    result = fit(MixtureModel(terms, background, PARAMETER, FRACTION).observe(rows))
     assert result.estimates[1] == pytest.approx(0.2, abs=4 * result.errors[1])
     assert result.errors[1] < 0.06
-    border = contour(MixtureModel(scores, background, PARAMETER, FRACTION).observe(rows), "fraction")
+    border = contour(MixtureModel(terms, background, PARAMETER, FRACTION).observe(rows), "fraction")
     np.testing.assert_array_equal(border[0], border[-1])
     # the region of 68 % in two dimensions reaches sqrt(2.30) errors to either side
     for axis in (0, 1):
@@ -111,9 +111,9 @@ def test_the_fraction_itself_is_found(mixed):
 
 
 def test_a_constraint_narrows_what_the_data_say(mixed):
-    scores, background, _ = mixed
+    terms, background, _ = mixed
     rows = draw(weights_of(mixed, 0.1, 0.2), 1, 1000, np.random.default_rng(73))[0]
-    model = MixtureModel(scores, background, PARAMETER, FRACTION)
+    model = MixtureModel(terms, background, PARAMETER, FRACTION)
     free, narrow = (
         fit(one.observe(rows))
         for one in (model, model + ConstraintModel(FRACTION, GaussianConstraint(0.2, 0.001)))
@@ -124,11 +124,11 @@ def test_a_constraint_narrows_what_the_data_say(mixed):
 
 
 def test_grids_are_mixed_where_they_are_known(mixed):
-    scores, background, _ = mixed
+    terms, background, _ = mixed
     grid = parameter_points(np.linspace(-1, 1, 21).round(12))
-    on_grid = GridScores(grid, scores.per_event(grid))
+    on_grid = GridTerms(grid, terms.per_event(grid))
     rows, points = np.arange(39_000, 41_000), np.array([[0.0, 0.1], [0.1, 0.1], [0.1, 0.3], [-0.3, 0.3]])
-    exact = MixtureModel(scores, background, PARAMETER, FRACTION).observe(rows).evaluate(points)
+    exact = MixtureModel(terms, background, PARAMETER, FRACTION).observe(rows).evaluate(points)
     found = MixtureModel(on_grid, background, PARAMETER, FRACTION, NaturalSpline()).observe(rows)
     np.testing.assert_allclose(found.evaluate(points), exact, rtol=1e-9)
     with pytest.raises(ValueError, match="how to interpolate"):
@@ -136,7 +136,7 @@ def test_grids_are_mixed_where_they_are_known(mixed):
 
 
 def test_yields_tie_the_number_of_events_to_their_shape(mixed):
-    scores, background, _ = mixed
+    terms, background, _ = mixed
     theta, n = 0.1, 60
     nu = float(NU(theta))
     rng = np.random.default_rng(74)
@@ -144,7 +144,7 @@ def test_yields_tie_the_number_of_events_to_their_shape(mixed):
     scale, luminosity = Nuisance("B", 0.0, 5.0, 1.0), Nuisance("L", 0.5, 2.0, 1.0)
 
     def model(**options):
-        return ExtendedMixtureModel(scores, background, NU, 200.0, PARAMETER, **options)
+        return ExtendedMixtureModel(terms, background, NU, 200.0, PARAMETER, **options)
 
     models = {
         "known": model(),
@@ -180,32 +180,32 @@ def test_an_uncertain_luminosity_widens_what_the_number_of_events_says():
 
 
 def test_without_background_yields_are_shape_and_rate(mixed):
-    scores, background, _ = mixed
+    terms, background, _ = mixed
     rows, points = np.arange(700), np.linspace(-0.4, 0.4, 5)[:, None]
-    both = (ShapeModel(scores, PARAMETER) + RateModel(NU, PARAMETER)).observe(rows).evaluate(points)
-    found = ExtendedMixtureModel(scores, background, NU, 0.0, PARAMETER).observe(rows).evaluate(points)
+    both = (ShapeModel(terms, PARAMETER) + RateModel(NU, PARAMETER)).observe(rows).evaluate(points)
+    found = ExtendedMixtureModel(terms, background, NU, 0.0, PARAMETER).observe(rows).evaluate(points)
     np.testing.assert_allclose(found - found[2], both - both[2], rtol=0, atol=1e-8)
 
 
 def test_what_does_not_fit_together_is_refused(mixed):
-    scores, background, _ = mixed
+    terms, background, _ = mixed
     with pytest.raises(ValueError, match="as many background ratios"):
-        MixtureModel(scores, background[:-1], PARAMETER, 0.2)
+        MixtureModel(terms, background[:-1], PARAMETER, 0.2)
     with pytest.raises(ValueError, match="lies between 0 and 1"):
-        MixtureModel(scores, background, PARAMETER, 1.2)
+        MixtureModel(terms, background, PARAMETER, 1.2)
     with pytest.raises(ValueError, match="has to start between"):
         Nuisance("f", 0.0, 1.0, 2.0)
     with pytest.raises(ValueError, match="cannot be negative"):
         ExtendedMixtureModel(
-            scores, background, NU, 10.0, PARAMETER, normalisation=Nuisance("B", -1.0, 3.0, 1.0)
+            terms, background, NU, 10.0, PARAMETER, normalisation=Nuisance("B", -1.0, 3.0, 1.0)
         )
 
 
 def test_one_sided_limits_of_a_gaussian_mean():
     toy = GaussianShift()
-    scores = ToyScores(toy, toy.sample(np.random.default_rng(75), 100, 0.1))
-    likelihood = ShapeModel(scores, PARAMETER).observe(np.arange(100))
-    mean = scores.events.mean()
+    terms = ToyTerms(toy, toy.sample(np.random.default_rng(75), 100, 0.1))
+    likelihood = ShapeModel(terms, PARAMETER).observe(np.arange(100))
+    mean = terms.events.mean()
     for level in (0.9, 0.95):
         upper, lower = limit(likelihood, level), limit(likelihood, level, upper=False)
         assert (upper.low, lower.high) == (-1.0, 1.0)

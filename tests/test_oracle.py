@@ -480,13 +480,13 @@ def test_a_million_event_weights_average_to_the_visible_ratio() -> None:
 def test_a_million_unweighted_events_average_to_the_visible_ratio() -> None:
     generator = Generator.adapted(GeneratorConfig(), 0.0, stream(21, "adapt"))
     ratio = VisibleRatio()
-    residuals, scores = [], []
+    residuals, terms = [], []
     for block in range(40):
         events = generator.unweighted(25_000, stream(21, "events", block))
         r = ratio.polynomials(events.momenta[:, [2, 3, 4, 6]])
         residuals.append((events.polynomials - r)[:, 1])
-        scores.append(r[:, 1])
-    residual, score = np.concatenate(residuals), np.concatenate(scores)
+        terms.append(r[:, 1])
+    residual, score = np.concatenate(residuals), np.concatenate(terms)
     # The variance of w_1 - r_1 comes from few events in 10,000: an error from the sample itself, 4 sigma wide.
     assert abs(residual.mean()) < 4 * residual.std() / 1000
     slope = 1 + np.sum(residual * (score - score.mean())) / np.sum((score - score.mean()) ** 2)

@@ -9,13 +9,13 @@ import pytest
 
 from milanalysis.config import GeneratorConfig, ParameterConfig
 from milanalysis.parameters import EFTPolynomial, parameter_points
-from milanalysis.ratios.terms import GridScores, PolynomialScores, RestrictedScores
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms, RestrictedTerms
 from milanalysis.simulation.exact.visible_ratio import FAST, VisibleRatio
 from milanalysis.simulation.generator import Generator, generate_sample
 from milanalysis.statistics.calibration.bartlett import jackknife
 from milanalysis.statistics.information.exact_score import (
     ExactScore,
-    event_scores,
+    event_score,
     exact_score,
     rate_information,
 )
@@ -31,31 +31,31 @@ N_EVENTS = 1000
 
 @pytest.fixture(scope="module")
 def exact():
-    """Weighted events of the generator with quark cuts: exact scores, weights, and the rate for 1000 events."""
+    """Weighted events of the generator with quark cuts: exact terms, weights, and the rate for 1000 events."""
     rng = np.random.default_rng(300)
     events = Generator.adapted(GeneratorConfig(), 0.0, rng).weighted(600_000, rng)
     rate = events.weight @ events.polynomials / events.weight.sum()
-    return PolynomialScores(events.polynomials[None], rate[None]), events.weight, rate
+    return PolynomialTerms(events.polynomials[None], rate[None]), events.weight, rate
 
 
 def test_the_exact_row_has_the_information_of_shape_and_of_shape_with_rate(exact):
-    scores, weights, rate = exact
+    terms, weights, rate = exact
 
     def statistic(weight, score, *powers):
         weight = weight / weight.sum()
         variance = weight @ (score - weight @ score) ** 2
         return N_EVENTS * np.array([variance, variance + (weight @ powers[0]) ** 2])
 
-    columns = [weights, event_scores(scores, 0.0), scores.polynomials[0, :, 1]]
+    columns = [weights, event_score(terms, 0.0), terms.polynomials[0, :, 1]]
     shape, both = jackknife(statistic, columns)
     rows = draw(weights, 20, N_EVENTS, np.random.default_rng(301))
     nu = EFTPolynomial(N_EVENTS * rate)
-    truth = exact_score(scores, rows, theta_true=0.0, weights=weights)
+    truth = exact_score(terms, rows, theta_true=0.0, weights=weights)
     assert truth.information == pytest.approx(shape.value)
     assert truth.information_error == pytest.approx(shape.error, rel=0.4)  # fifty groups know it to 10 %
     nu = EFTPolynomial(N_EVENTS * rate)
     assert rate_information(nu, 0.0, N_EVENTS) == pytest.approx(both.value - shape.value)
-    found = exact_score(scores, rows, theta_true=0.0, weights=weights, nu=nu).information
+    found = exact_score(terms, rows, theta_true=0.0, weights=weights, nu=nu).information
     assert found == pytest.approx(both.value)
     # another program found 292.6 +- 0.4 and 325.2 +- 0.5; half a million weighted events know it to 2
     assert abs(shape.value - 292.6) < 4 * np.hypot(shape.error, 0.4)
@@ -64,15 +64,15 @@ def test_the_exact_row_has_the_information_of_shape_and_of_shape_with_rate(exact
 
 
 def test_a_parabola_reads_a_few_percent_less_even_from_the_exact_likelihood(exact):
-    scores, weights, _ = exact
+    terms, weights, _ = exact
     grid = parameter_points(np.linspace(-1, 1, 21).round(12))
     kept = draw(weights, 1, 40_000, np.random.default_rng(302))[0]  # unweighted by drawing
-    scores = scores.take(kept)
+    terms = terms.take(kept)
     rows = draw(np.ones(len(kept)), 60, N_EVENTS, np.random.default_rng(303))
     models = {
-        "exact": ShapeModel(scores, ParameterConfig()),
+        "exact": ShapeModel(terms, ParameterConfig()),
         "parabola": ShapeModel(
-            GridScores(grid, scores.per_event(grid)), ParameterConfig(), ParabolaWindow(0.4)
+            GridTerms(grid, terms.per_event(grid)), ParameterConfig(), ParabolaWindow(0.4)
         ),
     }
     fits = run(models, rows, theta_true=0.0).methods
@@ -90,7 +90,7 @@ def test_exact_likelihoods_on_six_thousand_independent_pseudo_experiments():
     grid = parameter_points(np.linspace(-1, 1, 21).round(12))
     rate = generator.rate.coefficients / generator.rate.coefficients[0]
     parts: dict[str, list[MethodFits]] = {"exact": [], "visible": [], "grid": []}
-    scores = []
+    terms = []
     for number in range(n_blocks):
         events = generate_sample(
             generator, name=f"part {number}", n_events=per_block * N_EVENTS, seed=311, workers=2
@@ -102,19 +102,19 @@ def test_exact_likelihoods_on_six_thousand_independent_pseudo_experiments():
                 strict=True,
             )
         )
-        joint = PolynomialScores(polynomials[None], rate[None])
-        seen = PolynomialScores(visible[None], rate[None])
+        joint = PolynomialTerms(polynomials[None], rate[None])
+        seen = PolynomialTerms(visible[None], rate[None])
         models = {
             "exact": ShapeModel(joint, ParameterConfig()),
             "visible": ShapeModel(seen, ParameterConfig()),
-            "grid": ShapeModel(RestrictedScores(seen, grid), ParameterConfig(), ParabolaWindow(0.4)),
+            "grid": ShapeModel(RestrictedTerms(seen, grid), ParameterConfig(), ParabolaWindow(0.4)),
         }
         rows = np.arange(per_block * N_EVENTS).reshape(per_block, N_EVENTS)
         for name, fits in run(models, rows, theta_true=0.0, workers=2).methods.items():
             parts[name].append(fits)
-        scores.append(event_scores(joint, 0.0)[rows].sum(axis=1))
+        terms.append(event_score(joint, 0.0)[rows].sum(axis=1))
     every = {name: MethodFits.merged(some) for name, some in parts.items()}
-    truth = ExactScore(np.concatenate(scores), 291.8)  # +- 0.4, from five million phase-space points
+    truth = ExactScore(np.concatenate(terms), 291.8)  # +- 0.4, from five million phase-space points
     found = {
         name: measured_numbers(
             fits, truth, theta_true=0.0, best_fits=every["visible"], rng=np.random.default_rng(312)

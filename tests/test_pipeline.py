@@ -21,7 +21,7 @@ from milanalysis.files.provenance import file_digest, read_json
 from milanalysis.learning.models.stored import load_model
 from milanalysis.learning.tracking import read_metrics
 from milanalysis.parameters import parameter_points
-from milanalysis.ratios.terms import load_scores
+from milanalysis.ratios.terms import load_terms
 from milanalysis.statistics.information.comparison import Comparison
 
 pytestmark = pytest.mark.slow
@@ -31,7 +31,7 @@ def digests(directory):
     """Digest of every file that should be the same after every run of the same analysis."""
     return {
         str(path.relative_to(directory)): file_digest(path)
-        for pattern in ("tables/*/events.parquet", "scores/**/*.npz", "results/*.json")
+        for pattern in ("tables/*/events.parquet", "log_ratios/**/*.npz", "results/*.json")
         for path in sorted(directory.glob(pattern))
     }
 
@@ -197,8 +197,8 @@ def test_scores_and_tables_are_about_the_same_events(small_run):
     scored = table.take(table.rows(Split.VALIDATION, Split.TEST))
     points = parameter_points([-0.5, 0.3, 1.0])
     for label in SMALL["models"]:
-        saved = load_scores(run / "scores" / "reference" / f"{label}.npz").per_event(points)
-        again = load_model(run / "models" / label).scores(scored).per_event(points)
+        saved = load_terms(run / "log_ratios" / "reference" / f"{label}.npz").per_event(points)
+        again = load_model(run / "models" / label).terms(scored).per_event(points)
         # networks calculate in float32; another order of the events is off by the spread of the scores
         np.testing.assert_allclose(saved, again, rtol=0, atol=1e-4 * again.std(axis=0).min())
         assert not np.allclose(saved[::-1], again, rtol=0, atol=0.1 * again.std(axis=0).min())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from milanalysis.config import ParameterConfig
-from milanalysis.simulation.toys import GaussianShift, ToyScores
+from milanalysis.simulation.toys import GaussianShift, ToyTerms
 from milanalysis.statistics.inference.fits import Status, measure, rise_of_level
 from milanalysis.statistics.likelihood.models import ProfileLikelihood, ShapeModel
 from milanalysis.statistics.repetition.datasets import draw, draw_datasets
@@ -18,7 +18,7 @@ from milanalysis.statistics.repetition.pseudo_experiments import PseudoExperimen
 def gaussian_model(n_events=2000, **parameter):
     toy = GaussianShift()
     events = toy.sample(np.random.default_rng(0), n_events)
-    return ShapeModel(ToyScores(toy, events), ParameterConfig(**parameter))
+    return ShapeModel(ToyTerms(toy, events), ParameterConfig(**parameter))
 
 
 def test_every_method_measures_the_same_datasets():
@@ -27,7 +27,7 @@ def test_every_method_measures_the_same_datasets():
     experiments = run({"one": model, "two": model}, rows, theta_true=0.0, level=0.9)
     one, two = experiments.methods["one"], experiments.methods["two"]
     np.testing.assert_array_equal(one.estimate, two.estimate)
-    np.testing.assert_allclose(one.estimate, model.scores.events[rows, 0].mean(axis=1), atol=1e-3)
+    np.testing.assert_allclose(one.estimate, model.terms.events[rows, 0].mean(axis=1), atol=1e-3)
     assert (len(experiments), experiments.level) == (5, 0.9)
     third = measure(model.observe(rows[2]), 0.9)
     assert (one.low[2], one.high[2], one.curvature[2]) == (third[1].low, third[1].high, third[0].curvature)
@@ -91,7 +91,7 @@ def test_the_rise_at_the_true_value_says_which_intervals_cover():
     fits = run({"one": model}, rows, theta_true=0.05).methods["one"]
     np.testing.assert_array_equal(fits.covers(0.05), fits.rise <= rise_of_level(0.6827))
     # in closed form (mean - theta)^2 n
-    mean = model.scores.events[rows, 0].mean(axis=1)
+    mean = model.terms.events[rows, 0].mean(axis=1)
     np.testing.assert_allclose(fits.rise, 100 * (mean - 0.05) ** 2, rtol=0, atol=1e-4)
 
 

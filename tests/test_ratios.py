@@ -17,7 +17,7 @@ from milanalysis.learning.tasks.task import Task
 from milanalysis.parameters import parameter_points
 from milanalysis.ratios.bags import Bags, partition
 from milanalysis.ratios.exact import ExactRatio
-from milanalysis.ratios.terms import GridScores, PolynomialScores
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 from milanalysis.simulation.toys import QuadraticEFT
 
 GRID = parameter_points([-0.5, 0.0, 0.5])
@@ -81,7 +81,7 @@ def test_a_ratio_for_any_bag_size_does_not_care_how_events_are_grouped(
     rows = np.random.default_rng(seed).permutation(len(events))
     assert model.bag_size is None
     total = model.log_ratio(partition(events, rows, bag_size)[0], GRID).sum(axis=0)
-    np.testing.assert_allclose(total, model.scores(events).per_event(GRID).sum(axis=0), atol=1e-11)
+    np.testing.assert_allclose(total, model.terms(events).per_event(GRID).sum(axis=0), atol=1e-11)
 
 
 @pytest.mark.parametrize("model", [multiclass(1), multiclass(4), polynomial(1)])
@@ -123,7 +123,7 @@ def test_other_features_or_another_order_are_refused(names: tuple[str, ...]):
     events = table()
     other = replace(events, feature_names=names, features=events.features[:, : len(names)])
     with pytest.raises(ModelMismatchError, match="trained on 12 features"):
-        multiclass().scores(other)
+        multiclass().terms(other)
     with pytest.raises(ModelMismatchError):
         multiclass(4).log_ratio(bags_of(4, other), GRID)
 
@@ -134,9 +134,9 @@ def test_an_ensemble_averages_log_ratios(make):
     ensemble = EnsembleRatio(members)
     expected = np.mean([member.log_ratio(bags_of(4), GRID) for member in members], axis=0)
     np.testing.assert_allclose(ensemble.log_ratio(bags_of(4), GRID), expected, atol=1e-14)
-    scores = ensemble.scores(table())
-    each = np.mean([member.scores(table()).per_event(GRID) for member in members], axis=0)
-    np.testing.assert_allclose(scores.per_event(GRID), each, atol=1e-14)
+    terms = ensemble.terms(table())
+    each = np.mean([member.terms(table()).per_event(GRID) for member in members], axis=0)
+    np.testing.assert_allclose(terms.per_event(GRID), each, atol=1e-14)
     np.testing.assert_allclose(
         ensemble.summed().log_ratio(bags_of(4), GRID).sum(axis=0), each.sum(axis=0), atol=1e-11
     )
@@ -145,10 +145,10 @@ def test_an_ensemble_averages_log_ratios(make):
 
 
 def test_the_kind_of_scores_follows_the_task():
-    assert isinstance(EnsembleRatio((multiclass(),)).scores(table()), GridScores)
-    scores = EnsembleRatio((polynomial(seed=1), polynomial(seed=2))).scores(table())
-    assert isinstance(scores, PolynomialScores)
-    assert scores.polynomials.shape == (2, 60, 5)
+    assert isinstance(EnsembleRatio((multiclass(),)).terms(table()), GridTerms)
+    terms = EnsembleRatio((polynomial(seed=1), polynomial(seed=2))).terms(table())
+    assert isinstance(terms, PolynomialTerms)
+    assert terms.polynomials.shape == (2, 60, 5)
 
 
 def test_an_ensemble_of_nobody_is_refused():
@@ -162,7 +162,7 @@ def test_the_exact_ratio_is_that_of_the_generator():
     exact = ExactRatio.of(events, np.arange(len(events)))
     theta = parameter_points([0.0, 0.5])
     expected = TOY.log_ratio(events.features.astype(np.float64), theta)
-    found = exact.scores(events).per_event(theta)
+    found = exact.terms(events).per_event(theta)
     assert np.all(found[:, 0] == 0)
     np.testing.assert_allclose(found[:, 1] - expected[:, 1], found[0, 1] - expected[0, 1], atol=1e-6)
     assert found[0, 1] == pytest.approx(expected[0, 1], abs=3 * 0.0045)
@@ -175,4 +175,4 @@ def test_the_exact_ratio_is_that_of_the_generator():
 def test_the_exact_ratio_needs_event_weights():
     events = replace(table(), event_weights=None)
     with pytest.raises(EventWeightError, match="carry no event weights"):
-        ExactRatio(np.array([1.0, 0, 0, 0, 0])).scores(events)
+        ExactRatio(np.array([1.0, 0, 0, 0, 0])).terms(events)

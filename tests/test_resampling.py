@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from milanalysis.config import ParameterConfig
-from milanalysis.simulation.toys import GaussianShift, ToyScores
+from milanalysis.simulation.toys import GaussianShift, ToyTerms
 from milanalysis.statistics.inference.fits import Status
 from milanalysis.statistics.information.exact_score import ExactScore, exact_score
 from milanalysis.statistics.information.resampling import measured_numbers
@@ -20,11 +20,11 @@ TOY = GaussianShift()
 def repeated(n_population, n_experiments, n_events, seed):
     """Pseudo-experiments of one test sample, with what is exactly known about them."""
     rng = np.random.default_rng(seed)
-    scores = ToyScores(TOY, TOY.sample(rng, n_population))
+    terms = ToyTerms(TOY, TOY.sample(rng, n_population))
     weights = np.ones(n_population)
     rows = draw_datasets(weights, np.full(n_experiments, n_events), rng)
-    fits = run({"one": ShapeModel(scores, ParameterConfig())}, rows, theta_true=0.0).methods["one"]
-    return fits, exact_score(scores, rows, theta_true=0.0, weights=weights)
+    fits = run({"one": ShapeModel(terms, ParameterConfig())}, rows, theta_true=0.0).methods["one"]
+    return fits, exact_score(terms, rows, theta_true=0.0, weights=weights)
 
 
 def test_errors_are_those_of_the_closed_forms():

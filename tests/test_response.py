@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from milanalysis.config import ParameterConfig
-from milanalysis.simulation.toys import GaussianShift, ToyScores
+from milanalysis.simulation.toys import GaussianShift, ToyTerms
 from milanalysis.statistics.coverage import response
 from milanalysis.statistics.inference.fits import Status
 from milanalysis.statistics.inference.outcomes import Interval
@@ -21,16 +21,16 @@ def experiments(shrink):
     """300 datasets of 50 events at each true value, no event twice, with estimates shrunk by a factor."""
     toy, found, truth = GaussianShift(), [], None
     for theta in THETA:
-        scores = ToyScores(toy, toy.sample(np.random.default_rng(round(10 * theta) + 50), 15_000, theta))
+        terms = ToyTerms(toy, toy.sample(np.random.default_rng(round(10 * theta) + 50), 15_000, theta))
         rows = np.arange(15_000).reshape(300, 50)
-        one = run({"m": ShapeModel(scores, ParameterConfig())}, rows, theta_true=theta)
+        one = run({"m": ShapeModel(terms, ParameterConfig())}, rows, theta_true=theta)
         fits = one.methods["m"]
         moved = MethodFits(
             shrink * fits.estimate, fits.low, fits.high, fits.curvature, fits.status, fits.rise
         )
         found.append(PseudoExperiments(theta, 0.6827, one.n_events, {"m": moved}, one.group))
         if theta == 0:
-            truth = exact_score(scores, rows, theta_true=0.0, weights=np.ones(15_000))
+            truth = exact_score(terms, rows, theta_true=0.0, weights=np.ones(15_000))
     return found, truth
 
 

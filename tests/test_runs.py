@@ -25,7 +25,7 @@ from milanalysis.learning.models.stored import Manifest, cached_model, load_mode
 from milanalysis.learning.training import jobs as runs
 from milanalysis.learning.training.jobs import TrainingJob, train_member, train_models, training_jobs
 from milanalysis.ratios.bags import partition
-from milanalysis.ratios.terms import GridScores, PolynomialScores
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 from milanalysis.simulation.toys import QuadraticEFT
 
 # Keras converts TensorFlow variables with np.array(), and these do not know numpy 2's copy keyword yet.
@@ -117,10 +117,10 @@ def test_the_manifest_says_what_the_model_is_and_where_it_came_from(models: Path
 
 
 def test_a_loaded_model_is_the_mean_of_its_members(models: Path):
-    scores = load_model(models / "polynomial").scores(small_table())
-    assert isinstance(scores, PolynomialScores)
-    assert scores.polynomials.shape == (2, 1000, 5)
-    assert not np.allclose(scores.polynomials[0], scores.polynomials[1])
+    terms = load_model(models / "polynomial").terms(small_table())
+    assert isinstance(terms, PolynomialTerms)
+    assert terms.polynomials.shape == (2, 1000, 5)
+    assert not np.allclose(terms.polynomials[0], terms.polynomials[1])
 
 
 def test_bags_and_their_events_agree_in_a_loaded_model(models: Path):
@@ -128,9 +128,9 @@ def test_bags_and_their_events_agree_in_a_loaded_model(models: Path):
     ratio = load_model(models / "bags")
     bags, _ = partition(small_table(), np.arange(1000), 10)
     grid = GridConfig(n_points=3).points()
-    scores = ratio.scores(small_table())
-    assert isinstance(scores, GridScores)
-    np.testing.assert_allclose(scores.log_ratio(bags.index, grid), ratio.log_ratio(bags, grid), atol=5e-6)
+    terms = ratio.terms(small_table())
+    assert isinstance(terms, GridTerms)
+    np.testing.assert_allclose(terms.log_ratio(bags.index, grid), ratio.log_ratio(bags, grid), atol=5e-6)
 
 
 def test_trained_here_or_in_other_processes_the_model_is_the_same(models: Path, tmp_path: Path):
@@ -139,8 +139,8 @@ def test_trained_here_or_in_other_processes_the_model_is_the_same(models: Path, 
     train_member(jobs[0])
     runs.write_manifest(jobs)
     np.testing.assert_allclose(
-        load_model(tmp_path / "models" / "bags").scores(small_table()).values,
-        load_model(models / "bags").scores(small_table()).values,
+        load_model(tmp_path / "models" / "bags").terms(small_table()).values,
+        load_model(models / "bags").terms(small_table()).values,
         atol=1e-5,
     )
 

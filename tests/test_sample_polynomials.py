@@ -25,7 +25,7 @@ from milanalysis.learning.tasks.task import make_task
 from milanalysis.learning.training.loop import train
 from milanalysis.parameters import parameter_points
 from milanalysis.ratios.bags import Bags
-from milanalysis.ratios.terms import GridScores, PolynomialScores
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 from milanalysis.simulation.toys import QuadraticEFT
 
 REFERENCE = np.zeros(1)
@@ -69,27 +69,27 @@ def test_the_loss_of_exact_outputs_is_the_cross_entropy_of_the_exact_ratio(bag_s
 
 @pytest.mark.parametrize("form", [Morphing(1), Morphing(2), Logits(2), Logits(4)])
 def test_what_is_learned_and_what_is_used_are_the_same_function(form):
-    """The form as the loss computes it, and as scores give it, minus the normalisation."""
+    """The form as the loss computes it, and as terms give it, minus the normalisation."""
     task = PolynomialSamplesTask(REFERENCE, POINTS, form)
     outputs = 0.4 * np.random.default_rng(2).normal(size=(30, form.n_outputs))
     in_training = form.log_ratio(
         outputs[:, None].astype(np.float32), POINTS[:, 0].astype(np.float32)
     ).numpy()[:, 0]
-    plain = task.scores(outputs, task.unnormalised, 1).per_event(POINTS)
+    plain = task.terms(outputs, task.unnormalised, 1).per_event(POINTS)
     np.testing.assert_allclose(plain, in_training, atol=1e-5)
     probabilities = np.random.default_rng(3).dirichlet(np.ones(30))
     constants = task.normalise(outputs, probabilities)
-    scores = task.scores(outputs, constants, 1)
-    np.testing.assert_allclose(probabilities @ np.exp(scores.per_event(POINTS)), 1, rtol=1e-12)
-    assert isinstance(scores, PolynomialScores if isinstance(form, Morphing) else GridScores)
-    assert (scores.grid is None) == (task.grid is None)
+    terms = task.terms(outputs, constants, 1)
+    np.testing.assert_allclose(probabilities @ np.exp(terms.per_event(POINTS)), 1, rtol=1e-12)
+    assert isinstance(terms, PolynomialTerms if isinstance(form, Morphing) else GridTerms)
+    assert (terms.grid is None) == (task.grid is None)
 
 
 def test_the_normalisation_of_polynomials_holds_between_the_points_too():
     task = PolynomialSamplesTask(REFERENCE, POINTS, Morphing(2))
     outputs = 0.4 * np.random.default_rng(4).normal(size=(30, 4))
     constants = task.normalise(outputs, np.full(30, 1 / 30))
-    between = task.scores(outputs, constants, 1).per_event([-0.77, 0.123, 3.0])
+    between = task.terms(outputs, constants, 1).per_event([-0.77, 0.123, 3.0])
     np.testing.assert_allclose(np.exp(between).mean(axis=0), 1, rtol=1e-12)
 
 
@@ -114,12 +114,12 @@ def test_bags_of_any_size_add_up_and_free_logits_are_not_asked_between_their_poi
         task = PolynomialSamplesTask(REFERENCE, POINTS, form)
         outputs = 0.3 * rng.normal(size=(12, form.n_outputs + task.n_constants))
         constants = task.normalise(outputs, np.full(12, 1 / 12))
-        total = task.scores(outputs, constants, 1).per_event(POINTS).sum(axis=0)
+        total = task.terms(outputs, constants, 1).per_event(POINTS).sum(axis=0)
         for bag_size in (1, 3, 12):
             bags = task.bag_log_ratio(outputs.reshape(-1, bag_size, outputs.shape[1]), constants, POINTS)
             np.testing.assert_allclose(bags.sum(axis=0), total, atol=1e-12)
     with pytest.raises(OffGridError):
-        task.scores(outputs, constants, 1).per_event(0.123)
+        task.terms(outputs, constants, 1).per_event(0.123)
 
 
 def samples(n_each: int) -> EventTable:
@@ -165,8 +165,8 @@ def test_the_score_is_learned_from_samples_and_the_mean_ratio_is_one(
     result = train(table, model, REFERENCE, label="toy", member=0, seed=3, directory=tmp_path)
     unseen = TOY.table(np.random.default_rng(8), 40_000)
     task = make_task(model.task, REFERENCE)
-    scores = task.scores(EventNetwork(result.network).events(unseen.features), result.normalisation, 1)
-    log_ratio = scores.per_event(parameter_points([-0.5, 0.5]))
+    terms = task.terms(EventNetwork(result.network).events(unseen.features), result.normalisation, 1)
+    log_ratio = terms.per_event(parameter_points([-0.5, 0.5]))
     learned = log_ratio[:, 1] - log_ratio[:, 0]
     exact = 2 * TOY.amplitudes(unseen.features)[0]
     assert len(table.rows(Split.TRAIN)) > 20_000

@@ -10,8 +10,8 @@ import pytest
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import FitError
 from milanalysis.parameters import parameter_points
-from milanalysis.ratios.terms import GridScores, PolynomialScores
-from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyScores
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms
+from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyTerms
 from milanalysis.statistics.calibration.bartlett import (
     asimov_significance,
     bartlett_test,
@@ -26,7 +26,7 @@ from milanalysis.statistics.information.bag_size_scaling import (
     fit_error_variance,
     fit_information,
 )
-from milanalysis.statistics.information.comparison import event_scores
+from milanalysis.statistics.information.comparison import event_score
 
 PARAMETER = ParameterConfig(name="c")
 GRID = parameter_points(np.linspace(-1, 1, 21).round(12))
@@ -37,13 +37,13 @@ PAPER = np.array([218.8, 275.0, 272.7, 273.2, 291.5, 295.5, 304.9, 304.1, 287.7]
 
 @pytest.fixture(scope="module")
 def events():
-    """100 000 events, their exact scores, and a noisy and under-scaled imitation on a grid."""
+    """100 000 events, their exact terms, and a noisy and under-scaled imitation on a grid."""
     toy = QuadraticEFT(0.3)
-    exact = PolynomialScores(
+    exact = PolynomialTerms(
         toy.polynomials(toy.sample(np.random.default_rng(60), 100_000))[None], toy.rate.coefficients[None]
     )
     noise = 0.2 * np.random.default_rng(61).normal(size=(100_000, 1)) * GRID[:, 0]
-    return exact, GridScores(GRID, 0.5 * (exact.per_event(GRID) + noise))
+    return exact, GridTerms(GRID, 0.5 * (exact.per_event(GRID) + noise))
 
 
 def test_the_error_of_an_additive_method_grows_as_the_bag(events):
@@ -136,7 +136,7 @@ def test_common_fluctuations_do_not_count_against_a_constant():
 
 def test_the_bartlett_identity_holds_for_the_exact_ratio_and_measures_a_wrong_scale(events):
     exact, imitation = events
-    weights, score = np.ones(100_000), event_scores(exact, 0.0)
+    weights, score = np.ones(100_000), event_score(exact, 0.0)
     truth = bartlett_test(exact, PARAMETER, weights, half_width=0.1, exact_score=score)
     assert truth.ratio.value == pytest.approx(1, abs=0.02)
     assert abs(truth.pull) < 4
@@ -157,8 +157,8 @@ def test_the_bartlett_identity_holds_for_the_exact_ratio_and_measures_a_wrong_sc
 
 def test_the_gaussian_shift_fulfils_the_identity_within_its_error():
     toy = GaussianShift(2.0)
-    scores = ToyScores(toy, toy.sample(np.random.default_rng(64), 20_000))
-    found = bartlett_test(scores, PARAMETER, np.ones(20_000))
+    terms = ToyTerms(toy, toy.sample(np.random.default_rng(64), 20_000))
+    found = bartlett_test(terms, PARAMETER, np.ones(20_000))
     assert found.curvature.value == pytest.approx(0.25, rel=1e-9)
     assert abs(found.pull) < 4
     # Var(T') of 20 000 normal slopes is known to sqrt(2 / 20 000); 50 groups know that to 10 %

@@ -11,8 +11,8 @@ from scipy.stats import chi2, norm, poisson
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError
 from milanalysis.parameters import parameter_points
-from milanalysis.ratios.terms import GridScores
-from milanalysis.simulation.toys import GaussianPlane, ToyScores
+from milanalysis.ratios.terms import GridTerms
+from milanalysis.simulation.toys import GaussianPlane, ToyTerms
 from milanalysis.statistics.coverage import coverage_together
 from milanalysis.statistics.inference.fits import contour, fit, limit, measure, measure_at, profile
 from milanalysis.statistics.likelihood.interpolation import NaturalSpline
@@ -28,14 +28,14 @@ N = 400
 
 def plane(n_events=N, theta=(0.1, -0.3), seed=0):
     events = TOY.sample(np.random.default_rng(seed), n_events, theta)
-    return ShapeModel(ToyScores(TOY, events), PARAMETERS)
+    return ShapeModel(ToyTerms(TOY, events), PARAMETERS)
 
 
 def test_the_fit_of_two_parameters_has_its_closed_form():
     model = plane()
     likelihood = model.observe(np.arange(N))
     assert likelihood.parameters == ("a", "b")
-    mean, sigma = model.scores.events.mean(axis=0), 1 / np.sqrt(N)
+    mean, sigma = model.terms.events.mean(axis=0), 1 / np.sqrt(N)
     result, found = measure(likelihood, 0.95)
     # MIGRAD stops within a few thousandths of a standard deviation
     np.testing.assert_allclose(result.estimates, mean, atol=5e-3 * sigma)
@@ -47,7 +47,7 @@ def test_the_fit_of_two_parameters_has_its_closed_form():
 
 def test_any_parameter_can_be_put_first():
     model = plane()
-    likelihood, mean = model.observe(np.arange(N)), model.scores.events.mean(axis=0)
+    likelihood, mean = model.observe(np.arange(N)), model.terms.events.mean(axis=0)
     second = likelihood.about("b")
     assert (second.parameters, second.limits) == (("b", "a"), ((-2.0, 2.0), (-1.0, 1.0)))
     result, found = measure(second)
@@ -65,7 +65,7 @@ def test_any_parameter_can_be_put_first():
 def test_the_border_of_the_allowed_region_is_the_ellipse(level):
     model = plane()
     border = contour(model.observe(np.arange(N)), "b", level)
-    offset = border - model.scores.events.mean(axis=0)
+    offset = border - model.terms.events.mean(axis=0)
     rises = np.einsum("pi,ij,pj->p", offset, TOY.fisher_information(N), offset)
     np.testing.assert_allclose(rises, chi2.ppf(level, 2), rtol=0.02)
 
@@ -76,7 +76,7 @@ def test_pseudo_experiments_cover_in_one_and_in_two_dimensions():
     rows = draw(np.ones(100_000), n, 100, np.random.default_rng(2))
     experiments = run({"plane": model}, rows, theta_true=theta)
     fits = experiments.methods["plane"]
-    means = model.scores.events[rows].mean(axis=1)
+    means = model.terms.events[rows].mean(axis=1)
     np.testing.assert_allclose(np.column_stack([fits.estimate, fits.others]), means, atol=5e-4)
     offset = means - theta
     exact = np.einsum("pi,ij,pj->p", offset, TOY.fisher_information(100), offset)
@@ -98,7 +98,7 @@ def test_a_nuisance_is_profiled_beside_two_parameters_of_interest():
     model = plane() + ConstraintModel(shift, GaussianConstraint(0.0, 1.0))
     likelihood = model.observe(np.arange(N))
     assert likelihood.parameters == ("a", "b", "shift")
-    mean = model.models[0].scores.events.mean(axis=0)
+    mean = model.models[0].terms.events.mean(axis=0)
     point = (mean[0] + 0.05, mean[1])
     expected = N * 0.05**2 / (1 - 0.36)
     assert measure_at(likelihood, [0.9], point)[2] == pytest.approx(expected, abs=1e-3)
@@ -125,4 +125,4 @@ def test_shape_and_rate_of_two_parameters_add():
 def test_a_grid_of_two_parameters_is_refused():
     grid = parameter_points([[a, b] for a in (-1.0, 0.0, 1.0) for b in (-1.0, 0.0, 1.0)])
     with pytest.raises(ValueError, match="grid of 2 parameters, and grids are interpolated in one"):
-        ShapeModel(GridScores(grid, np.zeros((3, 9))), PARAMETERS, NaturalSpline())
+        ShapeModel(GridTerms(grid, np.zeros((3, 9))), PARAMETERS, NaturalSpline())

@@ -75,7 +75,7 @@ def test_the_score_of_an_event_is_its_share_of_the_bag():
     task = MulticlassTask(GRID, REFERENCE)
     events = np.random.default_rng(3).normal(size=(4, 3))
     of_bag = task.bag_log_ratio(events.mean(axis=0, keepdims=True), np.zeros(3), GRID)
-    shares = task.scores(events, np.zeros(3), n_averaged=4)
+    shares = task.terms(events, np.zeros(3), n_averaged=4)
     np.testing.assert_allclose(shares.values.sum(axis=0, keepdims=True), of_bag, atol=1e-14)
 
 
@@ -86,7 +86,7 @@ def test_after_normalisation_the_mean_ratio_of_reference_events_is_one():
     polynomial = PolynomialTask(REFERENCE, 0.5)
     for task, outputs in ((multiclass, 5 * rng.normal(size=(50, 3))), (polynomial, rng.normal(size=(50, 4)))):
         constants = task.normalise(outputs, probabilities)
-        ratios = np.exp(task.scores(outputs, constants, n_averaged=1).per_event(GRID))
+        ratios = np.exp(task.terms(outputs, constants, n_averaged=1).per_event(GRID))
         np.testing.assert_allclose(probabilities @ ratios, 1, rtol=1e-12)
 
 
@@ -169,7 +169,7 @@ def test_polynomial_log_ratios_add_up_over_bags_of_any_size():
     outputs = 0.3 * np.random.default_rng(11).normal(size=(12, 4))
     rate = task.normalise(outputs, np.full(12, 1 / 12))
     theta = parameter_points([-0.3, 0.0, 0.7])
-    total = task.scores(outputs, rate, n_averaged=1).per_event(theta).sum(axis=0)
+    total = task.terms(outputs, rate, n_averaged=1).per_event(theta).sum(axis=0)
     for bag_size in (1, 3, 12):
         bags = task.bag_log_ratio(outputs.reshape(-1, bag_size, 4), rate, theta)
         np.testing.assert_allclose(bags.sum(axis=0), total, atol=1e-12)

@@ -12,6 +12,7 @@ from scipy.stats import norm
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError, TooFewEventsError
+from milanalysis.events.tables import EventTable
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.inference.fits import FitResult, Status, fit, measure
 from milanalysis.statistics.templates.eft_modifier import EFT_MODIFIERS
@@ -259,3 +260,16 @@ def test_intervals_have_the_width_of_the_information():
     asimov = CONTENTS[:, 0].astype(np.int64)
     result, found = measure(model(with_rate=True).observe_counts(asimov), 0.95)
     assert found.high - found.low == pytest.approx(2 * norm.ppf(0.975) * result.errors[0], rel=0.02)
+
+
+def test_templates_hold_weights_of_events_at_every_power(small_run):
+    table = EventTable.read(small_run[1] / "tables" / "reference" / "events.parquet")
+    values = table.column("m_ll")
+    edges = np.array([-np.inf, 25.0, 40.0, 60.0, np.inf])
+    found = Templates.filled(edges, values, table)
+    contents = table.weight[:, None] * table.event_polynomials()
+    which = np.searchsorted(edges[1:-1], values, side="right")
+    expected = np.array([contents[which == k].sum(axis=0) for k in range(4)])
+    np.testing.assert_allclose(found.contents, expected, rtol=1e-9, atol=1e-12)
+    errors = np.sqrt([np.square(contents[which == k, 0]).sum() for k in range(4)]) / expected[:, 0]
+    np.testing.assert_allclose(found.relative_errors, errors, rtol=1e-9)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from milanalysis.ratios.terms import PolynomialScores
-from milanalysis.simulation.toys import ExponentialTilt, GaussianShift, QuadraticEFT, ToyScores
+from milanalysis.ratios.terms import PolynomialTerms
+from milanalysis.simulation.toys import ExponentialTilt, GaussianShift, QuadraticEFT, ToyTerms
 
 TOYS = [GaussianShift(2.0), ExponentialTilt(), QuadraticEFT(0.3), QuadraticEFT(0.01)]
 
@@ -62,9 +62,9 @@ def test_a_table_of_the_benchmark_carries_the_exact_ratio():
     toy = QuadraticEFT(0.3)
     table = toy.table(np.random.default_rng(4), 5000, 0.3)
     theta = [-1.0, 0.0, 0.7]
-    scores = PolynomialScores(table.event_polynomials()[None], toy.rate.coefficients[None])
+    terms = PolynomialTerms(table.event_polynomials()[None], toy.rate.coefficients[None])
     # the features of the table are in single precision
-    np.testing.assert_allclose(scores.per_event(theta), toy.log_ratio(table.features, theta), atol=2e-5)
+    np.testing.assert_allclose(terms.per_event(theta), toy.log_ratio(table.features, theta), atol=2e-5)
     total = table.weights_at(theta).sum(axis=0)
     # 5000 events: the spread of their weights is below 0.6, 4 sigma = 0.034
     np.testing.assert_allclose(total, toy.rate(theta), atol=0.035)
@@ -75,16 +75,14 @@ def test_a_table_of_the_benchmark_carries_the_exact_ratio():
 def test_scores_of_a_toy_add_up_over_rows():
     toy = QuadraticEFT(0.3)
     events = toy.sample(np.random.default_rng(5), 50)
-    scores = ToyScores(toy, events)
-    polynomial = PolynomialScores(toy.polynomials(events)[None], toy.rate.coefficients[None])
+    terms = ToyTerms(toy, events)
+    polynomial = PolynomialTerms(toy.polynomials(events)[None], toy.rate.coefficients[None])
     rows = np.array([[1, 1, 7], [0, 49, 3]])
     np.testing.assert_allclose(
-        scores.log_ratio(rows, [0.2, 0.9]), polynomial.log_ratio(rows, [0.2, 0.9]), rtol=1e-12
+        terms.log_ratio(rows, [0.2, 0.9]), polynomial.log_ratio(rows, [0.2, 0.9]), rtol=1e-12
     )
-    np.testing.assert_allclose(
-        scores.take(rows[0]).per_event(0.2), scores.per_event(0.2)[rows[0]], rtol=1e-15
-    )
-    assert len(scores) == 50
+    np.testing.assert_allclose(terms.take(rows[0]).per_event(0.2), terms.per_event(0.2)[rows[0]], rtol=1e-15)
+    assert len(terms) == 50
 
 
 def test_the_number_of_events_is_exact_and_may_be_zero():

@@ -249,10 +249,10 @@ def test_background_in_the_bags_takes_information_away_and_nothing_else(tmp_path
             background = BackgroundConfig(sample="b", contamination=1.0, composition=composition)
             one, events = replace(model, background=background), with_background(table, [other])
         result = trained(tmp_path / str(composition), one, events)
-        scores = make_task(one.task, REFERENCE).scores(
+        terms = make_task(one.task, REFERENCE).terms(
             EventNetwork(result.network).events(x), result.normalisation, 4
         )
-        slopes.append(np.polyfit(x[:, 0], scores.values[:, -1], 1)[0])
+        slopes.append(np.polyfit(x[:, 0], terms.values[:, -1], 1)[0])
     assert slopes[0] == pytest.approx(0.4, abs=0.06)
     assert slopes[1:] == pytest.approx([0.2, 0.2], abs=0.06)
 
@@ -355,7 +355,7 @@ def test_the_polynomial_task_learns_the_score_and_the_rate_of_the_toy(bag_size: 
     result = trained(tmp_path, model, table)
     unseen = table.take(table.rows(Split.TEST))
     outputs = EventNetwork(result.network).events(unseen.features)
-    polynomials = make_task(model.task, REFERENCE).scores(outputs, result.normalisation, 1).polynomials[0]
+    polynomials = make_task(model.task, REFERENCE).terms(outputs, result.normalisation, 1).polynomials[0]
     exact = 2 * toy.amplitudes(unseen.features)[0]
     assert np.corrcoef(polynomials[:, 1], exact)[0, 1] ** 2 > 0.85
     assert np.cov(polynomials[:, 1], exact)[0, 1] / exact.var() == pytest.approx(0.91, abs=0.06)

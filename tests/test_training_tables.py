@@ -17,7 +17,7 @@ from milanalysis.learning.tasks.polynomial import PolynomialTask
 from milanalysis.learning.training.tables import TrainingFiles
 from milanalysis.ratios import bags
 from milanalysis.ratios.bags import probabilities_at
-from milanalysis.ratios.terms import PolynomialScores
+from milanalysis.ratios.terms import PolynomialTerms
 from milanalysis.simulation.toys import QuadraticEFT
 
 ROWS = 70_000
@@ -78,13 +78,13 @@ def test_event_weights_are_kept_only_if_all_tables_have_them(tmp_path: Path):
 def test_exact_labels_belong_to_their_rows_across_blocks(large: tuple[EventTable, Path], tmp_path: Path):
     table, path = large
     polynomials = np.random.default_rng(3).normal(size=(ROWS, 5))
-    PolynomialScores(polynomials[None], np.ones((1, 5))).save(tmp_path / "labels.npz")
+    PolynomialTerms(polynomials[None], np.ones((1, 5))).save(tmp_path / "labels.npz")
     stored = TrainingFiles((path,), (tmp_path / "labels.npz",)).open(tmp_path / "arrays")
     rows = table.rows(Split.TRAIN, Split.VALIDATION)
     np.testing.assert_array_equal(stored.event_weights, polynomials[rows, 1:])
     for n_labels in (ROWS - 1, ROWS + 1):
         wrong = np.ones((1, n_labels, 5))
-        PolynomialScores(wrong, np.ones((1, 5))).save(tmp_path / "wrong.npz")
+        PolynomialTerms(wrong, np.ones((1, 5))).save(tmp_path / "wrong.npz")
         with pytest.raises(ModelMismatchError, match="milanalysis exact"):
             TrainingFiles((path,), (tmp_path / "wrong.npz",)).open(tmp_path / "arrays")
     assert len(list((tmp_path / "arrays").iterdir())) == 1

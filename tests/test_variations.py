@@ -7,7 +7,7 @@ import pytest
 
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError
-from milanalysis.ratios.terms import PolynomialScores
+from milanalysis.ratios.terms import PolynomialTerms
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.calibration.calibrations import CalibrationSample
 from milanalysis.statistics.calibration.weight_variations import WeightVariation, learn_varied_observable
@@ -23,13 +23,13 @@ LEARN, JUDGE = np.arange(N // 2), np.arange(N // 2, N)
 
 @pytest.fixture(scope="module")
 def sample():
-    """Events, exact scores, and a slope in the time t that changes by 8 % of t for each standard deviation."""
+    """Events, exact terms, and a slope in the time t that changes by 8 % of t for each standard deviation."""
     toy = QuadraticEFT(0.3)
     events = toy.sample(np.random.default_rng(90), N)
     polynomials = toy.polynomials(events)
-    scores = PolynomialScores(polynomials[None], toy.rate.coefficients[None])
+    terms = PolynomialTerms(polynomials[None], toy.rate.coefficients[None])
     shape = 0.08 * (events[:, 3] - 0.966)
-    return scores, polynomials, shape
+    return terms, polynomials, shape
 
 
 def test_interpolated_weights_are_right_where_they_are_known_and_smooth_everywhere():
@@ -55,12 +55,12 @@ def test_weights_that_cannot_be_interpolated_are_refused():
 
 
 def test_a_shift_that_was_made_is_covered_when_it_is_known_about(sample):
-    scores, polynomials, shape = sample
+    terms, polynomials, shape = sample
     theta, true_shift, n = 0.1, 1.0, 150
     variation = WeightVariation("slope", np.exp(shape[LEARN]), np.exp(-shape[LEARN]))
     calibration = CalibrationSample(LEARN, polynomials[LEARN], LEARN)
-    varied = learn_varied_observable(scores, calibration, PARAMETER, [variation], 0.3)
-    raw = ShapeModel(scores, PARAMETER)
+    varied = learn_varied_observable(terms, calibration, PARAMETER, [variation], 0.3)
+    raw = ShapeModel(terms, PARAMETER)
     weights = (polynomials[JUDGE] @ theta ** np.arange(5)) * np.exp(true_shift * shape[JUDGE])
     rows = JUDGE[draw(weights, n, 1000, np.random.default_rng(91))]
     models = {"ignored": varied.nominal.apply(raw), "profiled": varied.apply(raw)}
@@ -88,13 +88,13 @@ def test_a_shift_that_was_made_is_covered_when_it_is_known_about(sample):
 
 
 def test_without_a_shift_nothing_changes(sample):
-    scores, polynomials, shape = sample
+    terms, polynomials, shape = sample
     calibration = CalibrationSample(LEARN, polynomials[LEARN], LEARN)
     variations = [
         WeightVariation("slope", np.exp(shape[LEARN]), np.exp(-shape[LEARN])),
         WeightVariation("nothing", np.ones(len(LEARN)), np.ones(len(LEARN))),
     ]
-    varied = learn_varied_observable(scores, calibration, PARAMETER, variations)
+    varied = learn_varied_observable(terms, calibration, PARAMETER, variations)
     theta = np.array([-0.4, 0.0, 0.3])
     for found, expected in zip(
         varied.mean_and_variance(theta, np.zeros((3, 2))),
@@ -104,13 +104,11 @@ def test_without_a_shift_nothing_changes(sample):
         np.testing.assert_allclose(found, expected, rtol=1e-12)
     shifted = varied.mean_and_variance(theta, np.array([[1.0, 3.0]] * 3))[0]
     weights = (polynomials[LEARN] @ np.array([1, 0.3, 0.09, 0.027, 0.0081])) * np.exp(shape[LEARN])
-    slopes = varied.apply(ShapeModel(scores, PARAMETER)).slopes[LEARN]
+    slopes = varied.apply(ShapeModel(terms, PARAMETER)).slopes[LEARN]
     assert shifted[2] == pytest.approx(np.average(slopes, weights=weights), rel=1e-9)
-    result = fit(varied.apply(ShapeModel(scores, PARAMETER)).observe(JUDGE[:1000]))
+    result = fit(varied.apply(ShapeModel(terms, PARAMETER)).observe(JUDGE[:1000]))
     assert result.parameters == ("c", "slope", "nothing")
     # nothing in the data knows about the shifts
     np.testing.assert_allclose(result.errors[1:], 1, rtol=0.02)
     with pytest.raises(ValueError, match="is of 5 events"):
-        learn_varied_observable(
-            scores, calibration, PARAMETER, [WeightVariation("x", np.ones(5), np.ones(5))]
-        )
+        learn_varied_observable(terms, calibration, PARAMETER, [WeightVariation("x", np.ones(5), np.ones(5))])

@@ -250,7 +250,7 @@ def coverage_report(
     settings and the others of the run. With several true values there are final intervals after Neyman and after Feldman
     and Cousins, too. With a background in the configuration there is a second report, of pseudo-experiments that contain it.
 
-    Reads results/, scores/ and tables/; with options it writes results/coverage_report.json and background_report.json.
+    Reads results/, log_ratios/ and tables/; with options it writes results/coverage_report.json and background_report.json.
     """
     from milanalysis.files.run_directory import RunDirectory
     from milanalysis.pipeline.locking import alone_in
@@ -274,7 +274,7 @@ def scaling(run: Path) -> None:
     three or more bag sizes, their information is fitted, and it is said whether an asymptote can be claimed. The second Bartlett
     identity is tested event by event.
 
-    Reads results/, scores/ and tables/; writes results/scaling.json.
+    Reads results/, log_ratios/ and tables/; writes results/scaling.json.
     """
     from milanalysis.files.run_directory import RunDirectory
     from milanalysis.pipeline.bag_size_scaling import scaling_of_run
@@ -464,15 +464,15 @@ _STAGE_HELP = {
     "train": "Train the networks.\n\nReads tables/*/events.parquet; writes models/<label>/.",
     "infer": (
         "Evaluate the networks inside a coffea processor and fit the observed events.\n\n"
-        "Reads models/ and events/; writes scores/ and results/observed.json."
+        "Reads models/ and events/; writes log_ratios/ and results/observed.json."
     ),
     "calibrate": (
         "Learn the calibrations of CONFIG on validation events.\n\n"
-        "Reads scores/, tables/ and results/observed.json; writes results/calibration.json."
+        "Reads log_ratios/, tables/ and results/observed.json; writes results/calibration.json."
     ),
     "coverage": (
         "Repeat the measurement on pseudo-experiments.\n\n"
-        "Reads scores/ and tables/; writes results/pseudo_experiments.json, comparison.json and coverage.json."
+        "Reads log_ratios/ and tables/; writes results/pseudo_experiments.json, comparison.json and coverage.json."
     ),
     "plot": "Draw the figures.\n\nReads results/ and tables/; writes figures/*.png and *.pdf.",
 }

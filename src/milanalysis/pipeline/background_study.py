@@ -15,7 +15,7 @@ from milanalysis.pipeline.pseudo_experiments import draw_shape
 from milanalysis.pipeline.run_files import Run
 from milanalysis.pipeline.template_analysis import scored_background
 from milanalysis.ratios.scored_events import ScoredEvents
-from milanalysis.ratios.terms import concatenate_scores
+from milanalysis.ratios.terms import concatenate_terms
 from milanalysis.statistics.coverage import CoverageReport, report
 from milanalysis.statistics.likelihood.interpolation import interpolation_from
 from milanalysis.statistics.likelihood.models import LikelihoodModel, ShapeModel
@@ -87,14 +87,14 @@ def _models(
     config = run.config
     assert config.background is not None
     interpolation = interpolation_from(config.inference.interpolation)
-    scores = {
-        label: concatenate_scores([signal.terms(label), background.terms(label)])
+    terms = {
+        label: concatenate_terms([signal.terms(label), background.terms(label)])
         for label, model in config.models.items()
         if model.is_additive
     }
     models: dict[str, LikelihoodModel] = {}
     titles = {}
-    for label, one in scores.items():
+    for label, one in terms.items():
         if one.grid is not None and len(one.grid) < 3:
             continue  # a binary model: a discriminant
         models[label] = ShapeModel(one, config.parameter, None if one.grid is None else interpolation)
@@ -104,7 +104,7 @@ def _models(
     assert full is not None
     assert full.background is not None
     discriminant = config.templates.discriminant
-    bins = full.bin_numbers(scores[discriminant.model].per_event(discriminant.theta)[:, 0])
+    bins = full.bin_numbers(terms[discriminant.model].per_event(discriminant.theta)[:, 0])
     plain = TemplateModel(result.templates, bins, config.parameter)
     known = replace(full, background=replace(full.background, normalisation="known"))
     models[TEMPLATE] = plain

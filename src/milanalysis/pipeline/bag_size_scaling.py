@@ -14,7 +14,7 @@ from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.pipeline.run_files import Run
 from milanalysis.randomness import stream
 from milanalysis.ratios.exact import ExactRatio
-from milanalysis.ratios.terms import EventScores
+from milanalysis.ratios.terms import EventTerms
 from milanalysis.statistics.calibration.bartlett import BartlettTest, bartlett_test
 from milanalysis.statistics.information.bag_size_scaling import (
     ErrorVariance,
@@ -25,7 +25,7 @@ from milanalysis.statistics.information.bag_size_scaling import (
     fit_information,
 )
 from milanalysis.statistics.information.comparison import Comparison
-from milanalysis.statistics.information.exact_score import event_scores
+from milanalysis.statistics.information.exact_score import event_score
 from milanalysis.statistics.repetition.datasets import draw
 
 __all__ = ["information_of_run", "scaling_of_run"]
@@ -73,8 +73,8 @@ def _errors(run: Run) -> tuple[dict[str, ScalingReport], dict[str, BartlettTest]
     simulated = run.load_table("simulation", with_features=False)
     every = run.scored("simulation", simulated)
     scored, visible = every.table, every.visible()
-    exact: EventScores = (
-        ExactRatio.of(simulated, np.arange(len(simulated))).scores(scored) if visible is None else visible
+    exact: EventTerms = (
+        ExactRatio.of(simulated, np.arange(len(simulated))).terms(scored) if visible is None else visible
     )
     weights = np.where(scored.split == Split.TEST, scored.weights_at(reference)[:, 0], 0.0)
     rows = draw(weights, 1, int((weights > 0).sum()), stream(config.seed, "scaling"))[0]
@@ -87,27 +87,27 @@ def _errors(run: Run) -> tuple[dict[str, ScalingReport], dict[str, BartlettTest]
         raise InputFileError(msg)
     found, tests = {}, {}
     for label, model in config.models.items():
-        scores = every.terms(label) if model.is_additive else None
-        if scores is None or (scores.grid is not None and len(scores.grid) < 3):
+        terms = every.terms(label) if model.is_additive else None
+        if terms is None or (terms.grid is not None and len(terms.grid) < 3):
             continue
-        points = _two_points(scores.grid, reference)
+        points = _two_points(terms.grid, reference)
         found[f"sigma_eps^2 of {model.title}"] = fit_error_variance(
-            [_measured(scores, exact, rows, size, points) for size in sizes]
+            [_measured(terms, exact, rows, size, points) for size in sizes]
         )
         tests[model.title] = bartlett_test(
-            scores.take(rows),
+            terms.take(rows),
             config.parameter,
             np.ones(len(rows)),
-            exact_score=event_scores(exact.take(rows), reference),
+            exact_score=event_score(exact.take(rows), reference),
         )
     return found, tests
 
 
 def _measured(
-    scores: EventScores, exact: EventScores, rows: IntArray, size: int, points: tuple[float, float]
+    terms: EventTerms, exact: EventTerms, rows: IntArray, size: int, points: tuple[float, float]
 ) -> ErrorVariance:
     """Return the error variance at one bag size."""
-    estimated, true = (bag_log_ratios(one, rows, size, points) for one in (scores, exact))
+    estimated, true = (bag_log_ratios(one, rows, size, points) for one in (terms, exact))
     return error_variance(size, estimated, true)
 
 

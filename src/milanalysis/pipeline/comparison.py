@@ -13,8 +13,8 @@ from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
 from milanalysis.pipeline.pseudo_experiments import expected_signal
 from milanalysis.pipeline.run_files import Run, truth_of_run
 from milanalysis.randomness import stream
-from milanalysis.ratios.terms import PolynomialScores
-from milanalysis.ratios.whole_bags import BagScores
+from milanalysis.ratios.terms import PolynomialTerms
+from milanalysis.ratios.whole_bags import BagTerms
 from milanalysis.statistics.calibration.calibrations import Measured, RescaledModel
 from milanalysis.statistics.inference.fits import Interval, Status
 from milanalysis.statistics.information.captured import Captured, captured
@@ -53,14 +53,14 @@ def compare_methods(
         observation: what the methods say about the observed events.
     """
     config = run.config
-    assert methods.exact_scores is not None  # simulated events have event weights
+    assert methods.exact_terms is not None  # simulated events have event weights
 
-    def truth(scores: PolynomialScores) -> ExactScore:
-        return exact_score(scores, datasets, theta_true=experiments.theta_true, weights=weights)
+    def truth(terms: PolynomialTerms) -> ExactScore:
+        return exact_score(terms, datasets, theta_true=experiments.theta_true, weights=weights)
 
-    exact, visible = truth(methods.exact_scores), None
-    if methods.visible_scores is not None:
-        visible = truth(methods.visible_scores)
+    exact, visible = truth(methods.exact_terms), None
+    if methods.visible_terms is not None:
+        visible = truth(methods.visible_terms)
     unknown = Interval(None, None, None, config.inference.level, Status.UNKNOWN)
     n_test = int((scored.split == Split.TEST).sum())
     return compare(
@@ -118,9 +118,9 @@ def _captured(run: Run, methods: Methods, scored: EventTable) -> dict[str, tuple
     """Return what the log ratios of each method capture on the test events, at the two values of the configuration."""
     config = run.config
     reference = config.parameter.reference
-    scores = methods.exact_scores if methods.visible_scores is None else methods.visible_scores
-    assert scores is not None  # simulated events have event weights
-    exact = ShapeModel(scores, config.parameter)
+    terms = methods.exact_terms if methods.visible_terms is None else methods.visible_terms
+    assert terms is not None  # simulated events have event weights
+    exact = ShapeModel(terms, config.parameter)
     test = scored.rows(Split.TEST)
     weights = scored.weights_at([reference, *config.captured_at()])
     found: dict[str, list[Captured]] = {}
@@ -162,7 +162,7 @@ def _is_trained_at(model: LikelihoodModel, theta: float) -> bool:
 def _is_of_bags(model: LikelihoodModel) -> bool:
     """Say whether the log ratio of a method, as it is or calibrated, is one of whole bags."""
     inner = model.model if isinstance(model, RescaledModel) else model
-    return isinstance(inner, ShapeModel) and isinstance(inner.scores, BagScores)
+    return isinstance(inner, ShapeModel) and isinstance(inner.terms, BagTerms)
 
 
 def _captured_by_bags(
@@ -185,17 +185,15 @@ def _captured_by_bags(
         weights: of the events at both, shape ``(n_events, 2)``.
         rng: source of randomness.
     """
-    if not isinstance(model, ShapeModel) or not isinstance(model.scores, BagScores):
+    if not isinstance(model, ShapeModel) or not isinstance(model.terms, BagTerms):
         return None
     points = np.array([[theta], [reference]])
-    if (np.abs(model.scores.grid[:, 0] - points) > 1e-9).all(axis=1).any():
+    if (np.abs(model.terms.grid[:, 0] - points) > 1e-9).all(axis=1).any():
         return None
-    size = model.scores.bag_size
+    size = model.terms.bag_size
     n_bags = max(_LEAST_BAGS, _EVENTS_IN_BAGS // size)
     rows = np.concatenate([draw(one, n_bags, size, rng) for one in weights.T])
-    ratios, exact_ratios = (
-        np.subtract(*one.log_ratio(rows, points).T) for one in (model.scores, exact.scores)
-    )
+    ratios, exact_ratios = (np.subtract(*one.log_ratio(rows, points).T) for one in (model.terms, exact.terms))
     at_theta = np.repeat([1.0, 0.0], n_bags)
     return captured(
         ratios, exact_ratios, theta=theta, weights=at_theta, reference_weights=1 - at_theta, rng=rng

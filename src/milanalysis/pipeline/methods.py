@@ -17,8 +17,8 @@ from milanalysis.parameters import FloatArray
 from milanalysis.pipeline.run_files import Run, truth_of_run
 from milanalysis.ratios.exact import ExactRatio
 from milanalysis.ratios.scored_events import ScoredEvents
-from milanalysis.ratios.terms import EventScores, PolynomialScores, RestrictedScores
-from milanalysis.ratios.whole_bags import BagScores
+from milanalysis.ratios.terms import EventTerms, PolynomialTerms, RestrictedTerms
+from milanalysis.ratios.whole_bags import BagTerms
 from milanalysis.statistics.calibration.calibrations import Calibration, RateOffset, Rescaling
 from milanalysis.statistics.calibration.observable import Observable
 from milanalysis.statistics.calibration.weight_variations import VariedObservable
@@ -78,8 +78,8 @@ class Methods:
         titles: of the methods, in the order of the tables.
         shapes: likelihoods from log ratios of events or bags, by name; models that know one point have none.
         template: the traditional analysis.
-        exact_scores: exact log ratios of the events, neutrinos included; None if they have no event weights, as data.
-        visible_scores: exact log ratios of what is visible; None if they are not known.
+        exact_terms: exact log ratios of the events, neutrinos included; None if they have no event weights, as data.
+        visible_terms: exact log ratios of what is visible; None if they are not known.
         nuisances: the traditional analysis with background and systematic uncertainties; None if there are none.
         of_bags: the traditional analysis of whole bags; None if there is none.
         calibrated: calibrated forms of the shapes, by ``<name of the shape>.<name of the calibration>``.
@@ -88,8 +88,8 @@ class Methods:
     titles: Mapping[str, str]
     shapes: Mapping[str, ShapeModel]
     template: TemplateModel
-    exact_scores: PolynomialScores | None
-    visible_scores: PolynomialScores | None
+    exact_terms: PolynomialTerms | None
+    visible_terms: PolynomialTerms | None
     nuisances: TemplateModel | None
     of_bags: BagTemplateModel | None
     calibrated: Mapping[str, LikelihoodModel]
@@ -110,7 +110,7 @@ class Methods:
         """Assemble the methods.
 
         Args:
-            run: the analysis, whose scores have been written.
+            run: the analysis, whose terms have been written.
             simulated: the simulated events, for the rate of the exact ratio.
             scored: the events that the methods shall know.
             role: of the samples these events belong to.
@@ -125,9 +125,9 @@ class Methods:
         config = run.config
         ratio, events, visible = _exact_ratio(run, simulated), scored.table, scored.visible()
         visible = None if visible is None else replace(visible, rates=ratio.rate[None])
-        exact = None if events.event_weights is None else ratio.scores(events)
+        exact = None if events.event_weights is None else ratio.terms(events)
         interpolation = interpolation_from(config.inference.interpolation)
-        scores = {label: _scores(run, label, scored, role) for label in config.models}
+        terms = {label: _terms(run, label, scored, role) for label in config.models}
         titles, shapes = {}, {}
         if exact is not None:
             titles[EXACT] = "exact (parton level)"
@@ -135,14 +135,14 @@ class Methods:
         if visible is not None:
             titles[EXACT_VISIBLE] = "exact (visible)"
             shapes[EXACT_VISIBLE] = ShapeModel(visible, config.parameter)
-        usable = {label: one for label, one in scores.items() if _has_profile(label, one, role)}
+        usable = {label: one for label, one in terms.items() if _has_profile(label, one, role)}
         best = exact if visible is None else visible
         if best is not None:
             grids = _distinct_grids(one.grid for one in usable.values())
             for number, grid in enumerate(grids, start=1):
                 name = EXACT_GRID if len(grids) == 1 else f"{EXACT_GRID}_{number}"
                 titles[name] = _title_on(grid, grids)
-                shapes[name] = ShapeModel(RestrictedScores(best, grid), config.parameter, interpolation)
+                shapes[name] = ShapeModel(RestrictedTerms(best, grid), config.parameter, interpolation)
         for label, one in usable.items():
             shapes[label] = ShapeModel(
                 one,
@@ -150,7 +150,7 @@ class Methods:
                 None if one.grid is None else interpolation,
             )
         discriminant = config.templates.discriminant
-        values = scores[discriminant.model].per_event(discriminant.theta)[:, 0]
+        values = terms[discriminant.model].per_event(discriminant.theta)[:, 0]
         calibrated: dict[str, LikelihoodModel] = {}
         for label, model in config.models.items():
             if label not in shapes:
@@ -169,7 +169,7 @@ class Methods:
         if of_bags is not None and config.templates.of_bags is not None:
             size = config.templates.of_bags.bag_size
             bags = BagTemplateModel(
-                of_bags, scores[discriminant.model], discriminant.theta, size, config.parameter
+                of_bags, terms[discriminant.model], discriminant.theta, size, config.parameter
             )
             titles[TEMPLATE_BAGS] = f"pyhf template, bags of {size}"
         if has_background(config):
@@ -276,7 +276,7 @@ def _title_on(grid: FloatArray, grids: Sequence[FloatArray]) -> str:
     return title
 
 
-def _scores(run: Run, label: str, scored: ScoredEvents, role: str) -> EventScores:
+def _terms(run: Run, label: str, scored: ScoredEvents, role: str) -> EventTerms:
     """Return the log ratios of a model: those of events, as written, or those of bags, to be asked for."""
     model = run.config.models[label]
     observed = run.config.samples_with_role("observed")
@@ -286,20 +286,20 @@ def _scores(run: Run, label: str, scored: ScoredEvents, role: str) -> EventScore
     grid = model.task.known_points(run.config.parameter.reference)
     assert grid is not None  # functions of the parameter are learned for events, and add up
     load = partial(cached_model, run.model(label), one_thread=run.workers > 1)
-    return BagScores(load, replace(scored.table, event_weights=None), model.bag_size, grid)
+    return BagTerms(load, replace(scored.table, event_weights=None), model.bag_size, grid)
 
 
-def _has_profile(label: str, scores: EventScores, role: str) -> bool:
+def _has_profile(label: str, terms: EventTerms, role: str) -> bool:
     """Say whether there is a likelihood between points, and for these events if they are one dataset."""
-    if scores.grid is not None and len(scores.grid) < 3:
+    if terms.grid is not None and len(terms.grid) < 3:
         return False  # a binary model: a discriminant
-    if role == "observed" and isinstance(scores, BagScores) and len(scores) % scores.bag_size:
+    if role == "observed" and isinstance(terms, BagTerms) and len(terms) % terms.bag_size:
         logger.warning(
             "model %r has no interval for the observed data: %d events are no multiple of its bag size %d, and its ratio "
             "is not a sum over events",
             label,
-            len(scores),
-            scores.bag_size,
+            len(terms),
+            terms.bag_size,
         )
         return False
     return True

@@ -27,7 +27,7 @@ from milanalysis.pipeline.pseudo_experiments import draw_combined, draw_shape, e
 from milanalysis.pipeline.run_files import Run
 from milanalysis.pipeline.template_analysis import rate_model
 from milanalysis.randomness import stream
-from milanalysis.ratios.whole_bags import BagScores
+from milanalysis.ratios.whole_bags import BagTerms
 from milanalysis.statistics.coverage import CoverageReport, construct, report
 from milanalysis.statistics.likelihood.interpolation import interpolation_from
 from milanalysis.statistics.likelihood.models import LikelihoodModel, ShapeModel, SumModel
@@ -146,7 +146,7 @@ def _with_rate(run: Run, methods: Methods, nu: EFTPolynomial) -> dict[str, Likel
     found: dict[str, LikelihoodModel] = {}
     for name, model in methods.models().items():
         inner = getattr(model, "model", model)  # of a rescaled method
-        if name == TEMPLATE_BAGS or (isinstance(inner, ShapeModel) and isinstance(inner.scores, BagScores)):
+        if name == TEMPLATE_BAGS or (isinstance(inner, ShapeModel) and isinstance(inner.terms, BagTerms)):
             continue
         if name == TEMPLATE_NUISANCES and methods.nuisances is not None:
             # the templates are in events of the luminosity of the run

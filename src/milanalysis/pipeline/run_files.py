@@ -18,13 +18,13 @@ from milanalysis.events.tables import EventTable, Split, concatenate
 from milanalysis.files.provenance import read_json, read_result
 from milanalysis.files.run_directory import RunDirectory
 from milanalysis.ratios.scored_events import ScoredEvents
-from milanalysis.ratios.terms import GridScores, PolynomialScores, load_scores_of
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms, load_terms_of
 from milanalysis.simulation.exact.information import ReferenceInformation
 
 __all__ = ["SCORED", "Run", "truth_is_known", "truth_of_run"]
 
 SCORED = (Split.VALIDATION, Split.TEST)
-"""The splits of the simulation whose events have scores."""
+"""The splits of the simulation whose events have log-ratio terms: training events have none."""
 
 
 @dataclass(frozen=True)
@@ -129,14 +129,14 @@ class Run(RunDirectory):
         rows = every.rows(*(tuple(Split) if role == "observed" else SCORED))
         scored = every.take(rows)
 
-        def terms(label: str) -> PolynomialScores | GridScores:
-            return load_scores_of([self.log_ratios(name, label) for name in names], scored.event_id)
+        def terms(label: str) -> PolynomialTerms | GridTerms:
+            return load_terms_of([self.log_ratios(name, label) for name in names], scored.event_id)
 
-        def visible() -> PolynomialScores | None:
+        def visible() -> PolynomialTerms | None:
             if not read_json(self.result("exact"))["available"]:
                 return None
-            exact = load_scores_of([self.exact_file(name) for name in names], every.event_id)
-            assert isinstance(exact, PolynomialScores)
+            exact = load_terms_of([self.exact_file(name) for name in names], every.event_id)
+            assert isinstance(exact, PolynomialTerms)
             return exact.take(rows)
 
         return ScoredEvents(scored, terms, visible)

@@ -9,7 +9,7 @@ import numpy as np
 from milanalysis.events.tables import EventTable
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.ratios.bags import Bags, probabilities_at
-from milanalysis.ratios.terms import PolynomialScores
+from milanalysis.ratios.terms import PolynomialTerms
 from milanalysis.simulation.exact.visible_ratio import VisibleRatio
 
 __all__ = ["ExactRatio", "ExactVisibleRatio", "mean_polynomial", "normalised_mean"]
@@ -42,15 +42,15 @@ class ExactRatio:
 
     def log_ratio(self, bags: Bags, theta: FloatArray) -> FloatArray:
         """Return the log ratios of bags, shape ``(n_bags, n_points)``."""
-        return self.scores(bags.table).log_ratio(bags.index, theta)
+        return self.terms(bags.table).log_ratio(bags.index, theta)
 
-    def scores(self, table: EventTable) -> PolynomialScores:
+    def terms(self, table: EventTable) -> PolynomialTerms:
         """Return the polynomials of the events of a table.
 
         Raises:
             EventWeightError: if the table has no event weights.
         """
-        return PolynomialScores(table.event_polynomials()[None], self.rate[None])
+        return PolynomialTerms(table.event_polynomials()[None], self.rate[None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,16 +108,16 @@ class ExactVisibleRatio:
     def log_ratio(self, bags: Bags, theta: FloatArray) -> FloatArray:
         """Return the log ratios of bags, shape ``(n_bags, n_points)``."""
         events, positions = np.unique(bags.index, return_inverse=True)
-        return self.scores(bags.table.take(events)).log_ratio(positions.reshape(bags.index.shape), theta)
+        return self.terms(bags.table.take(events)).log_ratio(positions.reshape(bags.index.shape), theta)
 
-    def scores(self, table: EventTable) -> PolynomialScores:
+    def terms(self, table: EventTable) -> PolynomialTerms:
         """Return the visible polynomials of the events of a table.
 
         Raises:
             ProcessMismatchError: if the events are not of the process at parton level, saying why.
         """
         polynomials = self.visible.table_polynomials(table, u_beam=self.u_beam, n_jobs=self.n_jobs)
-        return PolynomialScores(polynomials[None], self.rate[None])
+        return PolynomialTerms(polynomials[None], self.rate[None])
 
 
 def mean_polynomial(table: EventTable, rows: IntArray, polynomials: FloatArray) -> FloatArray:

@@ -11,15 +11,15 @@ Which one to use when:
 - `milanalysis.learning.models.ensembles.EnsembleRatio`: several members, averaged; and `PointwiseRatio`, a network for each point.
   An ensemble cannot remove what all members have in common, which is the finite training sample.
 
-Most of these are additive (`NetworkRatio.is_additive`): the log ratio of a dataset is a sum over its events, `scores`
+Most of these are additive (`NetworkRatio.is_additive`): the log ratio of a dataset is a sum over its events, `terms`
 gives the terms, and pseudo-experiments need nothing else. For a network with mean pooling trained on bags of n events, the
 term of an event is its difference of outputs divided by n; with sum pooling it is that difference. At another bag size this
 is an exact rescaling (the network alone would give a mean where a sum is meant), so it happens only where it is asked for: by
-`scores`, or by `NetworkRatio.summed`.
+`terms`, or by `NetworkRatio.summed`.
 
 The others have no terms. Networks with a layer of their own after the pooling, lists, a loss whose output is the ratio
 itself, and probabilities averaged over members, if they were trained on bags of several events, refuse events and bags of
-another size. `milanalysis.ratios.whole_bags.BagScores` shows them every dataset in bags of their size, so that they can
+another size. `milanalysis.ratios.whole_bags.BagTerms` shows them every dataset in bags of their size, so that they can
 still be compared with the rest on the same events.
 """
 
@@ -30,7 +30,7 @@ from typing import Protocol
 from milanalysis.events.tables import EventTable
 from milanalysis.parameters import FloatArray
 from milanalysis.ratios.bags import Bags
-from milanalysis.ratios.terms import GridScores, PolynomialScores
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 
 __all__ = ["LikelihoodRatio"]
 
@@ -49,5 +49,5 @@ class LikelihoodRatio(Protocol):
     def log_ratio(self, bags: Bags, theta: FloatArray) -> FloatArray:
         """Return ``ln p(bag|theta) / p(bag|reference)``, shape ``(n_bags, n_points)``."""
 
-    def scores(self, table: EventTable) -> PolynomialScores | GridScores:
+    def terms(self, table: EventTable) -> PolynomialTerms | GridTerms:
         """Return the log ratio's term of each event of a table."""

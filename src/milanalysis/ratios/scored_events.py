@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from milanalysis.events.tables import EventTable
 from milanalysis.parameters import IntArray
-from milanalysis.ratios.terms import GridScores, PolynomialScores
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 
 __all__ = ["ScoredEvents"]
 
@@ -23,8 +23,8 @@ class ScoredEvents:
     """
 
     table: EventTable
-    terms: Callable[[str], PolynomialScores | GridScores]
-    visible: Callable[[], PolynomialScores | None]
+    terms: Callable[[str], PolynomialTerms | GridTerms]
+    visible: Callable[[], PolynomialTerms | None]
 
     def __len__(self) -> int:
         return len(self.table)
@@ -32,7 +32,7 @@ class ScoredEvents:
     def take(self, rows: IntArray) -> ScoredEvents:
         """Return some of the events, in the order of ``rows``."""
 
-        def visible() -> PolynomialScores | None:
+        def visible() -> PolynomialTerms | None:
             every = self.visible()
             return None if every is None else every.take(rows)
 

@@ -5,11 +5,11 @@ cached, a pseudo-experiment is a gather and a sum, and no network is needed any 
 
 Which one to use when:
 
-- `PolynomialScores`: the ratio of each event is a known polynomial in one coefficient (exact event weights, or
+- `PolynomialTerms`: the ratio of each event is a known polynomial in one coefficient (exact event weights, or
   the polynomial tasks). Defined at any value of the coefficient.
-- `GridScores`: the log ratio of each event is known at some points only (all other tasks). Between the
-  points somebody has to interpolate, and that is a choice of the statistics, not of the scores.
-- `milanalysis.ratios.whole_bags.BagScores`: not cached; for ratios of bags that are no sums over events.
+- `GridTerms`: the log ratio of each event is known at some points only (all other tasks). Between the
+  points somebody has to interpolate, and that is a choice of the statistics, not of the terms.
+- `milanalysis.ratios.whole_bags.BagTerms`: not cached; for ratios of bags that are no sums over events.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from milanalysis.files.provenance import atomic_path
 from milanalysis.parameters import EventPolynomials, FloatArray, IntArray, parameter_points
 
 __all__ = [
-    "EventScores",
-    "GridScores",
-    "PolynomialScores",
-    "RestrictedScores",
-    "concatenate_scores",
+    "EventTerms",
+    "GridTerms",
+    "PolynomialTerms",
+    "RestrictedTerms",
+    "concatenate_terms",
     "grid_columns",
-    "load_scores",
-    "load_scores_of",
+    "load_terms",
+    "load_terms_of",
     "log_mean_ratio",
 ]
 
 _GATHER_BYTES = 2**26
 
 
-class EventScores(Protocol):
+class EventTerms(Protocol):
     """Cached log ratios ``ln p(x|theta) / p(x|reference)`` of the events of a table."""
 
     @property
     def grid(self) -> FloatArray | None:
-        """Points at which the scores are known, shape ``(n_points, n_parameters)``; None: at any point."""
+        """Points at which the terms are known, shape ``(n_points, n_parameters)``; None: at any point."""
 
     def __len__(self) -> int:
         """Return the number of events."""
@@ -67,7 +67,7 @@ class EventScores(Protocol):
         """
 
     def take(self, rows: IntArray) -> Self:
-        """Return the scores of some events only, in the order of ``rows``."""
+        """Return the terms of some events only, in the order of ``rows``."""
 
 
 def grid_columns(grid: FloatArray, theta: npt.ArrayLike) -> IntArray:
@@ -116,8 +116,8 @@ def log_mean_ratio(log_ratios: FloatArray, probabilities: FloatArray) -> FloatAr
 
 
 @dataclass(frozen=True, eq=False)
-class PolynomialScores:
-    """Scores of events whose ratio is a polynomial in one coefficient c.
+class PolynomialTerms:
+    """Terms of events whose ratio is a polynomial in one coefficient c.
 
     The log ratio of an event is the mean over members of
     ``ln(sum_k polynomials[k] c^k) - ln(sum_k rates[k] c^k)``: members of an ensemble are averaged in log ratio,
@@ -130,8 +130,8 @@ class PolynomialScores:
             shape ``(n_members, n_coefficients)``.
 
     Example:
-        >>> scores = PolynomialScores(np.array([[[1.0, 0.5, 0.25], [1.0, -0.5, 0.25]]]), np.array([[1.0, 0.0, 0.25]]))
-        >>> scores.log_ratio(np.array([0, 1, 1]), [0.0, 1.0]).round(4)
+        >>> terms = PolynomialTerms(np.array([[[1.0, 0.5, 0.25], [1.0, -0.5, 0.25]]]), np.array([[1.0, 0.0, 0.25]]))
+        >>> terms.log_ratio(np.array([0, 1, 1]), [0.0, 1.0]).round(4)
         array([ 0.    , -0.6852])
     """
 
@@ -179,25 +179,25 @@ class PolynomialScores:
         return total
 
     def log_ratio(self, rows: IntArray, theta: npt.ArrayLike) -> FloatArray:
-        """Return the log ratio of datasets, shape ``(..., n_points)``; see `EventScores.log_ratio`."""
+        """Return the log ratio of datasets, shape ``(..., n_points)``; see `EventTerms.log_ratio`."""
         if rows.size > len(self):
             return _gather_sum(self.per_event(theta), rows)
         values = self.take(rows.ravel()).per_event(theta)
         summed: FloatArray = values.reshape(*rows.shape, values.shape[1]).sum(axis=-2)
         return summed
 
-    def take(self, rows: IntArray) -> PolynomialScores:
-        """Return the scores of some events only, in the order of ``rows``."""
-        return PolynomialScores(self.polynomials[:, rows], self.rates)
+    def take(self, rows: IntArray) -> PolynomialTerms:
+        """Return the terms of some events only, in the order of ``rows``."""
+        return PolynomialTerms(self.polynomials[:, rows], self.rates)
 
     def save(self, path: Path, event_id: IntArray | None = None) -> None:
-        """Write the scores to an ``.npz`` file that `load_scores` reads, with the names of the events if they are given."""
+        """Write the terms to an ``.npz`` file that `load_terms` reads, with the names of the events if they are given."""
         _save(path, event_id, polynomials=self.polynomials, rates=self.rates)
 
 
 @dataclass(frozen=True, eq=False)
-class GridScores:
-    """Scores of events known at the points of a grid.
+class GridTerms:
+    """Terms of events known at the points of a grid.
 
     Attributes:
         grid: the points, shape ``(n_points, n_parameters)``.
@@ -226,37 +226,37 @@ class GridScores:
         return self.values[:, grid_columns(self.grid, theta)]
 
     def log_ratio(self, rows: IntArray, theta: npt.ArrayLike) -> FloatArray:
-        """Return the log ratio of datasets, shape ``(..., n_points)``; see `EventScores.log_ratio`."""
+        """Return the log ratio of datasets, shape ``(..., n_points)``; see `EventTerms.log_ratio`."""
         return _gather_sum(self.per_event(theta), rows)
 
-    def take(self, rows: IntArray) -> GridScores:
-        """Return the scores of some events only, in the order of ``rows``."""
-        return GridScores(self.grid, self.values.take(rows, axis=0))
+    def take(self, rows: IntArray) -> GridTerms:
+        """Return the terms of some events only, in the order of ``rows``."""
+        return GridTerms(self.grid, self.values.take(rows, axis=0))
 
     def save(self, path: Path, event_id: IntArray | None = None) -> None:
-        """Write the scores to an ``.npz`` file that `load_scores` reads, with the names of the events if they are given."""
+        """Write the terms to an ``.npz`` file that `load_terms` reads, with the names of the events if they are given."""
         _save(path, event_id, grid=self.grid, values=self.values)
 
 
 @dataclass(frozen=True, eq=False)
-class RestrictedScores:
-    """Scores that are defined at any point, shown at the points of a grid only: the best that a grid allows.
+class RestrictedTerms:
+    """Terms that are defined at any point, shown at the points of a grid only: the best that a grid allows.
 
     Attributes:
-        scores: the log ratios; evaluated when they are asked for.
+        terms: the log ratios; evaluated when they are asked for.
         points: the grid, shape ``(n_points, n_parameters)``.
     """
 
-    scores: EventScores
+    terms: EventTerms
     points: FloatArray
 
     @property
     def grid(self) -> FloatArray | None:
-        """Points at which the scores are known, shape ``(n_points, n_parameters)``."""
+        """Points at which the terms are known, shape ``(n_points, n_parameters)``."""
         return self.points
 
     def __len__(self) -> int:
-        return len(self.scores)
+        return len(self.terms)
 
     def per_event(self, theta: npt.ArrayLike) -> FloatArray:
         """Return the log ratio of each event, shape ``(n_events, n_points)``.
@@ -264,19 +264,19 @@ class RestrictedScores:
         Raises:
             OffGridError: if a point is not on the grid.
         """
-        return self.scores.per_event(self.points[grid_columns(self.points, theta)])
+        return self.terms.per_event(self.points[grid_columns(self.points, theta)])
 
     def log_ratio(self, rows: IntArray, theta: npt.ArrayLike) -> FloatArray:
-        """Return the log ratio of datasets, shape ``(..., n_points)``; see `EventScores.log_ratio`."""
-        return self.scores.log_ratio(rows, self.points[grid_columns(self.points, theta)])
+        """Return the log ratio of datasets, shape ``(..., n_points)``; see `EventTerms.log_ratio`."""
+        return self.terms.log_ratio(rows, self.points[grid_columns(self.points, theta)])
 
-    def take(self, rows: IntArray) -> RestrictedScores:
-        """Return the scores of some events only, in the order of ``rows``."""
-        return RestrictedScores(self.scores.take(rows), self.points)
+    def take(self, rows: IntArray) -> RestrictedTerms:
+        """Return the terms of some events only, in the order of ``rows``."""
+        return RestrictedTerms(self.terms.take(rows), self.points)
 
 
-def load_scores(path: Path) -> PolynomialScores | GridScores:
-    """Read the scores that one of the classes of this module has written.
+def load_terms(path: Path) -> PolynomialTerms | GridTerms:
+    """Read the terms that one of the classes of this module has written.
 
     Raises:
         InputFileError: naming the file, if it is missing or holds something else.
@@ -284,8 +284,8 @@ def load_scores(path: Path) -> PolynomialScores | GridScores:
     return _read(path)[0]
 
 
-def load_scores_of(paths: Sequence[Path], event_id: IntArray) -> PolynomialScores | GridScores:
-    """Read the scores of some events from several files, one after the other.
+def load_terms_of(paths: Sequence[Path], event_id: IntArray) -> PolynomialTerms | GridTerms:
+    """Read the terms of some events from several files, one after the other.
 
     Args:
         paths: of files that `save` has written with the names of the events; at least one.
@@ -303,43 +303,43 @@ def load_scores_of(paths: Sequence[Path], event_id: IntArray) -> PolynomialScore
             "tables, or in another order; run `milanalysis run` again"
         )
         raise AccountingError(msg)
-    return concatenate_scores(parts)
+    return concatenate_terms(parts)
 
 
-def _read(path: Path) -> tuple[PolynomialScores | GridScores, IntArray | None]:
-    """Read scores and, if they are there, the names of their events."""
+def _read(path: Path) -> tuple[PolynomialTerms | GridTerms, IntArray | None]:
+    """Read terms and, if they are there, the names of their events."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             event_id = arrays.get("event_id")
             if "polynomials" in arrays:
-                return PolynomialScores(arrays["polynomials"], arrays["rates"]), event_id
-            return GridScores(arrays["grid"], arrays["values"]), event_id
+                return PolynomialTerms(arrays["polynomials"], arrays["rates"]), event_id
+            return GridTerms(arrays["grid"], arrays["values"]), event_id
     except FileNotFoundError as error:
-        msg = f"{path} does not exist; `milanalysis infer` writes the scores of each method"
+        msg = f"{path} does not exist; `milanalysis infer` writes the log ratios of the events"
         raise InputFileError(msg) from error
     except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        msg = f"{path} does not hold scores of events ({error}); delete it and run `milanalysis infer` again"
+        msg = f"{path} does not hold log ratios of events ({error}); delete it and run `milanalysis infer` again"
         raise InputFileError(msg) from error
 
 
-def concatenate_scores(parts: Sequence[PolynomialScores | GridScores]) -> PolynomialScores | GridScores:
-    """Return the scores of all events, in the order of the parts, which are of one method.
+def concatenate_terms(parts: Sequence[PolynomialTerms | GridTerms]) -> PolynomialTerms | GridTerms:
+    """Return the terms of all events, in the order of the parts, which are of one method.
 
     Raises:
         ValueError: if there are no parts or they belong to different methods.
     """
-    grids = [part for part in parts if isinstance(part, GridScores)]
-    polynomials = [part for part in parts if isinstance(part, PolynomialScores)]
+    grids = [part for part in parts if isinstance(part, GridTerms)]
+    polynomials = [part for part in parts if isinstance(part, PolynomialTerms)]
     if grids and not polynomials and all(np.array_equal(part.grid, grids[0].grid) for part in grids):
-        return GridScores(grids[0].grid, np.concatenate([part.values for part in grids]))
+        return GridTerms(grids[0].grid, np.concatenate([part.values for part in grids]))
     if (
         polynomials
         and not grids
         and all(np.array_equal(part.rates, polynomials[0].rates) for part in polynomials)
     ):
         joined = np.concatenate([part.polynomials for part in polynomials], axis=1)
-        return PolynomialScores(joined, polynomials[0].rates)
-    msg = f"the {len(parts)} parts are not scores of one and the same method"
+        return PolynomialTerms(joined, polynomials[0].rates)
+    msg = f"the {len(parts)} parts are not terms of one and the same method"
     raise ValueError(msg)
 
 

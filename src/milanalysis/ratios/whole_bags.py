@@ -20,16 +20,16 @@ from milanalysis.ratios.bags import Bags
 from milanalysis.ratios.likelihood_ratio import LikelihoodRatio
 from milanalysis.ratios.terms import grid_columns
 
-__all__ = ["BagScores"]
+__all__ = ["BagTerms"]
 
 _EVENTS_PER_BLOCK = 200_000
 
 
 @dataclass(frozen=True, eq=False)
-class BagScores:
+class BagTerms:
     """The events of a table, and a ratio of bags that is evaluated on the datasets that are made of them.
 
-    Use it for models that are not additive. It has the form of `milanalysis.ratios.terms.EventScores`. There is one
+    Use it for models that are not additive. It has the form of `milanalysis.ratios.terms.EventTerms`. There is one
     difference: an event alone has no log ratio, so `per_event` speaks of the events as the dataset that they are.
 
     Attributes:
@@ -71,9 +71,9 @@ class BagScores:
         summed: FloatArray = bags.reshape(*rows.shape[:-1], -1, bags.shape[1]).sum(axis=-2)
         return summed
 
-    def take(self, rows: IntArray) -> BagScores:
+    def take(self, rows: IntArray) -> BagTerms:
         """Return some events only, in the order of ``rows``."""
-        return BagScores(self.ratio, self.table.take(rows), self.bag_size, self.grid)
+        return BagTerms(self.ratio, self.table.take(rows), self.bag_size, self.grid)
 
     def _of_bags(self, rows: IntArray, theta: npt.ArrayLike) -> FloatArray:
         """Return the log ratios of all bags of datasets of shape ``(..., n)``, shape ``(n_bags, n_points)``."""

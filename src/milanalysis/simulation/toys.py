@@ -22,7 +22,7 @@ import numpy.typing as npt
 from milanalysis.events.tables import EventTable, assign_split
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray, parameter_points
 
-__all__ = ["ExponentialTilt", "GaussianPlane", "GaussianShift", "QuadraticEFT", "Toy", "ToyScores"]
+__all__ = ["ExponentialTilt", "GaussianPlane", "GaussianShift", "QuadraticEFT", "Toy", "ToyTerms"]
 
 
 class Toy(Protocol):
@@ -36,8 +36,8 @@ class Toy(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class ToyScores:
-    """Exact log ratios of a toy's events, in the form of `milanalysis.ratios.terms.EventScores`.
+class ToyTerms:
+    """Exact log ratios of a toy's events, in the form of `milanalysis.ratios.terms.EventTerms`.
 
     Attributes:
         toy: the generator.
@@ -64,9 +64,9 @@ class ToyScores:
         total: FloatArray = self.per_event(theta)[rows].sum(axis=-2)
         return total
 
-    def take(self, rows: IntArray) -> ToyScores:
-        """Return the scores of some events only, in the order of ``rows``."""
-        return ToyScores(self.toy, self.events[rows])
+    def take(self, rows: IntArray) -> ToyTerms:
+        """Return the terms of some events only, in the order of ``rows``."""
+        return ToyTerms(self.toy, self.events[rows])
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from milanalysis.events.tables import EventTable
 from milanalysis.learning.models.network_ratio import NetworkRatio
 from milanalysis.parameters import FloatArray
 from milanalysis.ratios.bags import Bags
-from milanalysis.ratios.terms import GridScores, PolynomialScores, grid_columns
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms, grid_columns
 
 __all__ = [
     "Average",
@@ -115,10 +115,10 @@ class PointwiseRatio:
             :, wanted
         ]
 
-    def scores(self, table: EventTable) -> GridScores:
+    def terms(self, table: EventTable) -> GridTerms:
         """Return the log ratio's term of each event of a table."""
-        every = [network.scores(table).per_event(_grid_of(network)) for network in self.networks]
-        return GridScores(self.grid, self._joined(every))
+        every = [network.terms(table).per_event(_grid_of(network)) for network in self.networks]
+        return GridTerms(self.grid, self._joined(every))
 
     def _joined(self, values: Sequence[FloatArray]) -> FloatArray:
         """Put the columns of all networks, each for its own grid, in the order of the whole grid."""
@@ -182,14 +182,14 @@ class EnsembleRatio:
             return mean
         if self.bag_size is None:
             events, positions = np.unique(bags.index, return_inverse=True)
-            terms = self.scores(bags.table.take(events))
+            terms = self.terms(bags.table.take(events))
             return terms.log_ratio(positions.reshape(bags.index.shape), theta)
         grid = self.grid
         assert grid is not None  # probabilities are those of points
         every = [member.log_ratio(bags, grid) for member in self.members]
         return self._averaged(every, grid)[:, grid_columns(grid, theta)]
 
-    def scores(self, table: EventTable) -> PolynomialScores | GridScores:
+    def terms(self, table: EventTable) -> PolynomialTerms | GridTerms:
         """Return the log ratio's term of each event of a table.
 
         Raises:
@@ -197,16 +197,16 @@ class EnsembleRatio:
         """
         if not self.is_additive:
             self._refuse_events()
-        members = [member.scores(table) for member in self.members]
-        grids = [scores for scores in members if isinstance(scores, GridScores)]
+        members = [member.terms(table) for member in self.members]
+        grids = [terms for terms in members if isinstance(terms, GridTerms)]
         if grids:
-            values = [scores.values for scores in grids]
-            return GridScores(grids[0].grid, self._averaged(values, grids[0].grid))
+            values = [terms.values for terms in grids]
+            return GridTerms(grids[0].grid, self._averaged(values, grids[0].grid))
         # Polynomials are kept member by member, since it is their logarithms that are averaged.
-        polynomials = [scores for scores in members if isinstance(scores, PolynomialScores)]
-        return PolynomialScores(
-            np.concatenate([scores.polynomials for scores in polynomials]),
-            np.concatenate([scores.rates for scores in polynomials]),
+        polynomials = [terms for terms in members if isinstance(terms, PolynomialTerms)]
+        return PolynomialTerms(
+            np.concatenate([terms.polynomials for terms in polynomials]),
+            np.concatenate([terms.rates for terms in polynomials]),
         )
 
     def _averaged(self, log_ratios: Sequence[FloatArray], grid: FloatArray) -> FloatArray:

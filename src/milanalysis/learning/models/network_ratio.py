@@ -13,7 +13,7 @@ from milanalysis.learning.tasks.parameterised import ParameterisedTask, ScannedN
 from milanalysis.learning.tasks.task import Task
 from milanalysis.parameters import Float32Array, FloatArray
 from milanalysis.ratios.bags import Bags
-from milanalysis.ratios.terms import GridScores, PolynomialScores
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 
 __all__ = ["Evaluator", "NetworkRatio", "evaluator"]
 
@@ -99,7 +99,7 @@ class NetworkRatio:
         self._require_features(bags.table)
         if self.bag_size is None:
             events, positions = np.unique(bags.index, return_inverse=True)
-            terms = self.scores(bags.table.take(events))
+            terms = self.terms(bags.table.take(events))
             return terms.log_ratio(positions.reshape(bags.index.shape), theta)
         if bags.bag_size != self.bag_size:
             msg = (
@@ -111,7 +111,7 @@ class NetworkRatio:
             raise BagSizeMismatchError(msg)
         return self.task.bag_log_ratio(self.network(bags.features()), self.normalisation, theta)
 
-    def scores(self, table: EventTable) -> PolynomialScores | GridScores:
+    def terms(self, table: EventTable) -> PolynomialTerms | GridTerms:
         """Return the log ratio's term of each event of a table.
 
         Raises:
@@ -120,7 +120,7 @@ class NetworkRatio:
         """
         self._require_features(table)
         n_averaged = self._terms()
-        return self.task.scores(self.network.events(table.features), self.normalisation, n_averaged)
+        return self.task.terms(self.network.events(table.features), self.normalisation, n_averaged)
 
     def _terms(self) -> int:
         """Return how many events an output is the mean of.

@@ -25,7 +25,7 @@ from milanalysis.learning.tasks.polynomial import EventTask
 from milanalysis.parameters import FloatArray, powers
 from milanalysis.ratios.bags import Bags
 from milanalysis.ratios.exact import normalised_mean
-from milanalysis.ratios.terms import GridScores, PolynomialScores, log_mean_ratio
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms, log_mean_ratio
 
 __all__ = ["Form", "Logits", "Morphing", "PolynomialSamplesTask", "make_form"]
 
@@ -57,9 +57,9 @@ class Form(Protocol):
     def join(self, constants: FloatArray, shares: FloatArray) -> FloatArray:
         """Return the constants of all events from those of several parts of them; see `Task.join`."""
 
-    def scores(
+    def terms(
         self, outputs: FloatArray, normalisation: FloatArray, grid: FloatArray
-    ) -> PolynomialScores | GridScores:
+    ) -> PolynomialTerms | GridTerms:
         """Return the log ratios of events from their outputs, shape ``(n_events, n_outputs)``."""
 
 
@@ -119,10 +119,10 @@ class Morphing:
         """Return the mean polynomial of all events from those of several parts of them."""
         return normalised_mean(constants, shares)
 
-    def scores(self, outputs: FloatArray, normalisation: FloatArray, grid: FloatArray) -> PolynomialScores:
+    def terms(self, outputs: FloatArray, normalisation: FloatArray, grid: FloatArray) -> PolynomialTerms:
         """Return the polynomials of the events, and nu."""
         del grid
-        return PolynomialScores(self.polynomials(outputs)[None], normalisation[None])
+        return PolynomialTerms(self.polynomials(outputs)[None], normalisation[None])
 
 
 @dataclass(frozen=True)
@@ -159,9 +159,9 @@ class Logits:
         """Return the logarithm of the mean ratio of all events from those of several parts of them."""
         return log_mean_ratio(constants, shares)
 
-    def scores(self, outputs: FloatArray, normalisation: FloatArray, grid: FloatArray) -> GridScores:
+    def terms(self, outputs: FloatArray, normalisation: FloatArray, grid: FloatArray) -> GridTerms:
         """Return the log ratios at the points of the grid, where their normalisation is known."""
-        return GridScores(grid, self._log_ratios(outputs, grid) - normalisation)
+        return GridTerms(grid, self._log_ratios(outputs, grid) - normalisation)
 
     def _log_ratios(self, outputs: FloatArray, grid: FloatArray) -> FloatArray:
         """Return ``ln r`` at the points of the grid, shape ``(n_events, n_points)``."""
@@ -242,9 +242,9 @@ class PolynomialSamplesTask(EventTask):
         """Return the constants of all events from those of several parts of them, as the form has it."""
         return self.form.join(constants, shares)
 
-    def scores(
+    def terms(
         self, outputs: FloatArray, normalisation: FloatArray, n_averaged: int
-    ) -> PolynomialScores | GridScores:
+    ) -> PolynomialTerms | GridTerms:
         """Return polynomials, or log ratios at the points of the grid, as the form has it."""
         del n_averaged  # the function is that of an event, however many of them were trained on together
-        return self.form.scores(outputs[:, : self.n_outputs], normalisation, self.points)
+        return self.form.terms(outputs[:, : self.n_outputs], normalisation, self.points)

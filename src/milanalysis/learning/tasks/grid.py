@@ -14,7 +14,7 @@ from milanalysis.learning.sampling import Sampler
 from milanalysis.learning.tasks.losses import BinaryLoss, Targets
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.ratios.bags import Bags
-from milanalysis.ratios.terms import GridScores, grid_columns, log_mean_ratio
+from milanalysis.ratios.terms import GridTerms, grid_columns, log_mean_ratio
 
 __all__ = ["BinaryTask", "GridTask", "MulticlassTask", "drawn_at", "points_beside"]
 
@@ -89,9 +89,9 @@ class GridTask(ABC):
         """Return the constants of all events from those of several parts of them."""
         return log_mean_ratio(constants, shares)
 
-    def scores(self, outputs: FloatArray, normalisation: FloatArray, n_averaged: int) -> GridScores:
+    def terms(self, outputs: FloatArray, normalisation: FloatArray, n_averaged: int) -> GridTerms:
         """Return each event's share of the log ratio: what its outputs say, over the number of averaged events."""
-        return GridScores(self.grid, self.log_ratios(outputs) / n_averaged - normalisation)
+        return GridTerms(self.grid, self.log_ratios(outputs) / n_averaged - normalisation)
 
     def bag_log_ratio(self, outputs: FloatArray, normalisation: FloatArray, theta: FloatArray) -> FloatArray:
         """Return the log ratios of bags, shape ``(n_bags, n_points)``.

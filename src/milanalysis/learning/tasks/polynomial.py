@@ -14,7 +14,7 @@ from milanalysis.learning.tasks.losses import Targets
 from milanalysis.parameters import FloatArray, parameter_points
 from milanalysis.ratios.bags import Bags
 from milanalysis.ratios.exact import normalised_mean
-from milanalysis.ratios.terms import GridScores, PolynomialScores
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 
 __all__ = ["EventTask", "PolynomialTask", "squares_polynomial"]
 
@@ -63,16 +63,16 @@ class EventTask(ABC):
         return sampler.draw(self.training_points, n_bags, bag_size, rng)
 
     @abstractmethod
-    def scores(
+    def terms(
         self, outputs: FloatArray, normalisation: FloatArray, n_averaged: int
-    ) -> PolynomialScores | GridScores:
+    ) -> PolynomialTerms | GridTerms:
         """Return the log ratios of events; nothing has been averaged."""
 
     def bag_log_ratio(self, outputs: FloatArray, normalisation: FloatArray, theta: FloatArray) -> FloatArray:
         """Return the log ratios of bags of any size, shape ``(n_bags, n_points)``."""
         n_bags, bag_size, n_outputs = outputs.shape
-        scores = self.scores(outputs.reshape(n_bags * bag_size, n_outputs), normalisation, 1)
-        per_event = scores.per_event(parameter_points(theta))
+        terms = self.terms(outputs.reshape(n_bags * bag_size, n_outputs), normalisation, 1)
+        per_event = terms.per_event(parameter_points(theta))
         summed: FloatArray = per_event.reshape(n_bags, bag_size, -1).sum(axis=1)
         return summed
 
@@ -184,10 +184,10 @@ class PolynomialTask(EventTask):
         """Return the constants of all events from those of several parts of them."""
         return normalised_mean(constants, shares)
 
-    def scores(self, outputs: FloatArray, normalisation: FloatArray, n_averaged: int) -> PolynomialScores:
+    def terms(self, outputs: FloatArray, normalisation: FloatArray, n_averaged: int) -> PolynomialTerms:
         """Return the polynomials of the events and the rate."""
         del n_averaged  # the polynomial is that of an event, however many of them were trained on together
-        return PolynomialScores(squares_polynomial(outputs)[None], normalisation[None])
+        return PolynomialTerms(squares_polynomial(outputs)[None], normalisation[None])
 
 
 def squares_polynomial(outputs: FloatArray) -> FloatArray:

@@ -74,7 +74,7 @@ from milanalysis.learning.tasks.parameterised import ParameterisedTask, make_pai
 from milanalysis.learning.tasks.polynomial import PolynomialTask
 from milanalysis.parameters import Float32Array, FloatArray, IntArray
 from milanalysis.ratios.bags import ROWS_PER_BLOCK, Bags
-from milanalysis.ratios.terms import GridScores, PolynomialScores
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 
 __all__ = ["Task", "make_task", "normalisation"]
 
@@ -146,9 +146,9 @@ class Task(Protocol):
             shares: of the parts in the reference, adding up to one, shape ``(n_parts,)``.
         """
 
-    def scores(
+    def terms(
         self, outputs: FloatArray, normalisation: FloatArray, n_averaged: int
-    ) -> PolynomialScores | GridScores:
+    ) -> PolynomialTerms | GridTerms:
         """Return the log ratios of events, from outputs for each event as a bag of its own.
 
         Args:

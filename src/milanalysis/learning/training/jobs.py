@@ -52,7 +52,7 @@ class TrainingJob:
         reference: point the ratios are taken against.
         seed: root seed of the analysis.
         directory: of the model.
-        labels: files of exact visible scores, one for each table, whose polynomials replace the event weights; empty
+        labels: files of exact visible terms, one for each table, whose polynomials replace the event weights; empty
             to learn from the event weights.
         background: parquet files of the background events in the bags of the model, if there are any.
         tracking: who is told how the training goes, beside the file of metrics.
@@ -118,7 +118,7 @@ def training_jobs(
         reference: point the ratios are taken against, shape ``(n_parameters,)``.
         seed: root seed of the analysis.
         directory: of all models.
-        exact_labels: files of exact visible scores, one for each table, for the models whose task asks for them.
+        exact_labels: files of exact visible terms, one for each table, for the models whose task asks for them.
         backgrounds: parquet files of background samples by name, for the models whose bags hold background.
         tracking: who is told how the trainings go, beside the files of metrics.
     """

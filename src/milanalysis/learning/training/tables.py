@@ -28,7 +28,7 @@ from milanalysis.events.tables import EventTable, Split
 from milanalysis.files.provenance import digest_of, file_digest, read_json, write_json
 from milanalysis.learning.exact_labels import with_exact_labels
 from milanalysis.parameters import FloatArray
-from milanalysis.ratios.terms import PolynomialScores, load_scores
+from milanalysis.ratios.terms import PolynomialTerms, load_terms
 
 __all__ = ["TrainingFiles"]
 
@@ -41,7 +41,7 @@ class TrainingFiles:
 
     Attributes:
         tables: parquet files of the simulated events; their rows are joined in this order.
-        labels: files of exact visible scores, one for each table, whose polynomials replace the event weights; empty
+        labels: files of exact visible terms, one for each table, whose polynomials replace the event weights; empty
             to learn from the event weights.
         background: parquet files of background events, which belong to no parameter point.
     """
@@ -216,9 +216,9 @@ def _learned_from(block: EventTable) -> EventTable:
 
 def _polynomials(path: Path) -> FloatArray:
     """Read exact labels, shape ``(n_events, 5)``."""
-    scores = load_scores(path)
-    if not isinstance(scores, PolynomialScores):
+    terms = load_terms(path)
+    if not isinstance(terms, PolynomialTerms):
         msg = f"{path} does not hold polynomials; run `milanalysis exact` again"
         raise ModelMismatchError(msg)
-    polynomials: FloatArray = scores.polynomials[0]
+    polynomials: FloatArray = terms.polynomials[0]
     return polynomials

@@ -113,16 +113,16 @@ class _Learner:
 
     def learn(self, entry: CalibrationConfig) -> Calibration:
         """Return one calibration."""
-        parameter, scores = self.model.parameter, self.model.scores  # that of the training
+        parameter, terms = self.model.parameter, self.model.terms  # that of the training
         assert isinstance(parameter, ParameterConfig)
         if isinstance(entry, RateConfig):
-            return learn_rate_offset(scores, self.sample, parameter)
+            return learn_rate_offset(terms, self.sample, parameter)
         if isinstance(entry, TemperatureConfig):
-            points = scores.grid
+            points = terms.grid
             if points is None:
                 points = parameter_points(np.linspace(parameter.low, parameter.high, 21))
             temperature = learn_temperature(
-                scores,
+                terms,
                 self.sample,
                 points,
                 bag_size=self.run.config.models[self.label].bag_size,
@@ -137,8 +137,8 @@ class _Learner:
                 WeightVariation(name, *(varied / self.events.weight[:, None]).T)
                 for name, varied in self.events.variations.items()
             ]
-            return learn_varied_observable(scores, self.sample, parameter, variations, entry.half_width)
-        return learn_observable(scores, self.sample, parameter, entry.half_width)
+            return learn_varied_observable(terms, self.sample, parameter, variations, entry.half_width)
+        return learn_observable(terms, self.sample, parameter, entry.half_width)
 
     def _rescaling(self, entry: BartlettConfig | CoverageSearchConfig | BiasConfig) -> Rescaling:
         n = entry.pseudo_experiments

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from milanalysis.config import to_plain
 from milanalysis.errors import ProcessMismatchError
-from milanalysis.events.tables import EventTable
+from milanalysis.events.tables import EventTable, concatenate
 from milanalysis.files.provenance import write_result
 from milanalysis.parameters import FloatArray
 from milanalysis.pipeline.run_files import Run
@@ -32,7 +33,7 @@ def exact(run: Run) -> Sequence[Path]:
         ProcessMismatchError: if it is required and not known, saying why.
     """
     from milanalysis.ratios.exact import mean_polynomial
-    from milanalysis.ratios.terms import PolynomialScores
+    from milanalysis.ratios.terms import PolynomialTerms
 
     config = run.config
     reason = ""
@@ -40,7 +41,7 @@ def exact(run: Run) -> Sequence[Path]:
         reason = "the configuration does without it (exact.visible: never)"
     else:
         try:
-            polynomials = _visible_polynomials(run)
+            found = _visible_polynomials(run)
         except ProcessMismatchError as error:
             if config.exact.visible == "required":
                 raise
@@ -49,11 +50,12 @@ def exact(run: Run) -> Sequence[Path]:
     written = [run.result("exact")]
     rate = None
     if not reason:
-        simulated = run.load_table("simulation", with_features=False)
-        samples = [polynomials[name] for name in config.samples_with_role("simulation")]
-        rate = mean_polynomial(simulated, np.arange(len(simulated)), np.concatenate(samples))
-        for name, one in polynomials.items():
-            PolynomialScores(one[None], rate[None]).save(run.exact_file(name))
+        names = config.samples_with_role("simulation")
+        simulated = concatenate([found[name][0] for name in names])
+        every = np.concatenate([found[name][1] for name in names])
+        rate = mean_polynomial(simulated, np.arange(len(simulated)), every)
+        for name, (table, polynomials) in found.items():
+            PolynomialTerms(polynomials[None], rate[None]).save(run.exact_file(name), table.event_id)
             written.append(run.exact_file(name))
     write_result(
         run.result("exact"),
@@ -68,8 +70,8 @@ def exact(run: Run) -> Sequence[Path]:
     return written
 
 
-def _visible_polynomials(run: Run) -> dict[str, FloatArray]:
-    """Return the exact visible ratio of all events as polynomials, for each sample.
+def _visible_polynomials(run: Run) -> dict[str, tuple[EventTable, FloatArray]]:
+    """Return for each sample its events without their features, and their exact visible ratios as polynomials.
 
     Raises:
         ProcessMismatchError: if a sample is of another process or level, naming it.
@@ -82,20 +84,21 @@ def _visible_polynomials(run: Run) -> dict[str, FloatArray]:
         generator.beam_energy, make_densities(generator.pdf), PRESETS[run.config.exact.accuracy]
     )
     names = [name for role in ("observed", "simulation") for name in run.config.samples_with_role(role)]
-    polynomials = {}
+    found = {}
     with progress_bar("exact visible ratio", len(names)) as advance:
         for name in names:
             try:
-                polynomials[name] = ratio.table_polynomials(
-                    EventTable.read(run.table(name)),
-                    u_beam=1 if generator.u_beam == "first" else None,
-                    n_jobs=run.workers,
+                table = EventTable.read(run.table(name))
+                polynomials = ratio.table_polynomials(
+                    table, u_beam=1 if generator.u_beam == "first" else None, n_jobs=run.workers
                 )
+                bare = replace(table, feature_names=(), features=table.features[:, :0])
+                found[name] = bare, polynomials
             except ProcessMismatchError as error:
                 msg = f"sample {name!r}: {error}"
                 raise ProcessMismatchError(msg) from error
             advance(1, name)
-    return polynomials
+    return found
 
 
 STAGE = Stage(

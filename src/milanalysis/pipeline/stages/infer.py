@@ -32,7 +32,7 @@ from milanalysis.pipeline.stages.stage import (
     truth_of,
 )
 from milanalysis.randomness import stream
-from milanalysis.ratios.terms import GridScores, PolynomialScores
+from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 from milanalysis.terminal import console
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
         ProcessorError: if the processor returns something else.
     """
     from milanalysis.events.processing.processors import using_output_of
-    from milanalysis.ratios.terms import concatenate_scores, load_scores
+    from milanalysis.ratios.terms import concatenate_terms, load_terms
 
     models = run.config.models
     written = []
@@ -202,11 +202,13 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
             path = run.log_ratios(name, label)
             path.unlink(missing_ok=True)
             if label in files:
-                terms = concatenate_scores([load_scores(one) for one in files[label]])
+                terms = concatenate_terms([load_terms(one) for one in files[label]])
                 if len(terms) != len(event_id):
                     msg = f"sample {name!r}, model {label!r}: {len(event_id)} events and log ratios of {len(terms)}"
                     raise AccountingError(msg)
-                of_bags.require_agreement(f"sample {name!r}, model {label!r}", terms)
+                of_bags.require_agreement(
+                    f"{run.config.processing.bag_likelihood}: sample {name!r}, model {label!r}", terms
+                )
             elif run.config.samples[name].role == "observed" and of_bags.complete and len(event_id):
                 terms = of_bags.shared()
             else:
@@ -237,12 +239,12 @@ class _Bags:
         """Whether no event is left over."""
         return sum(map(len, self.ratios)) * self.bag_size == sum(self.n_selected)
 
-    def shared(self) -> GridScores:
+    def shared(self) -> GridTerms:
         """Return equal shares of the log ratio of its bag for each event."""
         every = np.concatenate(self.ratios)
-        return GridScores(self.points, np.repeat(every / self.bag_size, self.bag_size, axis=0))
+        return GridTerms(self.points, np.repeat(every / self.bag_size, self.bag_size, axis=0))
 
-    def require_agreement(self, what: str, terms: PolynomialScores | GridScores) -> None:
+    def require_agreement(self, what: str, terms: PolynomialTerms | GridTerms) -> None:
         """Refuse terms that do not add up to the log ratios of the bags.
 
         Raises:

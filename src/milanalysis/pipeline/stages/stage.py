@@ -77,13 +77,13 @@ def models_of(run: Run) -> list[Path]:
 
 
 def log_ratios(run: Run, role: str) -> list[Path]:
-    """Return the per-event scores of the samples with a role; for models that have none, what describes the networks."""
+    """Return the per-event terms of the samples with a role; for models that have none, what describes the networks."""
     models = run.config.models
     names = run.config.samples_with_role(role)
-    scores = [
+    terms = [
         run.log_ratios(name, label) for name in names for label, one in models.items() if one.is_additive
     ]
-    return scores + [
+    return terms + [
         run.model(label) / "manifest.json" for label, one in models.items() if not one.is_additive
     ]
 
@@ -104,14 +104,14 @@ def background_table(run: Run) -> list[Path]:
 
 
 def background_log_ratios(run: Run) -> list[Path]:
-    """Return the per-event scores of the background in the data, if there is one."""
+    """Return the per-event terms of the background in the data, if there is one."""
     background, models = run.config.background, run.config.models
     additive = [label for label, one in models.items() if one.is_additive]
     return [] if background is None else [run.log_ratios(background.sample, label) for label in additive]
 
 
 def exact_of(run: Run, role: str) -> list[Path]:
-    """Return the exact visible scores of the samples with a role that are there, and the file that says why not."""
+    """Return the exact visible terms of the samples with a role that are there, and the file that says why not."""
     files = [run.exact_file(name) for name in run.config.samples_with_role(role)]
     return [run.result("exact"), *(path for path in files if path.exists())]
 

@@ -15,13 +15,13 @@ import numpy as np
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import FitError
 from milanalysis.parameters import FloatArray, parameter_points
-from milanalysis.ratios.terms import EventScores
+from milanalysis.ratios.terms import EventTerms
 from milanalysis.statistics.calibration.calibrations import Measured
 
 __all__ = ["BartlettTest", "asimov_significance", "bartlett_test", "captured_information", "jackknife"]
 
 _GROUPS = 50
-_POINTS = 9  # of the window, for scores that are defined at any point
+_POINTS = 9  # of the window, for terms that are defined at any point
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class BartlettTest:
 
 
 def bartlett_test(
-    scores: EventScores,
+    terms: EventTerms,
     parameter: ParameterConfig,
     weights: FloatArray,
     *,
@@ -60,11 +60,11 @@ def bartlett_test(
     """Test the second Bartlett identity on events of the reference.
 
     Args:
-        scores: log ratios of the events.
+        terms: log ratios of the events.
         parameter: reference and range of the parameter.
         weights: of the events at the reference, shape ``(n_events,)``.
         half_width: of the window of the parabola.
-        exact_score: of each event at the reference, as `information.event_scores` returns it; None if not known.
+        exact_score: of each event at the reference, as `information.event_score` returns it; None if not known.
 
     Raises:
         FitError: if fewer than three points lie in the window.
@@ -74,7 +74,7 @@ def bartlett_test(
     """
     low = max(parameter.low, parameter.reference - half_width)
     high = min(parameter.high, parameter.reference + half_width)
-    points = parameter_points(np.linspace(low, high, _POINTS)) if scores.grid is None else scores.grid
+    points = parameter_points(np.linspace(low, high, _POINTS)) if terms.grid is None else terms.grid
     points = points[(points[:, 0] > low - 1e-9) & (points[:, 0] < high + 1e-9)]
     if len(points) < 3:
         msg = (
@@ -84,7 +84,7 @@ def bartlett_test(
         raise FitError(msg)
     distance = points[:, 0] - parameter.reference
     design = np.stack([np.ones_like(distance), distance, distance**2], axis=1)
-    coefficients = scores.per_event(points) @ np.linalg.pinv(design).T  # (n_events, 3)
+    coefficients = terms.per_event(points) @ np.linalg.pinv(design).T  # (n_events, 3)
     columns = [weights, coefficients[:, 1], -2 * coefficients[:, 2]]
     if exact_score is not None:
         columns.append(exact_score)

@@ -28,7 +28,7 @@ from milanalysis.config import ParameterConfig
 from milanalysis.errors import DataLeakError, FitError
 from milanalysis.events.tables import EventTable
 from milanalysis.parameters import EventPolynomials, FloatArray, IntArray, parameter_points
-from milanalysis.ratios.terms import EventScores, GridScores
+from milanalysis.ratios.terms import EventTerms, GridTerms
 from milanalysis.statistics.inference.fits import rise_of_level
 from milanalysis.statistics.likelihood.models import (
     Addable,
@@ -47,7 +47,7 @@ __all__ = [
     "RateOffset",
     "RescaledModel",
     "Rescaling",
-    "ShiftedScores",
+    "ShiftedTerms",
     "learn_bartlett",
     "learn_bias",
     "learn_coverage",
@@ -289,7 +289,7 @@ def learn_coverage(fits: MethodFits, level: float = 0.6827) -> Measured:
 
 
 def learn_temperature(
-    scores: EventScores,
+    terms: EventTerms,
     sample: CalibrationSample,
     points: FloatArray,
     *,
@@ -302,7 +302,7 @@ def learn_temperature(
     It minimises the cross-entropy of the true point, all points being equally likely. The temperature is one over it.
 
     Args:
-        scores: log ratios of the events.
+        terms: log ratios of the events.
         sample: what to draw the bags from.
         points: values of the parameter, shape ``(n_points, 1)``.
         bag_size: events per bag; at the size the method was trained at.
@@ -316,7 +316,7 @@ def learn_temperature(
         FitError: if the log ratios do not tell the points apart at all.
     """
     bags = [sample.bags(float(point), bags_per_point, bag_size, rng) for point in points[:, 0]]
-    logits = np.concatenate([scores.log_ratio(rows, points) for rows in bags])  # (n_bags, n_points)
+    logits = np.concatenate([terms.log_ratio(rows, points) for rows in bags])  # (n_bags, n_points)
     truth = np.repeat(np.arange(len(points)), bags_per_point)
     true_logits = logits[np.arange(len(logits)), truth]
     scale, gradient, curvature = 1.0, np.zeros(len(logits)), np.ones(len(logits))
@@ -343,39 +343,39 @@ def learn_temperature(
 
 
 @dataclass(frozen=True, eq=False)
-class ShiftedScores:
+class ShiftedTerms:
     """Log ratios minus a function of the parameter that is the same for all events.
 
     Attributes:
-        scores: the log ratios as they are.
+        terms: the log ratios as they are.
         offset: the function.
     """
 
-    scores: EventScores
+    terms: EventTerms
     offset: CubicSpline
 
     @property
     def grid(self) -> FloatArray | None:
-        """Points at which the scores are known; None: at any point."""
-        return self.scores.grid
+        """Points at which the terms are known; None: at any point."""
+        return self.terms.grid
 
     def __len__(self) -> int:
-        return len(self.scores)
+        return len(self.terms)
 
     def per_event(self, theta: npt.ArrayLike) -> FloatArray:
         """Return the log ratio of each event, shape ``(n_events, n_points)``."""
-        shifted: FloatArray = self.scores.per_event(theta) - self.offset(parameter_points(theta)[:, 0])
+        shifted: FloatArray = self.terms.per_event(theta) - self.offset(parameter_points(theta)[:, 0])
         return shifted
 
     def log_ratio(self, rows: IntArray, theta: npt.ArrayLike) -> FloatArray:
         """Return the log ratio of datasets, summed over the last axis of ``rows``, shape ``(..., n_points)``."""
         offset = self.offset(parameter_points(theta)[:, 0])
-        shifted: FloatArray = self.scores.log_ratio(rows, theta) - rows.shape[-1] * offset
+        shifted: FloatArray = self.terms.log_ratio(rows, theta) - rows.shape[-1] * offset
         return shifted
 
-    def take(self, rows: IntArray) -> ShiftedScores:
-        """Return the scores of some events only, in the order of ``rows``."""
-        return ShiftedScores(self.scores.take(rows), self.offset)
+    def take(self, rows: IntArray) -> ShiftedTerms:
+        """Return the terms of some events only, in the order of ``rows``."""
+        return ShiftedTerms(self.terms.take(rows), self.offset)
 
 
 @dataclass(frozen=True)
@@ -399,9 +399,9 @@ class RateOffset:
     def apply(self, model: ShapeModel) -> ShapeModel:
         """Return the calibrated method; see `Calibration.apply`."""
         values = np.array([one.value for one in self.offsets])
-        if isinstance(model.scores, GridScores):
-            return replace(model, scores=GridScores(model.scores.grid, model.scores.values - values))
-        return replace(model, scores=ShiftedScores(model.scores, CubicSpline(self.points, values)))
+        if isinstance(model.terms, GridTerms):
+            return replace(model, terms=GridTerms(model.terms.grid, model.terms.values - values))
+        return replace(model, terms=ShiftedTerms(model.terms, CubicSpline(self.points, values)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-like form."""
@@ -417,22 +417,20 @@ class RateOffset:
         return cls(tuple(values["points"]), tuple(Measured(**one) for one in values["offsets"]))
 
 
-def learn_rate_offset(
-    scores: EventScores, sample: CalibrationSample, parameter: ParameterConfig
-) -> RateOffset:
-    """Measure the mean ratio over events of the reference, at the grid points of the scores or over the range.
+def learn_rate_offset(terms: EventTerms, sample: CalibrationSample, parameter: ParameterConfig) -> RateOffset:
+    """Measure the mean ratio over events of the reference, at the grid points of the terms or over the range.
 
     Args:
-        scores: log ratios of the events.
+        terms: log ratios of the events.
         sample: the events of the reference.
         parameter: reference and range of the parameter.
     """
-    points = scores.grid
+    points = terms.grid
     if points is None:
         points = parameter_points(np.linspace(parameter.low, parameter.high, _OFFSET_POINTS))
     weights = sample.weights_at(parameter.reference)
     weights = weights / weights.sum()
-    ratios = np.exp(scores.take(sample.rows).per_event(points))  # (n_events, n_points)
+    ratios = np.exp(terms.take(sample.rows).per_event(points))  # (n_events, n_points)
     mean = weights @ ratios
     errors = np.sqrt(weights**2 @ (ratios - mean) ** 2) / mean
     offsets = zip(np.log(mean), errors, strict=True)

@@ -19,23 +19,23 @@ import numpy as np
 
 from milanalysis.config import ParameterConfig
 from milanalysis.parameters import EventPolynomials, FloatArray, IntArray, parameter_points, powers
-from milanalysis.ratios.terms import EventScores
+from milanalysis.ratios.terms import EventTerms
 from milanalysis.statistics.calibration.calibrations import CalibrationSample, Measured
 from milanalysis.statistics.likelihood.models import Addable, ProfileLikelihood, ShapeModel
 
 __all__ = ["Observable", "ObservableModel", "learn_observable", "log_ratio_slopes", "observable_moments"]
 
-_POINTS = 21  # of the fit of a slope, for scores that are defined at any point
+_POINTS = 21  # of the fit of a slope, for terms that are defined at any point
 _GROUPS = 20  # of the jackknife
 
 
 def log_ratio_slopes(
-    scores: EventScores, parameter: ParameterConfig, half_width: float | None = None
+    terms: EventTerms, parameter: ParameterConfig, half_width: float | None = None
 ) -> FloatArray:
     """Return the least-squares slope of each event's log ratio with the parameter.
 
     Args:
-        scores: log ratios of the events.
+        terms: log ratios of the events.
         parameter: reference and range of the parameter.
         half_width: of the window around the reference that is used; None for the whole range.
 
@@ -48,11 +48,11 @@ def log_ratio_slopes(
     low, high = parameter.low, parameter.high
     if half_width is not None:
         low, high = max(low, parameter.reference - half_width), min(high, parameter.reference + half_width)
-    if scores.grid is None:
+    if terms.grid is None:
         points = parameter_points(np.linspace(low, high, _POINTS))
     else:
-        inside = (scores.grid[:, 0] >= low - 1e-9) & (scores.grid[:, 0] <= high + 1e-9)
-        points = scores.grid[inside]
+        inside = (terms.grid[:, 0] >= low - 1e-9) & (terms.grid[:, 0] <= high + 1e-9)
+        points = terms.grid[inside]
     if len(points) < 2:
         msg = (
             f"a slope needs two grid points and there are {len(points)} from {low:g} to {high:g}; widen the window "
@@ -60,7 +60,7 @@ def log_ratio_slopes(
         )
         raise ValueError(msg)
     distance = points[:, 0] - points[:, 0].mean()
-    slopes: FloatArray = scores.per_event(points) @ (distance / np.sum(distance**2))
+    slopes: FloatArray = terms.per_event(points) @ (distance / np.sum(distance**2))
     return slopes
 
 
@@ -109,7 +109,7 @@ class Observable:
 
     def apply(self, model: ShapeModel) -> ObservableModel:
         """Return the calibrated method; see `milanalysis.statistics.calibration.calibrations.Calibration.apply`."""
-        return ObservableModel(self, log_ratio_slopes(model.scores, self.parameter, self.half_width))
+        return ObservableModel(self, log_ratio_slopes(model.terms, self.parameter, self.half_width))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-like form."""
@@ -167,7 +167,7 @@ class ObservableModel(Addable):
 
 
 def learn_observable(
-    scores: EventScores,
+    terms: EventTerms,
     sample: CalibrationSample,
     parameter: ParameterConfig,
     half_width: float | None = None,
@@ -175,12 +175,12 @@ def learn_observable(
     """Measure mean and variance of the observable as functions of the parameter.
 
     Args:
-        scores: log ratios of the events that the sample names by row.
+        terms: log ratios of the events that the sample names by row.
         sample: simulated events with event weights.
         parameter: name, reference and range of the parameter.
         half_width: of the window in which slopes are taken; None for the whole range.
     """
-    slopes = log_ratio_slopes(scores.take(sample.rows), parameter, half_width)
+    slopes = log_ratio_slopes(terms.take(sample.rows), parameter, half_width)
     groups = [observable_moments(slopes[i::_GROUPS], sample.contents[i::_GROUPS]) for i in range(_GROUPS)]
     moments = np.sum(groups, axis=0)
     squares = sample.contents.T @ sample.contents

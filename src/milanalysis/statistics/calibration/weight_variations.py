@@ -19,7 +19,7 @@ from scipy.interpolate import CubicSpline
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError
 from milanalysis.parameters import FloatArray, IntArray, powers
-from milanalysis.ratios.terms import EventScores
+from milanalysis.ratios.terms import EventTerms
 from milanalysis.statistics.calibration.calibrations import CalibrationSample, Measured
 from milanalysis.statistics.calibration.observable import (
     Observable,
@@ -126,7 +126,7 @@ class VariedObservable:
 
     def apply(self, model: ShapeModel) -> VariedModel:
         """Return the method; see `milanalysis.statistics.calibration.calibrations.Calibration.apply`."""
-        slopes = log_ratio_slopes(model.scores, self.nominal.parameter, self.nominal.half_width)
+        slopes = log_ratio_slopes(model.terms, self.nominal.parameter, self.nominal.half_width)
         return VariedModel(self, slopes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -181,7 +181,7 @@ class VariedModel(Addable):
 
 
 def learn_varied_observable(
-    scores: EventScores,
+    terms: EventTerms,
     sample: CalibrationSample,
     parameter: ParameterConfig,
     variations: Sequence[WeightVariation],
@@ -190,13 +190,13 @@ def learn_varied_observable(
     """Measure mean and variance of the observable as functions of the parameter and of the shifts.
 
     Args:
-        scores: log ratios of the events that the sample names by row.
+        terms: log ratios of the events that the sample names by row.
         sample: simulated events with event weights.
         parameter: name, reference and range of the parameter.
         variations: of the events of the sample, in their order.
         half_width: as for `learn_observable`.
     """
-    slopes = log_ratio_slopes(scores.take(sample.rows), parameter, half_width)
+    slopes = log_ratio_slopes(terms.take(sample.rows), parameter, half_width)
     moments = []
     for one in variations:
         if one.up.shape != slopes.shape or one.down.shape != slopes.shape:
@@ -206,5 +206,5 @@ def learn_varied_observable(
             observable_moments(slopes, sample.contents * one.factors(float(node))[:, None]) for node in _NODES
         ]
         moments.append(np.array(at_nodes))
-    nominal = learn_observable(scores, sample, parameter, half_width)
+    nominal = learn_observable(terms, sample, parameter, half_width)
     return VariedObservable(nominal, tuple(one.name for one in variations), tuple(moments))

@@ -25,7 +25,7 @@ from scipy.special import chdtrc
 
 from milanalysis.errors import FitError
 from milanalysis.parameters import FloatArray, IntArray
-from milanalysis.ratios.terms import EventScores
+from milanalysis.ratios.terms import EventTerms
 from milanalysis.statistics.calibration.calibrations import Measured
 
 __all__ = [
@@ -151,12 +151,12 @@ def cramer_rao_bound(information: float, slope: float = 1.0) -> float:
 
 
 def bag_log_ratios(
-    scores: EventScores, rows: IntArray, bag_size: int, theta: tuple[float, float]
+    terms: EventTerms, rows: IntArray, bag_size: int, theta: tuple[float, float]
 ) -> FloatArray:
     """Return ``ln p(bag|theta_0) / p(bag|theta_1)`` of all full bags of an additive method.
 
     Args:
-        scores: log ratios of the events.
+        terms: log ratios of the events.
         rows: events of one parameter point in random order, shape ``(n_events,)``; the last, incomplete bag is left out.
         bag_size: events per bag.
         theta: the two values of the parameter.
@@ -169,7 +169,7 @@ def bag_log_ratios(
         msg = f"{len(rows)} events do not make two bags of {bag_size}; use smaller bags or more events"
         raise ValueError(msg)
     bags = rows[: n_bags * bag_size].reshape(n_bags, bag_size)
-    values = scores.log_ratio(bags, np.array([[theta[0]], [theta[1]]]))
+    values = terms.log_ratio(bags, np.array([[theta[0]], [theta[1]]]))
     ratios: FloatArray = values[:, 0] - values[:, 1]
     return ratios
 

@@ -13,7 +13,7 @@ divergence between theta and the reference: how well one event tells the two apa
   ``best_scale`` is that a: 1 for a calibrated ratio, above 1 for one that is too flat, below 0 for one that points the wrong
   way.
 
-The expectations are those of logarithms, so that no few events dominate them, as they do with squared scores. In
+The expectations are those of logarithms, so that no few events dominate them, as they do with squared terms. In
 ``best_fraction`` the exact ratio is normalised on the same events, too: its mean is 1 up to their fluctuation, which then
 cancels.
 """

@@ -38,7 +38,7 @@ from milanalysis.statistics.inference.fits import Interval
 from milanalysis.statistics.information.captured import Captured
 from milanalysis.statistics.information.exact_score import (
     ExactScore,
-    event_scores,
+    event_score,
     exact_score,
 )
 from milanalysis.statistics.information.resampling import information_covariance, measured_numbers
@@ -54,7 +54,7 @@ __all__ = [
     "clopper_pearson",
     "compare",
     "coverage_of",
-    "event_scores",
+    "event_score",
     "exact_score",
     "summarise",
 ]

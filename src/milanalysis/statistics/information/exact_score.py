@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from milanalysis.parameters import EFTPolynomial, EventPolynomials, FloatArray, IntArray
-from milanalysis.ratios.terms import EventScores, PolynomialScores
+from milanalysis.ratios.terms import EventTerms, PolynomialTerms
 from milanalysis.statistics.repetition.datasets import Datasets
 
-__all__ = ["ExactScore", "event_scores", "exact_score", "rate_information"]
+__all__ = ["ExactScore", "event_score", "exact_score", "rate_information"]
 
 _STEP = 1e-3  # of the numerical derivative, in units of the parameter
 
@@ -36,13 +36,13 @@ class ExactScore:
     information_error: float = 0.0
 
 
-def event_scores(scores: EventScores, theta: float) -> FloatArray:
+def event_score(terms: EventTerms, theta: float) -> FloatArray:
     """Return ``d ln p(x|theta) / d theta`` of each event at one value of the parameter.
 
     For polynomial ratios the derivative is the exact one, otherwise the central difference of fourth order.
 
     Args:
-        scores: log ratios of the events, defined at any point.
+        terms: log ratios of the events, defined at any point.
         theta: value of the parameter.
 
     Returns:
@@ -51,22 +51,22 @@ def event_scores(scores: EventScores, theta: float) -> FloatArray:
     Raises:
         ValueError: if the log ratios are known on a grid only.
     """
-    if scores.grid is not None:
+    if terms.grid is not None:
         msg = "an exact score needs log ratios defined at any point, and these are known on a grid only"
         raise ValueError(msg)
-    if isinstance(scores, PolynomialScores):
-        of_events = EventPolynomials(scores.polynomials).log_derivative(theta)
-        of_rates = EventPolynomials(scores.rates).log_derivative(theta)
+    if isinstance(terms, PolynomialTerms):
+        of_events = EventPolynomials(terms.polynomials).log_derivative(theta)
+        of_rates = EventPolynomials(terms.rates).log_derivative(theta)
         exact: FloatArray = np.mean(of_events - of_rates[:, None], axis=0)
         return exact
     steps = np.array([-2.0, -1.0, 1.0, 2.0]) * _STEP
     weights = np.array([1.0, -8.0, 8.0, -1.0]) / (12 * _STEP)
-    numerical: FloatArray = scores.per_event((theta + steps)[:, None]) @ weights
+    numerical: FloatArray = terms.per_event((theta + steps)[:, None]) @ weights
     return numerical
 
 
 def exact_score(
-    scores: EventScores,
+    terms: EventTerms,
     rows: Datasets | IntArray | Sequence[IntArray],
     *,
     theta_true: float,
@@ -76,7 +76,7 @@ def exact_score(
     """Return the exact score of each dataset and the information of a dataset.
 
     Args:
-        scores: exact log ratios of the events that the datasets were drawn from.
+        terms: exact log ratios of the events that the datasets were drawn from.
         rows: the datasets, as `milanalysis.statistics.repetition.pseudo_experiments.run` takes them.
         theta_true: value of the parameter that the datasets represent.
         weights: with which the events were drawn, shape ``(n_population,)``.
@@ -89,7 +89,7 @@ def exact_score(
         population; with a rate term ``nu'^2 / nu`` is added.
     """
     datasets = Datasets.of(rows)
-    score = event_scores(scores, theta_true)
+    score = event_score(terms, theta_true)
     probability = weights / weights.sum()
     mean = float(probability @ score)
     squares = (score - mean) ** 2

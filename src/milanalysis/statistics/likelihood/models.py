@@ -19,7 +19,7 @@ from scipy.interpolate import CubicSpline
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import ContradictionError, EventWeightError
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
-from milanalysis.ratios.terms import EventScores
+from milanalysis.ratios.terms import EventTerms
 from milanalysis.statistics.likelihood.constraints import Constraint
 from milanalysis.statistics.likelihood.interpolation import Curve, Interpolation
 
@@ -221,42 +221,42 @@ class ShapeModel(Addable):
     """What the events look like, regardless of how many there are.
 
     Attributes:
-        scores: log ratios of the events, which add up over a dataset.
+        terms: log ratios of the events, which add up over a dataset.
         parameter: name, reference and range of the parameter of interest; several, in the order of the columns of the
-            points, for scores of several parameters.
-        interpolation: how scores that are known on a grid become continuous; None for scores that are
+            points, for terms of several parameters.
+        interpolation: how terms that are known on a grid become continuous; None for terms that are
             defined at any point.
 
     Source:
         The product of probability densities in Eq. (1) of arXiv:2508.07114.
     """
 
-    scores: EventScores
+    terms: EventTerms
     parameter: Parameters
     interpolation: Interpolation | None = None
 
     def __post_init__(self) -> None:
-        if self.scores.grid is None:
+        if self.terms.grid is None:
             return
-        if self.scores.grid.shape[1] > 1 or isinstance(self.parameter, tuple):
+        if self.terms.grid.shape[1] > 1 or isinstance(self.parameter, tuple):
             msg = (
-                f"these scores are known on a grid of {self.scores.grid.shape[1]} parameters, and grids are interpolated in one; "
+                f"these terms are known on a grid of {self.terms.grid.shape[1]} parameters, and grids are interpolated in one; "
                 "use a method that is defined at any point, or fix the other parameters"
             )
             raise ValueError(msg)
         if self.interpolation is None:
             msg = (
-                f"these scores are known at {len(self.scores.grid)} grid points only; say how to interpolate "
+                f"these terms are known at {len(self.terms.grid)} grid points only; say how to interpolate "
                 "between them: ParabolaWindow(0.4) as in the paper, NaturalSpline(), or PolynomialFit(4)"
             )
             raise ValueError(msg)
-        grid = self.scores.grid[:, 0]
+        grid = self.terms.grid[:, 0]
         for lowest in grid:  # it has to work wherever the minimum will be
             self.interpolation.curve(grid, np.abs(grid - lowest))
 
     def take(self, rows: IntArray) -> ShapeModel:
         """Return the method for some events only; see `Restrictable.take`."""
-        return replace(self, scores=self.scores.take(rows))
+        return replace(self, terms=self.terms.take(rows))
 
     def event_log_ratios(self, theta: float, reference: float) -> FloatArray | None:
         """Return the log ratio of each event between two points; see `EventRatios.event_log_ratios`.
@@ -264,22 +264,22 @@ class ShapeModel(Addable):
         Between the points of a grid it is that of the natural cubic spline through all of them, event by event, and None
         beyond its ends.
         """
-        grid = self.scores.grid
+        grid = self.terms.grid
         points = np.array([theta, reference])
         if grid is None or (np.abs(grid[:, 0] - points[:, None]) < 1e-9).any(axis=1).all():
-            terms = self.scores.per_event(points[:, None])
+            terms = self.terms.per_event(points[:, None])
             return np.asarray(terms[:, 0] - terms[:, 1])
         order = np.argsort(grid[:, 0])
         known = grid[order, 0]
         if points.min() < known[0] or points.max() > known[-1]:
             return None
         weights = CubicSpline(known, np.eye(len(known)), bc_type="natural")(points)
-        between: FloatArray = self.scores.per_event(grid)[:, order] @ (weights[0] - weights[1])
+        between: FloatArray = self.terms.per_event(grid)[:, order] @ (weights[0] - weights[1])
         return between
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:
         """Return the shape likelihood of a dataset; see `LikelihoodModel.observe`."""
-        dataset = self.scores.take(rows)
+        dataset = self.terms.take(rows)
         grid = dataset.grid
         if grid is None:
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from milanalysis.config import ParameterConfig
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
-from milanalysis.ratios.terms import EventScores
+from milanalysis.ratios.terms import EventTerms
 from milanalysis.statistics.likelihood.constraints import (
     PULL,
     Constraint,
@@ -144,7 +144,7 @@ class LuminosityRateModel(Addable):
 class _Densities:
     """Log ratios of signal and background of one dataset to the signal at the reference."""
 
-    scores: EventScores  # of the events of the dataset
+    terms: EventTerms  # of the events of the dataset
     background: FloatArray  # (n_events,)
     interpolation: Interpolation | None
 
@@ -156,11 +156,11 @@ class _Densities:
             signal: factor on the signal density at each point, shape ``(n_points,)``.
             background: factor on the background density, likewise.
         """
-        grid = self.scores.grid
+        grid = self.terms.grid
         if grid is None:
-            return self._total(self.scores.per_event(theta[:, None]), signal, background)
+            return self._total(self.terms.per_event(theta[:, None]), signal, background)
         assert self.interpolation is not None
-        values = self.scores.per_event(grid)
+        values = self.terms.per_event(grid)
         out = np.empty(len(theta))
         # the mixture is made on the grid, where ratios are known, and then made continuous as ever
         pairs, which = np.unique(np.stack([signal, background], axis=1), axis=0, return_inverse=True)
@@ -183,21 +183,21 @@ class MixtureModel(Addable):
     """What events look like of which a fraction is background: ``(1 - f) p(x|theta) + f p_background(x)``.
 
     Attributes:
-        scores: log ratios of the events, signal at theta over signal at the reference.
+        terms: log ratios of the events, signal at theta over signal at the reference.
         background: log ratio of each event, background over signal at the reference, shape ``(n_events,)``.
         parameter: of interest.
         fraction: of background: a number if it is known, a nuisance parameter within 0 and 1 if not.
         interpolation: as for `likelihood.ShapeModel`.
     """
 
-    scores: EventScores
+    terms: EventTerms
     background: FloatArray
     parameter: ParameterConfig
     fraction: float | Nuisance
     interpolation: Interpolation | None = None
 
     def __post_init__(self) -> None:
-        _check(self.scores, self.background, self.interpolation)
+        _check(self.terms, self.background, self.interpolation)
         low, high = (
             (self.fraction.low, self.fraction.high)
             if isinstance(self.fraction, Nuisance)
@@ -209,7 +209,7 @@ class MixtureModel(Addable):
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:
         """Return the likelihood of a dataset; see `LikelihoodModel.observe`."""
-        densities = _Densities(self.scores.take(rows), self.background[rows], self.interpolation)
+        densities = _Densities(self.terms.take(rows), self.background[rows], self.interpolation)
         fraction = self.fraction
 
         def twice_nll(theta: FloatArray) -> FloatArray:
@@ -217,7 +217,7 @@ class MixtureModel(Addable):
             return -2 * densities.log_mixture(theta[:, 0], 1 - f, f)
 
         others = (fraction,) if isinstance(fraction, Nuisance) else ()
-        return _likelihood(self.parameter, others, self.scores.grid, twice_nll)
+        return _likelihood(self.parameter, others, self.terms.grid, twice_nll)
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +228,7 @@ class ExtendedMixtureModel(Addable):
     expected, each 1 if it is not a nuisance parameter.
 
     Attributes:
-        scores: log ratios of the events, signal at theta over signal at the reference.
+        terms: log ratios of the events, signal at theta over signal at the reference.
         background: log ratio of each event, background over signal at the reference, shape ``(n_events,)``.
         nu: expected number of signal events.
         nu_background: expected number of background events.
@@ -244,7 +244,7 @@ class ExtendedMixtureModel(Addable):
         Eq. (1) of arXiv:2508.07114 with two processes.
     """
 
-    scores: EventScores
+    terms: EventTerms
     background: FloatArray
     nu: EFTPolynomial
     nu_background: float
@@ -254,7 +254,7 @@ class ExtendedMixtureModel(Addable):
     interpolation: Interpolation | None = None
 
     def __post_init__(self) -> None:
-        _check(self.scores, self.background, self.interpolation)
+        _check(self.terms, self.background, self.interpolation)
         check_positive(self.nu, self.parameter, "the expected number of signal events")
         for nuisance in (self.normalisation, self.luminosity):
             if nuisance is not None and nuisance.low < 0:
@@ -263,7 +263,7 @@ class ExtendedMixtureModel(Addable):
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:
         """Return the likelihood of a dataset; see `LikelihoodModel.observe`."""
-        densities = _Densities(self.scores.take(rows), self.background[rows], self.interpolation)
+        densities = _Densities(self.terms.take(rows), self.background[rows], self.interpolation)
         others = tuple(one for one in (self.normalisation, self.luminosity) if one is not None)
         n_observed = len(rows)
         reference = float(self.nu(self.parameter.reference)) + self.nu_background
@@ -277,16 +277,16 @@ class ExtendedMixtureModel(Addable):
             rate = n_observed * np.log(luminosity) - luminosity * (signal + background) + reference
             return -2 * (shape + rate)
 
-        return _likelihood(self.parameter, others, self.scores.grid, twice_nll)
+        return _likelihood(self.parameter, others, self.terms.grid, twice_nll)
 
 
-def _check(scores: EventScores, background: FloatArray, interpolation: Interpolation | None) -> None:
+def _check(terms: EventTerms, background: FloatArray, interpolation: Interpolation | None) -> None:
     """Refuse what does not fit together."""
-    if background.shape != (len(scores),):
-        msg = f"{len(scores)} events need as many background ratios, not an array of shape {background.shape}"
+    if background.shape != (len(terms),):
+        msg = f"{len(terms)} events need as many background ratios, not an array of shape {background.shape}"
         raise ValueError(msg)
-    if scores.grid is not None and interpolation is None:
-        msg = "these scores are known on a grid only; say how to interpolate: ParabolaWindow(0.4) or NaturalSpline()"
+    if terms.grid is not None and interpolation is None:
+        msg = "these terms are known on a grid only; say how to interpolate: ParabolaWindow(0.4) or NaturalSpline()"
         raise ValueError(msg)
 
 

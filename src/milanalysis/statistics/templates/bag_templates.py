@@ -14,7 +14,7 @@ import numpy as np
 from milanalysis.config import ParameterConfig
 from milanalysis.errors import TooFewEventsError
 from milanalysis.parameters import FloatArray, IntArray, powers
-from milanalysis.ratios.terms import EventScores
+from milanalysis.ratios.terms import EventTerms
 from milanalysis.statistics.calibration.calibrations import CalibrationSample
 from milanalysis.statistics.likelihood.models import Addable, ProfileLikelihood
 from milanalysis.statistics.templates.templates import TemplateModel, Templates, quantile_edges
@@ -30,14 +30,14 @@ class BagTemplateModel(Addable):
 
     Attributes:
         templates: expected contents, of bags; one free factor scales them.
-        scores: log ratios of the events the model can be shown.
+        terms: log ratios of the events the model can be shown.
         theta: point at which the log ratio of a bag is its discriminant.
         bag_size: events per bag.
         parameter: name, reference and range of the parameter.
     """
 
     templates: Templates
-    scores: EventScores
+    terms: EventTerms
     theta: float
     bag_size: int
     parameter: ParameterConfig
@@ -46,7 +46,7 @@ class BagTemplateModel(Addable):
         """Return the number of bags of a dataset in each bin, shape ``(n_bins,)``."""
         n_bags = len(rows) // self.bag_size
         bags = rows[: n_bags * self.bag_size].reshape(n_bags, self.bag_size)
-        bins = self.templates.bin_numbers(self.scores.log_ratio(bags, self.theta)[:, 0])
+        bins = self.templates.bin_numbers(self.terms.log_ratio(bags, self.theta)[:, 0])
         numbers: IntArray = np.bincount(bins, minlength=len(self.templates.contents))
         return numbers
 
@@ -62,7 +62,7 @@ class BagTemplateModel(Addable):
 
 
 def learn_bag_templates(
-    scores: EventScores,
+    terms: EventTerms,
     sample: CalibrationSample,
     parameter: ParameterConfig,
     *,
@@ -76,7 +76,7 @@ def learn_bag_templates(
     """Fill templates with simulated bags of many points, and describe each bin by a polynomial.
 
     Args:
-        scores: log ratios of the events that the sample names by row.
+        terms: log ratios of the events that the sample names by row.
         sample: simulated events with event weights.
         parameter: name, reference and range of the parameter.
         theta: point at which the log ratio of a bag is its discriminant.
@@ -92,7 +92,7 @@ def learn_bag_templates(
     points = np.linspace(parameter.low, parameter.high, 2 * degree + 5)
 
     def discriminants(point: float) -> FloatArray:
-        return scores.log_ratio(sample.bags(point, n_bags, bag_size, rng), theta)[:, 0]
+        return terms.log_ratio(sample.bags(point, n_bags, bag_size, rng), theta)[:, 0]
 
     edges = quantile_edges(discriminants(parameter.reference), np.ones(n_bags), bins)
     numbers = [np.searchsorted(edges[1:-1], discriminants(float(point)), side="right") for point in points]
