@@ -17,8 +17,7 @@ import hist
 import numpy as np
 from iminuit import Minuit
 
-from milanalysis.config import ParameterConfig
-from milanalysis.parameters import FloatArray, IntArray, parameter_points
+from milanalysis.parameters import FloatArray, IntArray, Parameter, parameter_points
 from milanalysis.randomness import stream
 from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 from milanalysis.simulation.toys import QuadraticEFT
@@ -35,7 +34,7 @@ N_POPULATION, N_EVENTS = 200_000, 1000
 
 def models(toy: QuadraticEFT) -> dict[str, LikelihoodModel]:
     """Return the exact likelihood in several forms, and templates in 20 bins of the exact score."""
-    parameter = ParameterConfig(name="c")
+    parameter = Parameter(name="c")
     grid = parameter_points(np.linspace(-1, 1, 21).round(12))
     events, simulated = (toy.sample(stream(1, name), N_POPULATION) for name in ("test", "validation"))
     exact = PolynomialTerms(toy.polynomials(events)[None], toy.rate.coefficients[None])
@@ -78,7 +77,7 @@ def compare_times(n_experiments: int = 2000, n_straightforward: int = 100) -> No
     toy, rng = QuadraticEFT(0.3), stream(2, "times")
     events, grid = toy.sample(rng, N_POPULATION), parameter_points(np.linspace(-1, 1, 21).round(12))
     terms = GridTerms(grid, toy.log_ratio(events, grid))
-    model = ShapeModel(terms, ParameterConfig(name="c"), ParabolaWindow())
+    model = ShapeModel(terms, Parameter(name="c"), ParabolaWindow())
     rows = draw(np.ones(N_POPULATION), n_experiments, N_EVENTS, rng)
     start = time.perf_counter()
     fits = run({"parabola": model}, rows, theta_true=0.0).methods["parabola"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import TooFewEventsError
+from milanalysis.parameters import Parameter
 from milanalysis.ratios.terms import PolynomialTerms
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.calibration.calibrations import CalibrationSample
@@ -15,7 +15,7 @@ from milanalysis.statistics.repetition.datasets import draw
 from milanalysis.statistics.repetition.pseudo_experiments import run
 from milanalysis.statistics.templates.bag_templates import BagTemplateModel, learn_bag_templates
 
-PARAMETER = ParameterConfig(name="c", low=-0.5, high=0.5)
+PARAMETER = Parameter(name="c", low=-0.5, high=0.5)
 N = 60_000
 SETTINGS = {"theta": 0.2, "bag_size": 10, "bins": 8, "n_bags": 20_000, "degree": 5}
 
@@ -71,7 +71,7 @@ def test_a_range_too_wide_for_the_bags_is_refused(toy):
         learn_bag_templates(
             terms,
             learned,
-            ParameterConfig(name="c"),
+            Parameter(name="c"),
             rng=np.random.default_rng(0),
             **{**SETTINGS, "bag_size": 200, "n_bags": 1000},
         )

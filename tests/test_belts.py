@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm, poisson
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import FitError
+from milanalysis.parameters import Parameter
 from milanalysis.simulation.toys import GaussianShift, ToyTerms
 from milanalysis.statistics.inference.feldman_cousins import gaussian_interval, poisson_interval
 from milanalysis.statistics.inference.fits import Status, measure, profile, rise_of_level
@@ -112,10 +112,10 @@ def shifts():
     toy, experiments = GaussianShift(), []
     for theta in np.linspace(-0.6, 0.6, 7):
         rng = np.random.default_rng(round(100 * theta) + 100)
-        model = ShapeModel(ToyTerms(toy, toy.sample(rng, 30_000, theta)), ParameterConfig())
+        model = ShapeModel(ToyTerms(toy, toy.sample(rng, 30_000, theta)), Parameter())
         rows = np.arange(30_000).reshape(600, 50)
         experiments.append(run({"shift": model}, rows, theta_true=float(theta)))
-    model = ShapeModel(ToyTerms(toy, toy.sample(np.random.default_rng(5), 50, 0.1)), ParameterConfig())
+    model = ShapeModel(ToyTerms(toy, toy.sample(np.random.default_rng(5), 50, 0.1)), Parameter())
     return experiments, model.observe(np.arange(50))
 
 

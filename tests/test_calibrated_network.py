@@ -5,16 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from milanalysis.config import (
-    CosineScheduleConfig,
-    ModelConfig,
-    MulticlassTaskConfig,
-    ParameterConfig,
-    TrainingConfig,
-)
+from milanalysis.config import CosineScheduleConfig, ModelConfig, MulticlassTaskConfig, TrainingConfig
 from milanalysis.events.tables import Split
 from milanalysis.learning.models.stored import load_model
 from milanalysis.learning.training.jobs import train_models, training_jobs
+from milanalysis.parameters import Parameter
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.calibration.calibrations import CalibrationSample
 from milanalysis.statistics.calibration.observable import learn_observable
@@ -59,7 +54,7 @@ def judged(tmp_path_factory):
     )
     train_models(jobs, workers=1)
     validation, test = table.take(table.rows(Split.VALIDATION)), table.take(table.rows(Split.TEST))
-    ratio, parameter = load_model(directory / "bags"), ParameterConfig(name="c")
+    ratio, parameter = load_model(directory / "bags"), Parameter(name="c")
     contents = validation.weights_at(0.0) * validation.event_polynomials()
     sample = CalibrationSample(np.arange(len(validation)), contents, validation.event_id)
     sample.require_disjoint(test.event_id)

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import DataLeakError, FitError
-from milanalysis.parameters import parameter_points
+from milanalysis.parameters import Parameter, parameter_points
 from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyTerms
 from milanalysis.statistics.calibration.calibrations import (
@@ -33,7 +32,7 @@ from milanalysis.statistics.likelihood.models import ShapeModel
 from milanalysis.statistics.repetition.datasets import draw, overlap
 from milanalysis.statistics.repetition.pseudo_experiments import MethodFits, calibration_ratio, run
 
-PARAMETER = ParameterConfig(name="c")
+PARAMETER = Parameter(name="c")
 GRID = parameter_points(np.linspace(-1, 1, 21).round(12))
 TOY = QuadraticEFT(0.3)
 N_POPULATION = 120_000

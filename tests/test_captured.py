@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import OffGridError
-from milanalysis.parameters import parameter_points
+from milanalysis.parameters import Parameter, parameter_points
 from milanalysis.ratios.terms import GridTerms, PolynomialTerms, RestrictedTerms
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.calibration.calibrations import RescaledModel
@@ -150,12 +149,12 @@ def methods_of(terms):
     shares = np.random.default_rng(51).uniform(1, 2, (4, 3)) * [1, 0.2, 0.3]
     bins = np.random.default_rng(52).integers(0, 4, len(terms))
     edges = np.array([-np.inf, 0, 1, 2, np.inf])
-    exact = ShapeModel(terms, ParameterConfig())
+    exact = ShapeModel(terms, Parameter())
     return {
         "exact": exact,
-        "grid": ShapeModel(RestrictedTerms(terms, GRID), ParameterConfig(), NaturalSpline()),
+        "grid": ShapeModel(RestrictedTerms(terms, GRID), Parameter(), NaturalSpline()),
         "moved": RescaledModel(exact, scale=0.7, shift=0.05),
-        "template": TemplateModel(Templates(edges, shares, np.zeros(4)), bins, ParameterConfig()),
+        "template": TemplateModel(Templates(edges, shares, np.zeros(4)), bins, Parameter()),
     }
 
 
@@ -172,7 +171,7 @@ def test_log_ratios_of_events_add_up_to_the_likelihood_of_the_dataset(terms, nam
 
 def test_between_the_points_of_a_grid_each_event_has_its_spline(terms):
     known = GridTerms(GRID, terms.per_event(GRID))
-    method = ShapeModel(known, ParameterConfig(), NaturalSpline())
+    method = ShapeModel(known, Parameter(), NaturalSpline())
     spline = CubicSpline(GRID[:, 0], known.values.T, bc_type="natural")
     np.testing.assert_allclose(method.event_log_ratios(0.23, 0.0), spline(0.23) - spline(0.0), atol=1e-12)
     # 21 points are close enough to know the exact one

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import MilAnalysisError
+from milanalysis.parameters import Parameter
 from milanalysis.simulation.toys import GaussianShift, ToyTerms
 from milanalysis.statistics.information.exact_score import exact_score
 from milanalysis.statistics.information.resampling import measured_numbers
@@ -112,7 +112,7 @@ def repeated(n_population, n_experiments, n_events, seed, *, weighted):
     # weights that have nothing to do with the events: 0.75 of them are left, effectively
     weights = rng.uniform(0, 1, n_population) if weighted else np.ones(n_population)
     drawn = draw_datasets(weights, np.full(n_experiments, n_events), rng)
-    found = run({"one": ShapeModel(terms, ParameterConfig())}, drawn, theta_true=0.0)
+    found = run({"one": ShapeModel(terms, Parameter())}, drawn, theta_true=0.0)
     exact = exact_score(terms, drawn, theta_true=0.0, weights=weights)
     fits = found.methods["one"]
     numbers = measured_numbers(fits, exact, theta_true=0.0, group=found.group, rng=rng)
@@ -146,7 +146,7 @@ def test_an_overlap_takes_from_coverage_what_is_said():
     toy = GaussianShift()
     for seed in range(300):
         rng = np.random.default_rng(seed)
-        model = ShapeModel(ToyTerms(toy, toy.sample(rng, 200)), ParameterConfig())
+        model = ShapeModel(ToyTerms(toy, toy.sample(rng, 200)), Parameter())
         drawn = draw_datasets(np.ones(200), np.full(10, 100), rng)
         assert drawn.overlap == overlap
         covered.append(run({"one": model}, drawn, theta_true=0.0).methods["one"].covers(0.0).mean())

@@ -283,7 +283,10 @@ def trained(small_run: tuple[Path, Path, Any], tmp_path_factory: pytest.TempPath
             "output['bags']['multiclass_bag'][chunk] = output['bags']['multiclass_bag'][chunk][:-1]",
             "have shape",
         ),
-        ("output['bags']['polynomial'][chunk] = output['bags']['polynomial'][chunk] * float('nan')", "not finite"),
+        (
+            "output['bags']['polynomial'][chunk] = output['bags']['polynomial'][chunk] * float('nan')",
+            "not finite",
+        ),
         (
             "output['bags']['polynomial'][chunk] = output['bags']['polynomial'][chunk] + 0.1",
             "differ by .* in their sum",

@@ -11,9 +11,8 @@ from conftest import milanalysis, write_config
 from scipy.special import xlogy
 from scipy.stats import chi2, kstest, poisson
 
-from milanalysis.config import ParameterConfig
 from milanalysis.files.provenance import read_json
-from milanalysis.parameters import EFTPolynomial
+from milanalysis.parameters import EFTPolynomial, Parameter
 from milanalysis.statistics.inference.fits import FitResult, Status, fit
 from milanalysis.statistics.likelihood.models import ProfileLikelihood, RateModel
 from milanalysis.statistics.observation import Observation, observe
@@ -21,7 +20,7 @@ from milanalysis.statistics.templates.goodness import compatibility, goodness_of
 from milanalysis.statistics.templates.systematics import BackgroundTemplate, TemplateSystematic
 from milanalysis.statistics.templates.templates import TemplateModel, Templates
 
-PARAMETER = ParameterConfig(name="c")
+PARAMETER = Parameter(name="c")
 
 
 def gaussian(mean, error, low=-5.0, high=5.0):
@@ -58,7 +57,7 @@ def test_nothing_in_common_has_no_compatibility():
 def test_a_number_of_events_that_nothing_explains_disagrees(n, expected):
     """A shape that knows nothing, and 80 to 120 events expected: what is missing is the whole Poisson deviance."""
     nu = EFTPolynomial(np.array([100.0, 20.0]))
-    rate = RateModel(nu, ParameterConfig(name="c", low=-1, high=1)).observe(np.zeros(n, dtype=np.int64))
+    rate = RateModel(nu, Parameter(name="c", low=-1, high=1)).observe(np.zeros(n, dtype=np.int64))
     saturated = -2 * (xlogy(n, n / 100) - (n - 100))
     deviance = 2 * (expected - n + xlogy(n, n / expected))
     found = compatibility(gaussian(0, 1e3, low=-1, high=1), rate, saturated)

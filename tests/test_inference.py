@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from milanalysis.config import ParameterConfig
-from milanalysis.parameters import parameter_points
+from milanalysis.parameters import Parameter, parameter_points
 from milanalysis.ratios.terms import GridTerms
 from milanalysis.simulation.toys import ExponentialTilt, GaussianShift, ToyTerms
 from milanalysis.statistics.inference.fits import (
@@ -56,7 +55,7 @@ def test_a_parabola_gives_the_normal_interval(level, estimate, information):
 def test_the_gaussian_shift_has_its_closed_form():
     toy = GaussianShift(1.5)
     events = toy.sample(np.random.default_rng(0), 400, 0.2)
-    model = ShapeModel(ToyTerms(toy, events), ParameterConfig())
+    model = ShapeModel(ToyTerms(toy, events), Parameter())
     result, found = measure(model.observe(np.arange(400)), 0.95)
     sigma = 1.5 / 20
     assert result.estimate == pytest.approx(events.mean(), abs=5e-3 * sigma)
@@ -68,7 +67,7 @@ def test_the_gaussian_shift_has_its_closed_form():
 def test_an_asymmetric_likelihood_has_its_exact_interval():
     toy = ExponentialTilt()
     events = toy.sample(np.random.default_rng(1), 60, 0.1)
-    parameter = ParameterConfig(low=-2, high=0.95)
+    parameter = Parameter(low=-2, high=0.95)
     likelihood = ShapeModel(ToyTerms(toy, events), parameter).observe(np.arange(60))
     result, found = measure(likelihood, 0.6827)
     estimate = 1 - 1 / events.mean()
@@ -101,7 +100,7 @@ def test_a_minimum_at_a_limit_is_said_to_be_there(limit):
 def test_a_likelihood_lowest_at_the_edge_of_the_grid_is_at_the_limit():
     grid = parameter_points(np.linspace(-1, 1, 21))
     terms = GridTerms(grid, -0.5 * 100 * (grid.T - 1.2) ** 2)
-    found = interval(ShapeModel(terms, ParameterConfig(), ParabolaWindow()).observe(np.arange(1)))
+    found = interval(ShapeModel(terms, Parameter(), ParabolaWindow()).observe(np.arange(1)))
     assert found.status is Status.AT_LIMIT
     assert found.estimate == 1
 
@@ -157,7 +156,7 @@ def test_a_likelihood_without_a_minimum_fails_by_name(function, message):
 
 def test_an_empty_dataset_has_no_estimate():
     toy = GaussianShift()
-    model = ShapeModel(ToyTerms(toy, np.zeros((3, 1))), ParameterConfig())
+    model = ShapeModel(ToyTerms(toy, np.zeros((3, 1))), Parameter())
     assert interval(model.observe(np.array([], dtype=np.int64))).status is Status.FAILED
 
 

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import InputFileError
 from milanalysis.files.provenance import read_result, write_result
-from milanalysis.parameters import EFTPolynomial, parameter_points
+from milanalysis.parameters import EFTPolynomial, Parameter, parameter_points
 from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 from milanalysis.simulation.toys import ExponentialTilt, GaussianShift, QuadraticEFT, ToyTerms
 from milanalysis.statistics.calibration.calibrations import Measured
@@ -35,7 +34,7 @@ from milanalysis.statistics.likelihood.nuisances import LuminosityRateModel
 from milanalysis.statistics.repetition.datasets import draw_datasets
 from milanalysis.statistics.repetition.pseudo_experiments import MethodFits, run
 
-PARAMETER = ParameterConfig()
+PARAMETER = Parameter()
 OBSERVED = Interval(0.1, 0.04, 0.16, 0.6827, Status.VALID)
 
 
@@ -130,7 +129,7 @@ def test_the_exponential_tilt_covers_away_from_the_reference():
     events = toy.sample(rng, 50_000, 0.2)
     terms, weights = ToyTerms(toy, events), np.ones(50_000)
     rows = draw_datasets(weights, np.full(400, 200), rng)
-    parameter = ParameterConfig(low=-1, high=0.9)
+    parameter = Parameter(low=-1, high=0.9)
     fits = run({"exact": ShapeModel(terms, parameter)}, rows, theta_true=0.2).methods["exact"]
     truth = exact_score(terms, rows, theta_true=0.2, weights=weights)
     # the fourth moment of the exponential makes the error of its variance sqrt(8 / 50 000): 4 sigma

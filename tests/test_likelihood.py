@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import poisson
 
-from milanalysis.config import ParabolaConfig, ParameterConfig, PolynomialConfig, SplineConfig
-from milanalysis.parameters import EFTPolynomial, parameter_points
+from milanalysis.config import ParabolaConfig, PolynomialConfig, SplineConfig
+from milanalysis.parameters import EFTPolynomial, Parameter, parameter_points
 from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyTerms
 from milanalysis.statistics.likelihood.interpolation import (
@@ -27,7 +27,7 @@ from milanalysis.statistics.likelihood.models import (
     rate_log_ratio,
 )
 
-PARAMETER = ParameterConfig(name="c")
+PARAMETER = Parameter(name="c")
 POINTS = np.linspace(-1, 1, 9)[:, None]
 NU = EFTPolynomial(np.array([1000.0, 120.0, 80.0, 5.0, 10.0]))
 

@@ -7,20 +7,20 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import ConfigError
+from milanalysis.parameters import Parameter
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.templates.binning import binned_information, information_edges, weight_response
 from milanalysis.statistics.templates.limits import Outcome, _crossing, cls_limit
 from milanalysis.statistics.templates.templates import TemplateModel, Templates, quantile_edges
 
-PARAMETER = ParameterConfig(name="c")
+PARAMETER = Parameter(name="c")
 
 
 def counting(slope=300.0, **parameter):
     templates = Templates(np.array([-np.inf, np.inf]), np.array([[1000.0, slope]]), np.zeros(1))
     return TemplateModel(
-        templates, np.zeros(1, dtype=np.int64), ParameterConfig(name="c", **parameter), with_rate=True
+        templates, np.zeros(1, dtype=np.int64), Parameter(name="c", **parameter), with_rate=True
     )
 
 

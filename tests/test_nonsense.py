@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError, OffGridError
-from milanalysis.parameters import EFTPolynomial, parameter_points
+from milanalysis.parameters import EFTPolynomial, Parameter, parameter_points
 from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.inference.fits import Status, fit, measure
@@ -18,7 +17,7 @@ from milanalysis.statistics.repetition.datasets import draw
 from milanalysis.statistics.repetition.pseudo_experiments import run
 from milanalysis.statistics.templates.templates import TemplateModel, Templates
 
-PARAMETER = ParameterConfig(name="c")
+PARAMETER = Parameter(name="c")
 GRID = parameter_points(np.linspace(-1, 1, 21).round(12))
 WAYS = pytest.mark.parametrize("way", [ParabolaWindow(), NaturalSpline(), PolynomialFit(4)], ids=repr)
 EMPTY = np.array([], dtype=np.int64)
@@ -74,7 +73,7 @@ def test_points_a_method_does_not_know_are_refused():
     ):
         GridTerms(GRID, np.zeros((3, 21))).log_ratio(np.arange(3), 1.5)
     # and a fit does not leave the grid, whatever the range of the parameter
-    wide = ShapeModel(GridTerms(GRID, np.zeros((3, 21))), ParameterConfig(low=-5, high=5), NaturalSpline())
+    wide = ShapeModel(GridTerms(GRID, np.zeros((3, 21))), Parameter(low=-5, high=5), NaturalSpline())
     assert wide.observe(np.arange(3)).limits == ((-1.0, 1.0),)
 
 

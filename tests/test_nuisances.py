@@ -7,9 +7,8 @@ import pyhf
 import pytest
 from scipy.stats import norm
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import ContradictionError, EventWeightError, FitError
-from milanalysis.parameters import EFTPolynomial, parameter_points
+from milanalysis.parameters import EFTPolynomial, Parameter, parameter_points
 from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyTerms
 from milanalysis.statistics.inference.fits import Status, contour, fit, limit, measure, profile
@@ -28,7 +27,7 @@ from milanalysis.statistics.repetition.datasets import draw, draw_datasets
 from milanalysis.statistics.repetition.pseudo_experiments import run
 from milanalysis.statistics.templates.templates import pyhf_backend
 
-PARAMETER = ParameterConfig(name="c")
+PARAMETER = Parameter(name="c")
 FRACTION = Nuisance("fraction", 0.0, 0.9, 0.1)
 NU = EFTPolynomial(np.array([800.0, 160.0, 70.0]))
 
@@ -248,7 +247,7 @@ def test_a_contour_of_a_plane_is_an_ellipse():
 
 def two_channels(uncertainty=0.1):
     """Two counting channels with one luminosity, ``L (background + signal mu)``, as one likelihood."""
-    parameter = ParameterConfig(name="mu", reference=0.0, low=-0.4, high=4.0)
+    parameter = Parameter(name="mu", reference=0.0, low=-0.4, high=4.0)
     channels = [
         LuminosityRateModel(EFTPolynomial(np.array([background, signal])), parameter, uncertainty).observe(
             np.arange(n)

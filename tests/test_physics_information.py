@@ -7,8 +7,8 @@ import logging
 import numpy as np
 import pytest
 
-from milanalysis.config import GeneratorConfig, ParameterConfig
-from milanalysis.parameters import EFTPolynomial, parameter_points
+from milanalysis.config import GeneratorConfig
+from milanalysis.parameters import EFTPolynomial, Parameter, parameter_points
 from milanalysis.ratios.terms import GridTerms, PolynomialTerms, RestrictedTerms
 from milanalysis.simulation.exact.visible_ratio import FAST, VisibleRatio
 from milanalysis.simulation.generator import Generator, generate_sample
@@ -70,10 +70,8 @@ def test_a_parabola_reads_a_few_percent_less_even_from_the_exact_likelihood(exac
     terms = terms.take(kept)
     rows = draw(np.ones(len(kept)), 60, N_EVENTS, np.random.default_rng(303))
     models = {
-        "exact": ShapeModel(terms, ParameterConfig()),
-        "parabola": ShapeModel(
-            GridTerms(grid, terms.per_event(grid)), ParameterConfig(), ParabolaWindow(0.4)
-        ),
+        "exact": ShapeModel(terms, Parameter()),
+        "parabola": ShapeModel(GridTerms(grid, terms.per_event(grid)), Parameter(), ParabolaWindow(0.4)),
     }
     fits = run(models, rows, theta_true=0.0).methods
     read = np.nanmean(fits["parabola"].curvature) / np.nanmean(fits["exact"].curvature)
@@ -105,9 +103,9 @@ def test_exact_likelihoods_on_six_thousand_independent_pseudo_experiments():
         joint = PolynomialTerms(polynomials[None], rate[None])
         seen = PolynomialTerms(visible[None], rate[None])
         models = {
-            "exact": ShapeModel(joint, ParameterConfig()),
-            "visible": ShapeModel(seen, ParameterConfig()),
-            "grid": ShapeModel(RestrictedTerms(seen, grid), ParameterConfig(), ParabolaWindow(0.4)),
+            "exact": ShapeModel(joint, Parameter()),
+            "visible": ShapeModel(seen, Parameter()),
+            "grid": ShapeModel(RestrictedTerms(seen, grid), Parameter(), ParabolaWindow(0.4)),
         }
         rows = np.arange(per_block * N_EVENTS).reshape(per_block, N_EVENTS)
         for name, fits in run(models, rows, theta_true=0.0, workers=2).methods.items():

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from milanalysis.config import ParameterConfig
+from milanalysis.parameters import Parameter
 from milanalysis.simulation.toys import GaussianShift, ToyTerms
 from milanalysis.statistics.inference.fits import Status, measure, rise_of_level
 from milanalysis.statistics.likelihood.models import ProfileLikelihood, ShapeModel
@@ -18,7 +18,7 @@ from milanalysis.statistics.repetition.pseudo_experiments import PseudoExperimen
 def gaussian_model(n_events=2000, **parameter):
     toy = GaussianShift()
     events = toy.sample(np.random.default_rng(0), n_events)
-    return ShapeModel(ToyTerms(toy, events), ParameterConfig(**parameter))
+    return ShapeModel(ToyTerms(toy, events), Parameter(**parameter))
 
 
 def test_every_method_measures_the_same_datasets():

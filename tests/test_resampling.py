@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from milanalysis.config import ParameterConfig
+from milanalysis.parameters import Parameter
 from milanalysis.simulation.toys import GaussianShift, ToyTerms
 from milanalysis.statistics.inference.fits import Status
 from milanalysis.statistics.information.exact_score import ExactScore, exact_score
@@ -23,7 +23,7 @@ def repeated(n_population, n_experiments, n_events, seed):
     terms = ToyTerms(TOY, TOY.sample(rng, n_population))
     weights = np.ones(n_population)
     rows = draw_datasets(weights, np.full(n_experiments, n_events), rng)
-    fits = run({"one": ShapeModel(terms, ParameterConfig())}, rows, theta_true=0.0).methods["one"]
+    fits = run({"one": ShapeModel(terms, Parameter())}, rows, theta_true=0.0).methods["one"]
     return fits, exact_score(terms, rows, theta_true=0.0, weights=weights)
 
 

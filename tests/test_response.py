@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from milanalysis.config import ParameterConfig
+from milanalysis.parameters import Parameter
 from milanalysis.simulation.toys import GaussianShift, ToyTerms
 from milanalysis.statistics.coverage import response
 from milanalysis.statistics.inference.fits import Status
@@ -23,7 +23,7 @@ def experiments(shrink):
     for theta in THETA:
         terms = ToyTerms(toy, toy.sample(np.random.default_rng(round(10 * theta) + 50), 15_000, theta))
         rows = np.arange(15_000).reshape(300, 50)
-        one = run({"m": ShapeModel(terms, ParameterConfig())}, rows, theta_true=theta)
+        one = run({"m": ShapeModel(terms, Parameter())}, rows, theta_true=theta)
         fits = one.methods["m"]
         moved = MethodFits(
             shrink * fits.estimate, fits.low, fits.high, fits.curvature, fits.status, fits.rise

@@ -7,9 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import FitError
-from milanalysis.parameters import parameter_points
+from milanalysis.parameters import Parameter, parameter_points
 from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyTerms
 from milanalysis.statistics.calibration.bartlett import (
@@ -28,7 +27,7 @@ from milanalysis.statistics.information.bag_size_scaling import (
 )
 from milanalysis.statistics.information.comparison import event_score
 
-PARAMETER = ParameterConfig(name="c")
+PARAMETER = Parameter(name="c")
 GRID = parameter_points(np.linspace(-1, 1, 21).round(12))
 SIZES = np.array([1, 10, 20, 25, 50, 100, 125, 200, 250])
 # Table 2 of arXiv:2508.07114, calibrated; 200 experiments know a variance to 10 %

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, norm, poisson
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError
-from milanalysis.parameters import parameter_points
+from milanalysis.parameters import Parameter, parameter_points
 from milanalysis.ratios.terms import GridTerms
 from milanalysis.simulation.toys import GaussianPlane, ToyTerms
 from milanalysis.statistics.coverage import coverage_together
@@ -22,7 +21,7 @@ from milanalysis.statistics.repetition.datasets import draw
 from milanalysis.statistics.repetition.pseudo_experiments import PseudoExperiments, run
 
 TOY = GaussianPlane(0.6)
-PARAMETERS = (ParameterConfig(name="a"), ParameterConfig(name="b", low=-2.0, high=2.0))
+PARAMETERS = (Parameter(name="a"), Parameter(name="b", low=-2.0, high=2.0))
 N = 400
 
 

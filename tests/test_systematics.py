@@ -9,8 +9,8 @@ import pyhf
 import pytest
 from scipy.stats import norm
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError
+from milanalysis.parameters import Parameter
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.inference.fits import Status, fit, measure
 from milanalysis.statistics.repetition.datasets import draw
@@ -20,7 +20,7 @@ from milanalysis.statistics.templates.limits import cls_limit
 from milanalysis.statistics.templates.systematics import BackgroundTemplate, TemplateSystematic
 from milanalysis.statistics.templates.templates import TemplateModel, Templates, pyhf_backend, quantile_edges
 
-PARAMETER = ParameterConfig(name="c")
+PARAMETER = Parameter(name="c")
 EDGES = np.array([-np.inf, -1.0, 1.0, np.inf])
 CONTENTS = np.array([[200.0, 100.0, 50.0], [300.0, -100.0, 40.0], [500.0, 40.0, 90.0]])
 BACKGROUND = np.array([90.0, 60.0, 50.0])
@@ -237,7 +237,7 @@ def test_templates_of_another_luminosity_describe_its_counts():
     background = BackgroundTemplate(BACKGROUND, 0.02 * BACKGROUND, "known", (luminosity,))
     whole = Templates(EDGES, CONTENTS, np.full(3, 0.02), background, (luminosity,))
     part = whole.scaled(0.4)
-    parameter = ParameterConfig(name="c")
+    parameter = Parameter(name="c")
     models = [
         TemplateModel(one, np.zeros(1, dtype=np.int64), parameter, with_rate=True) for one in (whole, part)
     ]

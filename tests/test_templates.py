@@ -10,9 +10,9 @@ import pyhf
 import pytest
 from scipy.stats import norm
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError, TooFewEventsError
 from milanalysis.events.tables import EventTable
+from milanalysis.parameters import Parameter
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.inference.fits import FitResult, Status, fit, measure
 from milanalysis.statistics.templates.eft_modifier import EFT_MODIFIERS
@@ -24,7 +24,7 @@ from milanalysis.statistics.templates.templates import (
     quantile_edges,
 )
 
-PARAMETER = ParameterConfig(name="cHW")
+PARAMETER = Parameter(name="cHW")
 CONTENTS = np.array(
     [[200.0, 100.0, 50.0, 5.0, 1.0], [300.0, -100.0, 40.0, -5.0, 2.0], [500.0, 40.0, 90.0, 0.0, 3.0]]
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError
+from milanalysis.parameters import Parameter
 from milanalysis.ratios.terms import PolynomialTerms
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.calibration.calibrations import CalibrationSample
@@ -16,7 +16,7 @@ from milanalysis.statistics.likelihood.models import ShapeModel
 from milanalysis.statistics.repetition.datasets import draw
 from milanalysis.statistics.repetition.pseudo_experiments import run
 
-PARAMETER = ParameterConfig(name="c")
+PARAMETER = Parameter(name="c")
 N = 60_000
 LEARN, JUDGE = np.arange(N // 2), np.arange(N // 2, N)
 

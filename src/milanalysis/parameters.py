@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,51 @@ class _Stored:
 FloatArray = Annotated[npt.NDArray[np.float64], _Stored(np.float64)]
 Float32Array = Annotated[npt.NDArray[np.float32], _Stored(np.float32)]
 IntArray = Annotated[npt.NDArray[np.int64], _Stored(np.int64)]
+
+
+def plain_name(text: str) -> str:
+    """Accept names that can stand in a file name.
+
+    Raises:
+        ValueError: saying which letters may be used.
+    """
+    if not text or not all(letter.isalnum() or letter in "-_." for letter in text) or text.startswith("."):
+        msg = "use letters, digits, '-', '_' and '.', since the name becomes a file name"
+        raise ValueError(msg)
+    return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """A parameter of interest: a Wilson coefficient, for Lambda = 1 TeV.
+
+    Attributes:
+        name: of the coefficient.
+        reference: value that likelihood ratios are taken against, usually that of the Standard Model.
+        low: lowest value that a fit may take.
+        high: highest one.
+
+    Example:
+        >>> Parameter(low=-0.5)
+        Parameter(name='cHW', reference=0.0, low=-0.5, high=1.0)
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
+
+    name: str = "cHW"
+    reference: float = 0.0
+    low: float = -1.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        try:
+            plain_name(self.name)
+        except ValueError as error:
+            msg = f"name: {error}"
+            raise ValueError(msg) from error
+        if not self.low < self.reference < self.high:
+            msg = f"the reference {self.reference} has to lie between low ({self.low}) and high ({self.high})"
+            raise ValueError(msg)
 
 
 def parameter_points(values: npt.ArrayLike) -> FloatArray:

@@ -36,7 +36,6 @@ from milanalysis.config.physics import (
     GeneratorConfig,
     LeptonCutsConfig,
     LHAPDFConfig,
-    ParameterConfig,
     SplitConfig,
     TruthConfig,
 )
@@ -147,7 +146,6 @@ __all__ = [
     "ObservableConfig",
     "PaperPairingConfig",
     "ParabolaConfig",
-    "ParameterConfig",
     "ParameterisedTaskConfig",
     "ParslExecutorConfig",
     "PlateauScheduleConfig",

@@ -22,7 +22,6 @@ from milanalysis.config.physics import (
     ExactConfig,
     GeneratorConfig,
     Name,
-    ParameterConfig,
     Positive,
     SplitConfig,
     TruthConfig,
@@ -44,7 +43,7 @@ from milanalysis.config.tracking import CSVTrackingConfig, TrackingConfig, TuneC
 from milanalysis.config.yaml_files import read_mapping
 from milanalysis.errors import ConfigError
 from milanalysis.files.paths import absolute_path
-from milanalysis.parameters import FloatArray, parameter_points
+from milanalysis.parameters import FloatArray, Parameter, parameter_points
 
 __all__ = ["AnalysisConfig", "load_config", "to_plain"]
 
@@ -65,7 +64,7 @@ class AnalysisConfig:
     models: Annotated[dict[Name, AnyModelConfig], Field(min_length=1)]
     templates: TemplateConfig
     luminosity_uncertainty: Positive | None = None
-    parameter: ParameterConfig = ParameterConfig()
+    parameter: Parameter = Parameter()
     generator: GeneratorConfig = GeneratorConfig()
     processing: ProcessingConfig = ProcessingConfig()
     split: SplitConfig = SplitConfig()

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from milanalysis.parameters import plain_name
+
 __all__ = [
     "STRICT",
     "Count",
@@ -23,7 +25,6 @@ __all__ = [
     "LeptonCutsConfig",
     "Name",
     "NonNegative",
-    "ParameterConfig",
     "Positive",
     "SplitConfig",
     "TruthConfig",
@@ -37,15 +38,7 @@ Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
-def _plain_name(text: str) -> str:
-    """Accept names that can stand in a file name."""
-    if not text or not all(letter.isalnum() or letter in "-_." for letter in text) or text.startswith("."):
-        msg = "use letters, digits, '-', '_' and '.', since the name becomes a file name"
-        raise ValueError(msg)
-    return text
-
-
-Name = Annotated[str, AfterValidator(_plain_name)]
+Name = Annotated[str, AfterValidator(plain_name)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -124,23 +117,6 @@ class TruthConfig:
     auc_at: tuple[float, ...] | None = None
     points: Annotated[int, Field(ge=100_000)] = 1_000_000
     in_run: Literal["automatic", "never"] = "automatic"
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class ParameterConfig:
-    """The parameter of interest: one Wilson coefficient, for Lambda = 1 TeV."""
-
-    name: Name = "cHW"
-    reference: float = 0.0
-    low: float = -1.0
-    high: float = 1.0
-
-    @model_validator(mode="after")
-    def _reference_is_inside(self) -> ParameterConfig:
-        if not self.low < self.reference < self.high:
-            msg = f"the reference {self.reference} has to lie between low ({self.low}) and high ({self.high})"
-            raise ValueError(msg)
-        return self
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -6,9 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from milanalysis.config import ParameterConfig
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.parameters import FloatArray
+from milanalysis.parameters import FloatArray, Parameter
 from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
 from milanalysis.pipeline.pseudo_experiments import expected_signal
 from milanalysis.pipeline.run_files import Run, truth_of_run
@@ -156,7 +155,7 @@ def _is_trained_at(model: LikelihoodModel, theta: float) -> bool:
     """Say whether a value of the parameter is in the range of the training of a method, as it is or calibrated."""
     inner = model.model if isinstance(model, RescaledModel) else model
     parameter = getattr(inner, "parameter", None)
-    return not isinstance(parameter, ParameterConfig) or parameter.low <= theta <= parameter.high
+    return not isinstance(parameter, Parameter) or parameter.low <= theta <= parameter.high
 
 
 def _is_of_bags(model: LikelihoodModel) -> bool:

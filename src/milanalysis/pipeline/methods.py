@@ -9,11 +9,11 @@ from functools import partial
 
 import numpy as np
 
-from milanalysis.config import AnalysisConfig, GenerateBackgroundConfig, ParameterConfig, TaskConfig
+from milanalysis.config import AnalysisConfig, GenerateBackgroundConfig, TaskConfig
 from milanalysis.events.tables import EventTable
 from milanalysis.files.provenance import read_json, read_result
 from milanalysis.learning.models.stored import cached_model
-from milanalysis.parameters import FloatArray
+from milanalysis.parameters import FloatArray, Parameter
 from milanalysis.pipeline.run_files import Run, truth_of_run
 from milanalysis.ratios.exact import ExactRatio
 from milanalysis.ratios.scored_events import ScoredEvents
@@ -233,7 +233,7 @@ def has_background(config: AnalysisConfig) -> bool:
     )
 
 
-def _where_trained(parameter: ParameterConfig, task: TaskConfig) -> ParameterConfig:
+def _where_trained(parameter: Parameter, task: TaskConfig) -> Parameter:
     """Return a parameter whose range ends where a model has not been trained."""
     low, high = task.trained_between(parameter.reference)
     return replace(parameter, low=max(parameter.low, low), high=min(parameter.high, high))

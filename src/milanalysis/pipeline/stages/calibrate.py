@@ -14,7 +14,6 @@ from milanalysis.config import (
     BiasConfig,
     CalibrationConfig,
     CoverageSearchConfig,
-    ParameterConfig,
     RateConfig,
     TemperatureConfig,
     to_plain,
@@ -22,7 +21,7 @@ from milanalysis.config import (
 from milanalysis.errors import TooFewEventsError
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.files.provenance import read_result, write_result
-from milanalysis.parameters import EFTPolynomial, parameter_points
+from milanalysis.parameters import EFTPolynomial, Parameter, parameter_points
 from milanalysis.pipeline.methods import methods_of_run
 from milanalysis.pipeline.pseudo_experiments import events_per_experiment
 from milanalysis.pipeline.run_files import Run
@@ -114,7 +113,7 @@ class _Learner:
     def learn(self, entry: CalibrationConfig) -> Calibration:
         """Return one calibration."""
         parameter, terms = self.model.parameter, self.model.terms  # that of the training
-        assert isinstance(parameter, ParameterConfig)
+        assert isinstance(parameter, Parameter)
         if isinstance(entry, RateConfig):
             return learn_rate_offset(terms, self.sample, parameter)
         if isinstance(entry, TemperatureConfig):

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import FitError
-from milanalysis.parameters import FloatArray, parameter_points
+from milanalysis.parameters import FloatArray, Parameter, parameter_points
 from milanalysis.ratios.terms import EventTerms
 from milanalysis.statistics.calibration.calibrations import Measured
 
@@ -51,7 +50,7 @@ class BartlettTest:
 
 def bartlett_test(
     terms: EventTerms,
-    parameter: ParameterConfig,
+    parameter: Parameter,
     weights: FloatArray,
     *,
     half_width: float = 0.4,

@@ -24,10 +24,9 @@ from scipy.interpolate import CubicSpline
 from scipy.special import logsumexp
 from scipy.stats import binom
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import DataLeakError, FitError
 from milanalysis.events.tables import EventTable
-from milanalysis.parameters import EventPolynomials, FloatArray, IntArray, parameter_points
+from milanalysis.parameters import EventPolynomials, FloatArray, IntArray, Parameter, parameter_points
 from milanalysis.ratios.terms import EventTerms, GridTerms
 from milanalysis.statistics.inference.fits import rise_of_level
 from milanalysis.statistics.likelihood.models import (
@@ -417,7 +416,7 @@ class RateOffset:
         return cls(tuple(values["points"]), tuple(Measured(**one) for one in values["offsets"]))
 
 
-def learn_rate_offset(terms: EventTerms, sample: CalibrationSample, parameter: ParameterConfig) -> RateOffset:
+def learn_rate_offset(terms: EventTerms, sample: CalibrationSample, parameter: Parameter) -> RateOffset:
     """Measure the mean ratio over events of the reference, at the grid points of the terms or over the range.
 
     Args:

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from milanalysis.config import ParameterConfig
-from milanalysis.parameters import EventPolynomials, FloatArray, IntArray, parameter_points, powers
+from milanalysis.parameters import EventPolynomials, FloatArray, IntArray, Parameter, parameter_points, powers
 from milanalysis.ratios.terms import EventTerms
 from milanalysis.statistics.calibration.calibrations import CalibrationSample, Measured
 from milanalysis.statistics.likelihood.models import Addable, ProfileLikelihood, ShapeModel
@@ -29,9 +28,7 @@ _POINTS = 21  # of the fit of a slope, for terms that are defined at any point
 _GROUPS = 20  # of the jackknife
 
 
-def log_ratio_slopes(
-    terms: EventTerms, parameter: ParameterConfig, half_width: float | None = None
-) -> FloatArray:
+def log_ratio_slopes(terms: EventTerms, parameter: Parameter, half_width: float | None = None) -> FloatArray:
     """Return the least-squares slope of each event's log ratio with the parameter.
 
     Args:
@@ -81,7 +78,7 @@ class Observable:
             event; errors from a jackknife over events.
     """
 
-    parameter: ParameterConfig
+    parameter: Parameter
     half_width: float | None
     moments: FloatArray
     squares: FloatArray
@@ -126,7 +123,7 @@ class Observable:
     def from_dict(cls, values: Mapping[str, Any]) -> Observable:
         """Make it from what `to_dict` returned."""
         return cls(
-            ParameterConfig(**values["parameter"]),
+            Parameter(**values["parameter"]),
             values["half_width"],
             np.array(values["moments"]),
             np.array(values["squares"]),
@@ -169,7 +166,7 @@ class ObservableModel(Addable):
 def learn_observable(
     terms: EventTerms,
     sample: CalibrationSample,
-    parameter: ParameterConfig,
+    parameter: Parameter,
     half_width: float | None = None,
 ) -> Observable:
     """Measure mean and variance of the observable as functions of the parameter.

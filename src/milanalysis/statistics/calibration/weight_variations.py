@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import EventWeightError
-from milanalysis.parameters import FloatArray, IntArray, powers
+from milanalysis.parameters import FloatArray, IntArray, Parameter, powers
 from milanalysis.ratios.terms import EventTerms
 from milanalysis.statistics.calibration.calibrations import CalibrationSample, Measured
 from milanalysis.statistics.calibration.observable import (
@@ -183,7 +182,7 @@ class VariedModel(Addable):
 def learn_varied_observable(
     terms: EventTerms,
     sample: CalibrationSample,
-    parameter: ParameterConfig,
+    parameter: Parameter,
     variations: Sequence[WeightVariation],
     half_width: float | None = None,
 ) -> VariedObservable:

@@ -16,9 +16,8 @@ from typing import ClassVar, Protocol, runtime_checkable
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import ContradictionError, EventWeightError
-from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
+from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray, Parameter
 from milanalysis.ratios.terms import EventTerms
 from milanalysis.statistics.likelihood.constraints import Constraint
 from milanalysis.statistics.likelihood.interpolation import Curve, Interpolation
@@ -37,7 +36,7 @@ __all__ = [
     "rate_log_ratio",
 ]
 
-Parameters = ParameterConfig | tuple[ParameterConfig, ...]
+Parameters = Parameter | tuple[Parameter, ...]
 """One parameter of interest, or several."""
 
 _LATTICE = 21  # points in each direction at which an expectation of several parameters is checked
@@ -289,7 +288,7 @@ class ShapeModel(Addable):
 
             return _likelihood(self.parameter, twice_nll)
         assert self.interpolation is not None
-        assert isinstance(self.parameter, ParameterConfig)
+        assert isinstance(self.parameter, Parameter)
         values = -2 * dataset.per_event(grid).sum(axis=0)
         curve: Curve = self.interpolation.curve(grid[:, 0], values)
         one = self.parameter
@@ -320,7 +319,7 @@ class RateModel(Addable):
 
     def __post_init__(self) -> None:
         what = "the expected number of events"
-        if isinstance(self.nu, EFTPolynomial) and isinstance(self.parameter, ParameterConfig):
+        if isinstance(self.nu, EFTPolynomial) and isinstance(self.parameter, Parameter):
             check_positive(self.nu, self.parameter, what)
             return
         axes = [np.linspace(one.low, one.high, _LATTICE) for one in _several(self.parameter)]
@@ -379,7 +378,7 @@ class SumModel(Addable):
         return first
 
 
-def _several(parameter: Parameters) -> tuple[ParameterConfig, ...]:
+def _several(parameter: Parameters) -> tuple[Parameter, ...]:
     """Return the parameters of interest as a tuple."""
     return parameter if isinstance(parameter, tuple) else (parameter,)
 
@@ -428,7 +427,7 @@ def rate_log_ratio(n_observed: int, nu: FloatArray, nu_reference: float) -> Floa
     return n_observed * np.log(nu / nu_reference) - (nu - nu_reference)
 
 
-def check_positive(expected: EFTPolynomial, parameter: ParameterConfig, what: str) -> None:
+def check_positive(expected: EFTPolynomial, parameter: Parameter, what: str) -> None:
     """Refuse an expectation that is not positive in the whole range of a parameter.
 
     Args:

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from milanalysis.config import ParameterConfig
-from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
+from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray, Parameter
 from milanalysis.ratios.terms import EventTerms
 from milanalysis.statistics.likelihood.constraints import (
     PULL,
@@ -114,7 +113,7 @@ class LuminosityRateModel(Addable):
     """
 
     nu: EFTPolynomial
-    parameter: ParameterConfig
+    parameter: Parameter
     uncertainty: float
 
     def __post_init__(self) -> None:
@@ -192,7 +191,7 @@ class MixtureModel(Addable):
 
     terms: EventTerms
     background: FloatArray
-    parameter: ParameterConfig
+    parameter: Parameter
     fraction: float | Nuisance
     interpolation: Interpolation | None = None
 
@@ -248,7 +247,7 @@ class ExtendedMixtureModel(Addable):
     background: FloatArray
     nu: EFTPolynomial
     nu_background: float
-    parameter: ParameterConfig
+    parameter: Parameter
     normalisation: Nuisance | None = None
     luminosity: Nuisance | None = None
     interpolation: Interpolation | None = None
@@ -291,7 +290,7 @@ def _check(terms: EventTerms, background: FloatArray, interpolation: Interpolati
 
 
 def _likelihood(
-    parameter: ParameterConfig,
+    parameter: Parameter,
     others: tuple[Nuisance, ...],
     grid: FloatArray | None,
     twice_nll: Callable[[FloatArray], FloatArray],

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import TooFewEventsError
-from milanalysis.parameters import FloatArray, IntArray, powers
+from milanalysis.parameters import FloatArray, IntArray, Parameter, powers
 from milanalysis.ratios.terms import EventTerms
 from milanalysis.statistics.calibration.calibrations import CalibrationSample
 from milanalysis.statistics.likelihood.models import Addable, ProfileLikelihood
@@ -40,7 +39,7 @@ class BagTemplateModel(Addable):
     terms: EventTerms
     theta: float
     bag_size: int
-    parameter: ParameterConfig
+    parameter: Parameter
 
     def counts(self, rows: IntArray) -> IntArray:
         """Return the number of bags of a dataset in each bin, shape ``(n_bins,)``."""
@@ -64,7 +63,7 @@ class BagTemplateModel(Addable):
 def learn_bag_templates(
     terms: EventTerms,
     sample: CalibrationSample,
-    parameter: ParameterConfig,
+    parameter: Parameter,
     *,
     theta: float,
     bag_size: int,

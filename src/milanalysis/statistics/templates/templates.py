@@ -23,10 +23,9 @@ import numpy.typing as npt
 import pyhf
 from scipy.special import xlogy
 
-from milanalysis.config import ParameterConfig
 from milanalysis.errors import TooFewEventsError
 from milanalysis.events.tables import EventTable
-from milanalysis.parameters import EFTPolynomial, EventPolynomials, FloatArray, IntArray
+from milanalysis.parameters import EFTPolynomial, EventPolynomials, FloatArray, IntArray, Parameter
 from milanalysis.statistics.inference.fits import FitResult, Status
 from milanalysis.statistics.likelihood.constraints import PULL
 from milanalysis.statistics.likelihood.models import Addable, ProfileLikelihood, check_positive
@@ -186,7 +185,7 @@ class TemplateModel(Addable):
 
     templates: Templates
     bins: IntArray
-    parameter: ParameterConfig
+    parameter: Parameter
     with_rate: bool = False
 
     def __post_init__(self) -> None:
