@@ -12,11 +12,7 @@ from typing import Any
 
 from coffea import processor
 
-from milanalysis.events.processing.chunks import ChunkReader, chunk_name
-from milanalysis.events.tables import Split
-from milanalysis.learning.models.stored import cached_model
-from milanalysis.parameters import FloatArray
-from milanalysis.ratios.bags import partition
+from milanalysis.processing import ChunkReader, FloatArray, Split, cached_model, chunk_name, partition
 
 
 class BagLikelihoodProcessor(processor.ProcessorABC):

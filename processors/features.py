@@ -13,11 +13,18 @@ import awkward as ak
 import numpy.typing as npt
 from coffea import processor
 
-from milanalysis.events.features import table1
-from milanalysis.events.objects import Objects, hardest_first, isolated_from, read_objects
-from milanalysis.events.processing.chunks import Cutflow, apply_cuts, chunk_table
-from milanalysis.events.processing.parts import write_part
-from milanalysis.events.tables import EventTable
+from milanalysis.processing import (
+    Cutflow,
+    EventTable,
+    Objects,
+    apply_cuts,
+    chunk_table,
+    hardest_first,
+    isolated_from,
+    read_objects,
+    table1,
+    write_part,
+)
 
 
 class FeatureProcessor(processor.ProcessorABC):

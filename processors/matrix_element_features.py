@@ -11,12 +11,18 @@ from typing import Any
 import awkward as ak
 from coffea import processor
 
-from milanalysis.events.features import table1
-from milanalysis.events.objects import hardest_first, read_objects
-from milanalysis.events.processing.chunks import Cutflow, apply_cuts, chunk_table
-from milanalysis.events.processing.parts import write_part
-from milanalysis.events.tables import EventTable
-from milanalysis.simulation.exact.visible_momenta import production_estimate, visible_momenta
+from milanalysis.processing import (
+    Cutflow,
+    EventTable,
+    apply_cuts,
+    chunk_table,
+    hardest_first,
+    production_estimate,
+    read_objects,
+    table1,
+    visible_momenta,
+    write_part,
+)
 
 
 class MatrixElementFeatureProcessor(processor.ProcessorABC):

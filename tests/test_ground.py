@@ -18,8 +18,8 @@ from milanalysis.files.provenance import (
     write_result,
 )
 from milanalysis.parameters import EFTPolynomial, parameter_points
-from milanalysis.progress import progress_bar
 from milanalysis.randomness import stream, stream_seed
+from milanalysis.terminal import progress_bar
 
 
 def test_streams_are_told_apart_by_their_names_and_by_nothing_else():

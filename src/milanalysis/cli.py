@@ -197,7 +197,7 @@ def convert(files: tuple[Path, ...], output: Path | None) -> None:
     cross-section, which ROOT trees of this kind cannot hold. No tree takes the place of one of another text.
     """
     from milanalysis.events.lhe.conversion import conversion_targets, convert_lhe
-    from milanalysis.progress import progress_bar
+    from milanalysis.terminal import progress_bar
 
     for path, target in zip(files, conversion_targets(files, output), strict=True):
         try:

@@ -28,7 +28,7 @@ from milanalysis.events.files.schemas import DelphesSchema, LHEFSchema
 from milanalysis.events.processing.chunks import item_name
 from milanalysis.events.processing.executors import PROCESSOR_MODULE, ChunkFailure, in_words, open_executor
 from milanalysis.files.paths import problem_with_file
-from milanalysis.progress import progress_bar
+from milanalysis.terminal import progress_bar
 
 __all__ = ["load_processor", "make_processor", "run_processor", "using_output_of"]
 

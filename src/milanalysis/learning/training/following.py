@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from milanalysis.learning.tracking import Epoch, read_metrics
-from milanalysis.progress import progress_board
+from milanalysis.terminal import progress_board
 
 __all__ = ["Watched", "describe", "watch"]
 

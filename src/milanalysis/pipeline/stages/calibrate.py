@@ -33,7 +33,6 @@ from milanalysis.pipeline.stages.stage import (
     truth_of,
 )
 from milanalysis.pipeline.template_analysis import rate_model
-from milanalysis.progress import progress_bar
 from milanalysis.randomness import stream
 from milanalysis.statistics.calibration.calibrations import (
     Calibration,
@@ -56,6 +55,7 @@ from milanalysis.statistics.observation import Observation, observe
 from milanalysis.statistics.repetition.datasets import LARGEST_OVERLAP, Datasets
 from milanalysis.statistics.repetition.pseudo_experiments import MethodFits
 from milanalysis.statistics.repetition.pseudo_experiments import run as run_experiments
+from milanalysis.terminal import progress_bar
 
 __all__ = ["STAGE", "calibrate"]
 

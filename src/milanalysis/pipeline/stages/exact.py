@@ -19,7 +19,7 @@ from milanalysis.pipeline.stages.stage import (
     Stage,
     tables_of,
 )
-from milanalysis.progress import progress_bar
+from milanalysis.terminal import progress_bar
 
 __all__ = ["STAGE", "exact"]
 

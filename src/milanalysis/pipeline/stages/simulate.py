@@ -16,9 +16,9 @@ from milanalysis.pipeline.run_files import Run
 from milanalysis.pipeline.stages.stage import (
     Stage,
 )
-from milanalysis.progress import progress_bar
 from milanalysis.randomness import stream
 from milanalysis.simulation.generator import EventSource
+from milanalysis.terminal import progress_bar
 
 __all__ = ["STAGE", "simulate"]
 

@@ -12,7 +12,7 @@ from milanalysis.pipeline.run_files import Run, truth_is_known
 from milanalysis.pipeline.stages.stage import (
     Stage,
 )
-from milanalysis.progress import progress_bar
+from milanalysis.terminal import progress_bar
 
 __all__ = ["STAGE", "truth"]
 

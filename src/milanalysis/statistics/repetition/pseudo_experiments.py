@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from milanalysis.parallel import warm_workers
 from milanalysis.parameters import FloatArray, IntArray
-from milanalysis.progress import progress_bar
 from milanalysis.statistics.inference.fits import Interval, Status, measure_at
 from milanalysis.statistics.likelihood.models import LikelihoodModel, Restrictable, SumModel
 from milanalysis.statistics.repetition.datasets import Datasets
+from milanalysis.terminal import progress_bar
 
 __all__ = [
     "Intervals",
