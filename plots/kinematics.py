@@ -4,10 +4,9 @@ python plots/kinematics.py RUN_DIRECTORY [FILE_WITHOUT_ENDING]
 """
 
 import sys
-from pathlib import Path
 
-from milanalysis.reporting.gallery import draw
+import milanalysis as mil
 
 if __name__ == "__main__":
-    for path in draw(Path(sys.argv[1]), "kinematics", *map(Path, sys.argv[2:])):
+    for path in mil.open_run(sys.argv[1]).draw("kinematics", *sys.argv[2:]):
         print(path)

@@ -18,7 +18,7 @@ from milanalysis.learning.exact_labels import uses_exact_labels, with_exact_labe
 from milanalysis.learning.training.tables import TrainingFiles
 from milanalysis.parameters import parameter_points
 from milanalysis.pipeline.run_files import Run
-from milanalysis.pipeline.scheduling import open_run
+from milanalysis.pipeline.scheduling import planned_run
 from milanalysis.pipeline.stages.exact import exact as compute_exact
 from milanalysis.pipeline.stages.train import train
 from milanalysis.ratios.bags import partition
@@ -35,7 +35,7 @@ POINTS = parameter_points([-0.5, 0.1, 1.0])
 
 @pytest.fixture(scope="module")
 def run(small_run) -> Run:
-    return open_run(small_run[0], small_run[1])
+    return planned_run(small_run[0], small_run[1])
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_every_method_is_compared_with_what_is_visible(run: Run):
 
 def test_events_of_another_level_leave_the_row_out_and_say_why(small_run, tmp_path):
     copy = shutil.copytree(small_run[1], tmp_path / "run")
-    run = open_run(small_run[0], copy)
+    run = planned_run(small_run[0], copy)
     observed = EventTable.read(run.table("observed"))
     features = observed.features.copy()
     features[3, observed.feature_names.index("q1_m")] = 8.0  # a jet

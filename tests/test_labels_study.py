@@ -12,7 +12,7 @@ from conftest import ROOT, milanalysis
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning.models.stored import load_model
 from milanalysis.parameters import FloatArray
-from milanalysis.pipeline.scheduling import open_run
+from milanalysis.pipeline.scheduling import planned_run
 from milanalysis.ratios.terms import load_terms
 from milanalysis.statistics.information.comparison import event_score
 
@@ -43,7 +43,7 @@ def captured_fractions(directory: Path, features: str, **inputs: bool) -> dict[s
     for stage in ("simulate", "process", "exact", "train"):
         result = milanalysis(stage, config, "-o", directory / "run")
         assert result.exit_code == 0, result.output
-    run = open_run(config, directory / "run")
+    run = planned_run(config, directory / "run")
     table = EventTable.read(run.table("reference"))
     rows = table.rows(Split.TEST)
     terms = load_terms(run.exact_file("reference"))

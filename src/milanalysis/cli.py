@@ -174,9 +174,9 @@ _SCHEDULER = click.option(
 @_SCHEDULER
 def run(config: Path, output: Path | None, scheduler: str | None) -> None:
     """Run all stages of CONFIG that are not up to date, and print the comparison of methods."""
-    from milanalysis.pipeline.scheduling import execute, names_of_run, open_run
+    from milanalysis.pipeline.scheduling import execute, names_of_run, planned_run
 
-    analysis = open_run(config, output, scheduler)
+    analysis = planned_run(config, output, scheduler)
     execute(analysis, names_of_run(analysis.config))
     _print_comparison(analysis)
 
@@ -223,9 +223,9 @@ def _stage_command(name: str) -> None:
     @_CONFIG
     @_OUTPUT
     def command(config: Path, output: Path | None, scheduler: str | None = None) -> None:
-        from milanalysis.pipeline.scheduling import execute, open_run
+        from milanalysis.pipeline.scheduling import execute, planned_run
 
-        analysis = open_run(config, output, scheduler)
+        analysis = planned_run(config, output, scheduler)
         execute(analysis, [name])
         if name == "coverage":
             _print_comparison(analysis)
@@ -315,12 +315,12 @@ def truth(config: Path, output: Path | None) -> None:
     Reads nothing; writes results/truth.json.
     """
     from milanalysis.files.provenance import read_result
-    from milanalysis.pipeline.scheduling import execute, open_run
+    from milanalysis.pipeline.scheduling import execute, planned_run
     from milanalysis.pipeline.stages import TRUTH
     from milanalysis.reporting.tables import information_table
     from milanalysis.simulation.exact.information import ReferenceInformation
 
-    analysis = open_run(config, output)
+    analysis = planned_run(config, output)
     execute(analysis, [TRUTH.name])
     information = read_result(analysis.result("truth"), ReferenceInformation.from_dict)
     n_events = analysis.config.coverage.events
@@ -343,11 +343,11 @@ def tune(config: Path, output: Path | None) -> None:
     """
     from milanalysis.files.provenance import read_result
     from milanalysis.learning.training.tuning import Tuning
-    from milanalysis.pipeline.scheduling import execute, open_run
+    from milanalysis.pipeline.scheduling import execute, planned_run
     from milanalysis.pipeline.stages import TUNE
     from milanalysis.reporting.tuning import tuning_table
 
-    analysis = open_run(config, output)
+    analysis = planned_run(config, output)
     execute(analysis, [TUNE.name])
     _print_table(tuning_table(read_result(analysis.result("tuning"), Tuning.from_dict)))
     _print_line(f"the best settings are in {analysis.directory / 'results' / 'tuned.yaml'}")
@@ -373,10 +373,10 @@ def madgraph(config: Path, output: Path | None, events: int, cards_only: bool) -
     beam energy and the cuts under `generator`. Reads nothing; writes signal/ and background/. A directory that holds
     events is refused, since MadGraph would delete them.
     """
-    from milanalysis.pipeline.scheduling import open_run
+    from milanalysis.pipeline.scheduling import planned_run
     from milanalysis.simulation.madgraph import PROGRAM, run_madgraph, write_cards
 
-    analysis = open_run(config)
+    analysis = planned_run(config)
     directory = (output or analysis.directory / "madgraph").resolve()
     settings = analysis.config
     cards = write_cards(directory, settings.generator, coefficient=settings.parameter.name, n_events=events)

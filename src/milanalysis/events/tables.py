@@ -36,6 +36,7 @@ from milanalysis.parameters import (
     parameter_points,
     powers,
 )
+from milanalysis.terminal import html_table
 
 __all__ = [
     "DIGEST_COLUMN",
@@ -70,7 +71,7 @@ class Split(enum.IntEnum):
     TEST = 2
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EventTable:
     """Events in columns.
 
@@ -109,8 +110,50 @@ class EventTable:
                 msg = f"{name} has {len(values)} rows and the features have {n_events}"
                 raise ValueError(msg)
 
+    @classmethod
+    def of(cls, columns: Mapping[str, npt.ArrayLike]) -> EventTable:
+        """Make a table of own arrays, for example to evaluate a model on them.
+
+        Args:
+            columns: features by name, in the order of the training, of shape ``(n_events,)`` each. The events have weight 1
+                and belong to no parameter point.
+
+        Raises:
+            ValueError: if there are no columns, or they have different lengths.
+
+        Example:
+            >>> EventTable.of({"m_ll": [40.0, 55.5], "met": [30.0, 61.0]})
+            EventTable(2 events, 2 features, no event weights)
+        """
+        arrays = [np.asarray(values, dtype=np.float32) for values in columns.values()]
+        if not arrays or len({one.shape for one in arrays}) > 1 or arrays[0].ndim != 1:
+            shapes = ", ".join(f"{name} {one.shape}" for name, one in zip(columns, arrays, strict=True))
+            msg = f"columns are one or more arrays of one shape (n_events,), not {shapes or 'none'}"
+            raise ValueError(msg)
+        n_events = len(arrays[0])
+        return cls(
+            tuple(columns),
+            np.stack(arrays, axis=1),
+            np.full((n_events, 1), np.nan),
+            np.ones(n_events),
+            np.arange(n_events),
+            np.full(n_events, Split.TEST, dtype=np.int8),
+        )
+
     def __len__(self) -> int:
         return len(self.features)
+
+    def __repr__(self) -> str:
+        weights = "no event weights" if self.event_weights is None else "event weights"
+        return f"EventTable({len(self):,} events, {len(self.feature_names)} features, {weights})"
+
+    def _repr_html_(self) -> str:
+        shown = self.features[:5]
+        rows = [
+            (name, *(f"{value:.4g}" for value in column))
+            for name, column in zip(self.feature_names, shown.T, strict=True)
+        ]
+        return html_table(repr(self), ("feature", *(f"event {n}" for n in range(len(shown)))), rows)
 
     def rows(self, *splits: Split) -> IntArray:
         """Return the row numbers of the events in one or several splits, ascending."""

@@ -39,6 +39,7 @@ __all__ = [
     "has_background",
     "load_calibrations",
     "methods_of_run",
+    "where_trained",
 ]
 
 logger = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ class Methods:
         for label, one in usable.items():
             shapes[label] = ShapeModel(
                 one,
-                _where_trained(config.parameter, config.models[label].task),
+                where_trained(config.parameter, config.models[label].task),
                 None if one.grid is None else interpolation,
             )
         discriminant = config.templates.discriminant
@@ -233,7 +234,7 @@ def has_background(config: AnalysisConfig) -> bool:
     )
 
 
-def _where_trained(parameter: Parameter, task: TaskConfig) -> Parameter:
+def where_trained(parameter: Parameter, task: TaskConfig) -> Parameter:
     """Return a parameter whose range ends where a model has not been trained."""
     low, high = task.trained_between(parameter.reference)
     return replace(parameter, low=max(parameter.low, low), high=min(parameter.high, high))

@@ -46,24 +46,26 @@ from milanalysis.pipeline.stages import STAGES, TRUTH, TUNE
 from milanalysis.pipeline.stages.stage import Stage
 from milanalysis.terminal import console
 
-__all__ = ["execute", "names_of_run", "open_run"]
+__all__ = ["execute", "names_of_run", "planned_run"]
 
 _DRAWING = {"train", "tune", "infer", "calibrate", "coverage"}
 """Stages that draw events in proportion to their weights."""
 
 
-def open_run(config_path: Path, output: Path | None = None, scheduler: str | None = None) -> Run:
+def planned_run(
+    source: Path | AnalysisConfig, output: Path | None = None, scheduler: str | None = None
+) -> Run:
     """Read a configuration and say where its results go; nothing is written yet.
 
     Args:
-        config_path: the YAML file.
+        source: the YAML file, or a configuration.
         output: the run directory; ``runs/<name>`` in the current directory if it is not given.
         scheduler: address of a dask scheduler, to be used instead of the executor of the configuration.
 
     Raises:
         ConfigError: if the configuration is not valid.
     """
-    config = load_config(config_path)
+    config = source if isinstance(source, AnalysisConfig) else load_config(source)
     if scheduler is not None:
         executor = DaskExecutorConfig(scheduler=scheduler)
         config = replace(config, processing=replace(config.processing, executor=executor))

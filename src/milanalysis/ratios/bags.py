@@ -23,7 +23,7 @@ ROWS_PER_BLOCK = 2**20
 """Events that are worked on at a time where all of a table may be too many for the memory."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Bags:
     """Sets of events of equal size.
 
@@ -47,6 +47,9 @@ class Bags:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def __repr__(self) -> str:
+        return f"Bags({len(self):,} bags of {self.bag_size} events)"
 
     @property
     def bag_size(self) -> int:

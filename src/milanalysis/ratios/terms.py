@@ -115,7 +115,7 @@ def log_mean_ratio(log_ratios: FloatArray, probabilities: FloatArray) -> FloatAr
     return np.asarray(largest + np.log(probabilities @ np.exp(log_ratios - largest)))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PolynomialTerms:
     """Terms of events whose ratio is a polynomial in one coefficient c.
 
@@ -154,6 +154,10 @@ class PolynomialTerms:
 
     def __len__(self) -> int:
         return int(self.polynomials.shape[1])
+
+    def __repr__(self) -> str:
+        n_members, n_events, n_coefficients = self.polynomials.shape
+        return f"PolynomialTerms({n_events:,} events, degree {n_coefficients - 1}, {n_members} member(s))"
 
     def per_event(self, theta: npt.ArrayLike) -> FloatArray:
         """Return the log ratio of each event, shape ``(n_events, n_points)``.
@@ -195,7 +199,7 @@ class PolynomialTerms:
         _save(path, event_id, polynomials=self.polynomials, rates=self.rates)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GridTerms:
     """Terms of events known at the points of a grid.
 
@@ -214,6 +218,10 @@ class GridTerms:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def __repr__(self) -> str:
+        low, high = self.grid[:, 0].min(), self.grid[:, 0].max()
+        return f"GridTerms({len(self):,} events at {len(self.grid)} points from {low:g} to {high:g})"
 
     def per_event(self, theta: npt.ArrayLike) -> FloatArray:
         """Return the log ratio of each event, shape ``(n_events, n_points)``.

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from milanalysis.config import load_config
 from milanalysis.events.tables import EventTable, concatenate
 from milanalysis.files.provenance import read_result
+from milanalysis.files.run_directory import RunDirectory
 from milanalysis.reporting import plotting
 from milanalysis.statistics.information.comparison import Comparison
 from milanalysis.statistics.observation import Observation
@@ -33,12 +34,12 @@ def draw(run: Path, name: str, output: Path | None = None) -> list[Path]:
     Returns:
         The files.
     """
-    return plotting.save(FIGURES[name](run), output or run / "figures" / name)
+    return plotting.save(FIGURES[name](run), output or RunDirectory(run).figure(name))
 
 
 def _kinematics(run: Path) -> Figure:
-    config = load_config(run / "config.yaml")
-    paths = [run / "tables" / name / "events.parquet" for name in config.samples_with_role("simulation")]
+    config = load_config(RunDirectory(run).config_file)
+    paths = [RunDirectory(run).table(name) for name in config.samples_with_role("simulation")]
     reference = config.parameter.reference
     return plotting.kinematics(
         concatenate([EventTable.read(path) for path in paths]),
@@ -49,11 +50,11 @@ def _kinematics(run: Path) -> Figure:
 
 
 def _profiles(run: Path) -> Figure:
-    return plotting.profiles(read_result(run / "results" / "observed.json", Observation.from_dict))
+    return plotting.profiles(read_result(RunDirectory(run).result("observed"), Observation.from_dict))
 
 
 def _estimates(run: Path) -> Figure:
-    experiments = read_result(run / "results" / "pseudo_experiments.json", PseudoExperiments.from_dict)
+    experiments = read_result(RunDirectory(run).result("pseudo_experiments"), PseudoExperiments.from_dict)
     return plotting.estimates(experiments, _comparison(run))
 
 
@@ -62,13 +63,13 @@ def _coverage(run: Path) -> Figure:
 
 
 def _templates(run: Path) -> Figure:
-    reference = load_config(run / "config.yaml").parameter.reference
-    result = read_result(run / "results" / "templates.json", TemplateResult.from_dict)
+    reference = load_config(RunDirectory(run).config_file).parameter.reference
+    result = read_result(RunDirectory(run).result("templates"), TemplateResult.from_dict)
     return plotting.templates(result, [reference, *(reference + value for value in _SHOWN)])
 
 
 def _comparison(run: Path) -> Comparison:
-    return read_result(run / "results" / "comparison.json", Comparison.from_dict)
+    return read_result(RunDirectory(run).result("comparison"), Comparison.from_dict)
 
 
 FIGURES: Mapping[str, Callable[[Path], Figure]] = {

@@ -21,12 +21,25 @@ from matplotlib.figure import Figure
 from milanalysis.events.tables import EventTable
 from milanalysis.files.provenance import atomic_path
 from milanalysis.parameters import Float32Array, FloatArray
+from milanalysis.statistics.inference.fits import Interval
+from milanalysis.statistics.inference.fits import profile as profile_of
 from milanalysis.statistics.information.comparison import Comparison
+from milanalysis.statistics.likelihood.models import ProfileLikelihood
 from milanalysis.statistics.observation import Observation
 from milanalysis.statistics.repetition.pseudo_experiments import PseudoExperiments
 from milanalysis.statistics.templates.result import TemplateResult
 
-__all__ = ["FEATURE_LABELS", "coverage", "estimates", "kinematics", "profiles", "save", "style", "templates"]
+__all__ = [
+    "FEATURE_LABELS",
+    "coverage",
+    "estimates",
+    "kinematics",
+    "profile",
+    "profiles",
+    "save",
+    "style",
+    "templates",
+]
 
 FEATURE_LABELS: Mapping[str, str] = {
     "l0_pt": r"leading lepton $p_T$ [GeV]",
@@ -152,6 +165,42 @@ def _one_feature(
             mplhep.histplot(one.values() / base, axis.edges, ax=lower, yerr=False, flow="none", edges=False)
     lower.set_ylim(0.6, 1.6)
     lower.set_ylabel("ratio")
+
+
+def profile(
+    likelihood: ProfileLikelihood,
+    interval: Interval | None = None,
+    ax: Axes | None = None,
+    *,
+    points: int = 201,
+) -> Figure:
+    """Draw ``-2 ln L`` of the parameter of interest above its minimum, all others at their best values.
+
+    Args:
+        likelihood: of a dataset.
+        interval: drawn as a band, if it is given.
+        ax: axes to draw on; a figure of its own if they are not given.
+        points: along the range of the parameter.
+    """
+    name, (low, high) = likelihood.parameters[0], likelihood.limits[0]
+    theta = np.linspace(low, high, points)
+    values = profile_of(likelihood, theta)
+    shown = theta[values < 10]
+    with style():
+        figure, axes = _figure_of(ax)
+        axes.plot(theta, values, color="C0")
+        if interval is not None and interval.low is not None and interval.high is not None:
+            axes.axvspan(interval.low, interval.high, color="C0", alpha=0.2, label=f"{interval.level:.1%}")
+            axes.legend()
+        for height, label in _LEVELS:
+            axes.axhline(height, color="0.6", linewidth=1.0, linestyle=":")
+            axes.annotate(label, (1.0, height), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+        if len(shown) > 1:
+            axes.set_xlim(shown.min(), shown.max())
+        axes.set_ylim(0, 10)
+        axes.set_xlabel(_PARAMETER_LABELS.get(name, name))
+        axes.set_ylabel(r"$-2\,\Delta\ln L$")
+    return figure
 
 
 def profiles(observation: Observation, ax: Axes | None = None) -> Figure:

@@ -18,6 +18,7 @@ from milanalysis.statistics.inference.fits import Interval, Status, measure
 from milanalysis.statistics.inference.fits import profile as profile_of
 from milanalysis.statistics.likelihood.models import LikelihoodModel, ProfileLikelihood, ShapeModel
 from milanalysis.statistics.templates.goodness import LEAST_COMPATIBLE, compatibility
+from milanalysis.terminal import html_table
 
 __all__ = ["MethodObservation", "Observation", "observe"]
 
@@ -67,7 +68,7 @@ class MethodObservation:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Observation:
     """All methods on the observed events.
 
@@ -86,6 +87,17 @@ class Observation:
     points: tuple[float, ...]
     rate: Interval
     methods: Mapping[str, MethodObservation]
+
+    def __repr__(self) -> str:
+        return f"Observation({self.n_observed} events; {', '.join(self.methods)})"
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[object, ...]] = [
+            (one.title, one.shape, one.combined) for one in self.methods.values()
+        ]
+        rows.append(("rate alone", "", self.rate))
+        title = f"{self.parameter} from {self.n_observed} observed events"
+        return html_table(title, ("method", "shape", "shape and rate"), rows)
 
     def joined(self, other: Observation) -> Observation:
         """Return both observations of the same events; a method ``a.b`` of the other follows the method ``a``."""

@@ -128,7 +128,7 @@ class PointwiseRatio:
         return joined
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EnsembleRatio:
     """The average of several members of one model.
 
@@ -139,6 +139,11 @@ class EnsembleRatio:
 
     members: tuple[NetworkRatio | PointwiseRatio, ...]
     average: Average | None = None
+
+    def __repr__(self) -> str:
+        known = "any point" if self.grid is None else f"{len(self.grid)} points"
+        size = "any bag size" if self.bag_size is None else f"bags of {self.bag_size}"
+        return f"EnsembleRatio({len(self.members)} member(s), {known}, {size})"
 
     def __post_init__(self) -> None:
         if not self.members:

@@ -103,6 +103,14 @@ class Interval:
     level: float
     status: Status
 
+    def __str__(self) -> str:
+        ends = ", ".join("-" if end is None else f"{end:+.4g}" for end in (self.low, self.high))
+        estimate = "-" if self.estimate is None else f"{self.estimate:+.4g}"
+        return f"{estimate} [{ends}] at {self.level:.4g}" + ("" if self.valid else f" ({self.status})")
+
+    def _repr_html_(self) -> str:
+        return f"<code>{self}</code>"
+
     @property
     def valid(self) -> bool:
         """Whether this is an ordinary interval with two ends."""

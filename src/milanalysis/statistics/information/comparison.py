@@ -44,6 +44,7 @@ from milanalysis.statistics.information.exact_score import (
 from milanalysis.statistics.information.resampling import information_covariance, measured_numbers
 from milanalysis.statistics.repetition.datasets import LARGEST_OVERLAP
 from milanalysis.statistics.repetition.pseudo_experiments import MethodFits, PseudoExperiments
+from milanalysis.terminal import html_table
 
 __all__ = [
     "Comparison",
@@ -196,7 +197,7 @@ class FisherInformation:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Comparison:
     """All methods side by side, on the same observed data and the same pseudo-experiments.
 
@@ -247,6 +248,27 @@ class Comparison:
                 return method
         msg = f"there is no method {name!r}; there are {', '.join(method.name for method in self.methods)}"
         raise KeyError(msg)
+
+    def __repr__(self) -> str:
+        return f"Comparison({', '.join(method.name for method in self.methods)}; {self.n_experiments} pseudo-experiments)"
+
+    def _repr_html_(self) -> str:
+        def number(value: float | None, form: str = ".3f") -> str:
+            return "-" if value is None else format(value, form)
+
+        rows = [
+            (
+                one.title,
+                number(one.estimate, "+.3f"),
+                f"[{number(one.interval[0], '+.3f')}, {number(one.interval[1], '+.3f')}]",
+                f"{number(one.width, '.4f')} ± {number(one.width_error, '.4f')}",
+                "-" if one.coverage is None else f"{one.coverage.fraction:.1%}",
+                f"{number(one.variance_ratio)} ± {number(one.variance_ratio_error)}",
+            )
+            for one in self.methods
+        ]
+        headings = ("method", "estimate", "interval", "width", "coverage", "variance ratio")
+        return html_table(f"{self.parameter} from {self.n_observed} observed events", headings, rows)
 
     def with_coverage(
         self,

@@ -42,7 +42,7 @@ Parameters = Parameter | tuple[Parameter, ...]
 _LATTICE = 21  # points in each direction at which an expectation of several parameters is checked
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ProfileLikelihood:
     """What a fit sees: ``-2 ln L`` of one dataset as a function of named parameters.
 
@@ -100,6 +100,50 @@ class ProfileLikelihood:
         for name, constraint in self.constraints.items():
             total = total + constraint.twice_nll(theta[:, self.parameters.index(name)])
         return total
+
+    def __repr__(self) -> str:
+        of_parameters = ", ".join(
+            f"{name} in [{low:g}, {high:g}]"
+            for name, (low, high) in zip(self.parameters, self.limits, strict=True)
+        )
+        known = f"; constrained: {', '.join(self.constraints)}" if self.constraints else ""
+        return f"ProfileLikelihood({of_parameters}{known})"
+
+    def constrained(self, name: str, constraint: Constraint) -> ProfileLikelihood:
+        """Return the same likelihood with an independent measurement of a parameter.
+
+        Raises:
+            ContradictionError: if another one is there already.
+            ValueError: if there is no such parameter.
+
+        Example:
+            >>> from milanalysis.statistics.likelihood.constraints import GaussianConstraint
+            >>> flat = ProfileLikelihood(("a",), ((-5.0, 5.0),), (0.0,), lambda theta: 0 * theta[:, 0])
+            >>> flat.constrained("a", GaussianConstraint(1.0, 0.5))(2.0)
+            4.0
+        """
+        if self.constraints.get(name, constraint) != constraint:
+            msg = f"parameter {name!r} is constrained by {self.constraints[name]} already; combine the two into one"
+            raise ContradictionError(msg)
+        return replace(self, constraints={**self.constraints, name: constraint})
+
+    def within(self, name: str, low: float, high: float) -> ProfileLikelihood:
+        """Return the same likelihood with another range of a parameter, which the old one contains.
+
+        Raises:
+            ValueError: if there is no such parameter, or the new range is not inside the old one.
+        """
+        if name not in self.parameters:
+            msg = f"there is no parameter {name!r}; this likelihood has {', '.join(self.parameters)}"
+            raise ValueError(msg)
+        place = self.parameters.index(name)
+        allowed = self.limits[place]
+        if not allowed[0] <= low < high <= allowed[1]:
+            msg = f"the range of {name!r} is {allowed[0]:g} to {allowed[1]:g}, and {low:g} to {high:g} is no part of it"
+            raise ValueError(msg)
+        limits, start = list(self.limits), list(self.start)
+        limits[place], start[place] = (low, high), min(max(start[place], low), high)
+        return replace(self, limits=tuple(limits), start=tuple(start))
 
     def about(self, name: str) -> ProfileLikelihood:
         """Return the same likelihood with another parameter as the one of interest, the first.
