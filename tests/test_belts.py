@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import norm, poisson
 
 from milanalysis.errors import FitError
+from milanalysis.files.records import from_plain, to_plain
 from milanalysis.parameters import Parameter
 from milanalysis.simulation.toys import GaussianShift, ToyTerms
 from milanalysis.statistics.inference.feldman_cousins import gaussian_interval, poisson_interval
@@ -100,7 +101,7 @@ def test_the_belt_of_pseudo_experiments_is_that_of_the_tables(x):
         assert (found.low, found.status) == (None, Status.NOT_CROSSED)
     else:
         assert (found.low, found.status) == (pytest.approx(low, abs=0.12), Status.VALID)
-    again = FeldmanCousinsBelt.from_dict(json.loads(json.dumps(belt.to_dict())))
+    again = from_plain(FeldmanCousinsBelt, json.loads(json.dumps(to_plain(belt))))
     assert again == belt
     # far from the bound Wilks' theorem holds
     assert belt.critical[-1] == pytest.approx(rise_of_level(0.9), abs=4 * belt.errors[-1])
@@ -134,7 +135,7 @@ def test_all_constructions_agree_where_wilks_theorem_holds(shifts, level):
         assert found.low == pytest.approx(expected.low, abs=0.042)
         assert found.high == pytest.approx(expected.high, abs=0.042)
     belt = NeymanBelt.of(experiments, "shift", level)
-    assert NeymanBelt.from_dict(json.loads(json.dumps(belt.to_dict()))) == belt
+    assert from_plain(NeymanBelt, json.loads(json.dumps(to_plain(belt)))) == belt
 
 
 def test_an_interval_that_leaves_the_belt_has_no_end_there(shifts):

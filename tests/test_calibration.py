@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import norm
 
 from milanalysis.errors import DataLeakError, FitError
+from milanalysis.files.records import from_plain, to_plain
 from milanalysis.parameters import Parameter, parameter_points
 from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyTerms
@@ -157,7 +158,7 @@ def test_renormalising_undoes_a_wrong_rate(population, on_grid):
         [max(one.error, 1e-12) for one in found.offsets]
     )
     assert np.abs(pulls).max() < 4
-    again = RateOffset.from_dict(json.loads(json.dumps(found.to_dict())))
+    again = from_plain(RateOffset, json.loads(json.dumps(to_plain(found))))
     assert again == found
     rows = judged_rows(polynomials, 0.0, 1)[0]
     points = np.array([[-0.3], [0.2]]) if on_grid else np.array([[-0.33], [0.41]])
@@ -225,7 +226,7 @@ def test_the_moments_of_the_observable_are_those_of_weighted_events(population):
         assert observable.n_effective(np.array([theta]))[0] == pytest.approx(
             weights.sum() ** 2 / np.sum(weights**2)
         )
-    again = Observable.from_dict(json.loads(json.dumps(observable.to_dict())))
+    again = from_plain(Observable, json.loads(json.dumps(to_plain(observable))))
     np.testing.assert_array_equal(again.moments, observable.moments)
     assert again.constants == observable.constants
     # the exact score keeps all information; the Jackknife of 60 000 events knows it to a percent
@@ -263,7 +264,7 @@ def test_constants_learned_on_one_half_calibrate_the_other(population):
         ratio = calibration_ratio(fits, np.ones((1, 500)))[0]
         ratio_error = ratio * np.sqrt(2 / 499)
         assert ratio == pytest.approx(1, abs=3 * np.hypot(ratio_error, constant.error / constant.value))
-    again = Rescaling.from_dict(json.loads(json.dumps(moved.to_dict())))
+    again = from_plain(Rescaling, json.loads(json.dumps(to_plain(moved))))
     assert again == moved
     assert moved.constants == {"scale": Measured(1.0, 0.0), "shift": bias}
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import yaml
 
-from milanalysis.config import FitPDFConfig, GridConfig, load_config, to_plain
+from milanalysis.config import FitPDFConfig, GridConfig, load_config
 from milanalysis.errors import ConfigError
+from milanalysis.files.records import to_plain
 
 ROOT = Path(__file__).parents[1]
 MINIMAL = {

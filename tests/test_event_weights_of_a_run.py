@@ -15,6 +15,7 @@ from milanalysis.config import load_config
 from milanalysis.errors import ConfigError
 from milanalysis.events.tables import EventTable
 from milanalysis.files.provenance import read_json
+from milanalysis.files.records import read_record
 from milanalysis.statistics.information.comparison import Comparison
 
 NAMES = ["c_m1", "c_m05", "c_0", "c_02", "c_05", "c_1"]
@@ -59,7 +60,7 @@ def test_a_quadratic_in_the_coefficient_needs_two_weights_and_goes_to_the_end(sm
     # the quadratic through three points of a quartic, by hand: w_1 + w_3/4 and w_2 + w_4/4
     expected = whole.event_weights[:, :2] + whole.event_weights[:, 2:] / 4
     np.testing.assert_allclose(table.event_weights[:, :2], expected, atol=1e-5)
-    comparison = Comparison.from_dict(read_json(tmp_path / "run" / "results" / "comparison.json"))
+    comparison = read_record(tmp_path / "run" / "results" / "comparison.json", Comparison)
     assert comparison["exact"].coverage.n_total == SMALL["coverage"]["pseudo_experiments"]
 
 

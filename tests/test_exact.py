@@ -14,6 +14,7 @@ from milanalysis.config import ModelConfig, PolynomialTaskConfig
 from milanalysis.errors import ModelMismatchError, ProcessMismatchError
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.files.provenance import read_json
+from milanalysis.files.records import read_record
 from milanalysis.learning.exact_labels import uses_exact_labels, with_exact_labels
 from milanalysis.learning.training.tables import TrainingFiles
 from milanalysis.parameters import parameter_points
@@ -106,7 +107,7 @@ def test_the_stage_writes_what_the_ratio_says(
 
 
 def test_every_method_is_compared_with_what_is_visible(run: Run):
-    comparison = Comparison.from_dict(read_json(run.result("comparison")))
+    comparison = read_record(run.result("comparison"), Comparison)
     assert comparison.exact_method == "exact_visible"
     information = comparison.information
     # neutrinos know 7 % of the information; the integral over 100,000 points knows both to a percent

@@ -11,7 +11,7 @@ from conftest import milanalysis, write_config
 from scipy.special import xlogy
 from scipy.stats import chi2, kstest, poisson
 
-from milanalysis.files.provenance import read_json
+from milanalysis.files.records import read_record
 from milanalysis.parameters import EFTPolynomial, Parameter
 from milanalysis.statistics.inference.fits import FitResult, Status, fit
 from milanalysis.statistics.likelihood.models import ProfileLikelihood, RateModel
@@ -179,13 +179,13 @@ def test_no_events_have_no_goodness_of_fit():
 @pytest.mark.slow
 def test_a_wrong_luminosity_is_noticed(small_run, tmp_path):
     run = small_run[1]
-    fine = Observation.from_dict(read_json(run / "results" / "observed.json"))
+    fine = read_record(run / "results" / "observed.json", Observation)
     assert all(one.compatibility > 1e-3 for one in fine.methods.values() if one.compatibility is not None)
     again = shutil.copytree(run, tmp_path / "run")
     half = write_config(tmp_path / "half.yaml", luminosity_fb=10)  # a tenth of what these data have
     result = milanalysis("run", half, "-o", again)
     assert result.exit_code == 0, result.output
-    wrong = Observation.from_dict(read_json(again / "results" / "observed.json"))
+    wrong = read_record(again / "results" / "observed.json", Observation)
     exact = wrong.methods["exact_visible"]
     assert exact.compatibility < 1e-3
     assert exact.combined.status == "incompatible"

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,9 +20,9 @@ from milanalysis.files.provenance import (
     package_versions,
     read_json,
     write_json,
-    write_result,
 )
-from milanalysis.parameters import EFTPolynomial, parameter_points
+from milanalysis.files.records import Number, Open, from_plain, read_record, to_plain
+from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray, parameter_points
 from milanalysis.randomness import stream, stream_seed
 from milanalysis.terminal import progress_bar
 
@@ -65,12 +70,46 @@ def test_json_refuses_numbers_that_are_not_numbers(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_results_have_null_for_numbers_that_are_not_defined(tmp_path):
+@dataclass(frozen=True, eq=False)
+class Inner:
+    value: Number
+    open: Open
+    kind: Literal["inner"] = "inner"
+
+
+@dataclass(frozen=True, eq=False)
+class Outer:
+    array: FloatArray
+    numbers: IntArray
+    inner: Mapping[str, Inner]
+    by_level: Mapping[float, tuple[str, ...]]
+    path: tuple[float, float] | None = None
+
+
+@given(
+    values=st.lists(st.floats(allow_infinity=False), min_size=1),
+    numbers=st.lists(st.integers(-(2**62), 2**62)),
+    value=st.floats(allow_infinity=False),
+    level=st.floats(0.01, 0.99),
+)
+def test_results_survive_json_with_null_for_numbers_that_are_not_defined(values, numbers, value, level):
+    inner = {"a": Inner(value, float("inf"))}
+    record = Outer(np.array(values), np.array(numbers, dtype=np.int64), inner, {level: ("x",)}, (0.0, 1.0))
+    again = from_plain(Outer, json.loads(json.dumps(to_plain(record), allow_nan=False)))
+    np.testing.assert_array_equal(again.array, record.array)
+    np.testing.assert_array_equal(again.numbers, record.numbers)
+    np.testing.assert_array_equal(again.inner["a"].value, value)
+    assert again.inner["a"].open == np.inf
+    assert (again.by_level, again.path) == (record.by_level, record.path)
+
+
+def test_a_result_of_another_version_names_the_file_and_the_field(tmp_path):
     path = tmp_path / "x.json"
-    write_result(
-        path, {"a": [1.5, float("nan")], "b": {"c": (np.float64("inf"), 2)}, "d": -np.inf, "e": "nan"}
-    )
-    assert read_json(path) == {"a": [1.5, None], "b": {"c": [None, 2]}, "d": None, "e": "nan"}
+    write_json(path, {"value": 1.0, "kind": "outer"})
+    with pytest.raises(
+        InputFileError, match=r"x\.json holds no result of this version .*open: Field required"
+    ):
+        read_record(path, Inner)
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "\udcff"])
@@ -111,7 +150,7 @@ def test_the_error_of_a_polynomial_is_that_of_a_sample_of_polynomials():
     draws = rng.multivariate_normal(polynomial.coefficients, polynomial.covariance, size=40_000)
     spread = (draws @ 0.7 ** np.arange(3)).std()
     assert polynomial.error(0.7) == pytest.approx(spread, rel=0.018)
-    assert EFTPolynomial.from_dict(polynomial.to_dict()).error(0.7) == polynomial.error(0.7)
+    assert from_plain(EFTPolynomial, to_plain(polynomial)).error(0.7) == polynomial.error(0.7)
     with pytest.raises(ValueError, match="covariance"):
         EFTPolynomial(np.ones(2)).error(0.0)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from milanalysis.files.records import from_plain, to_plain
 from milanalysis.parameters import Parameter, parameter_points
 from milanalysis.ratios.terms import GridTerms
 from milanalysis.simulation.toys import ExponentialTilt, GaussianShift, ToyTerms
@@ -196,8 +197,8 @@ def test_a_level_in_percent_is_refused():
 def test_results_survive_json():
     for likelihood in (one_parameter(lambda c: 300 * c**2), one_parameter(lambda c: 100 * (c - 2) ** 2)):
         result, found = measure(likelihood)
-        assert FitResult.from_dict(json.loads(json.dumps(result.to_dict(), allow_nan=False))) == result
-        assert Interval.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
+        assert from_plain(FitResult, json.loads(json.dumps(to_plain(result), allow_nan=False))) == result
+        assert from_plain(Interval, json.loads(json.dumps(to_plain(found), allow_nan=False))) == found
 
 
 def test_minuit_shows_itself():

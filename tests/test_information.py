@@ -10,7 +10,8 @@ import pytest
 from scipy.stats import binomtest
 
 from milanalysis.errors import InputFileError
-from milanalysis.files.provenance import read_result, write_result
+from milanalysis.files.provenance import write_json
+from milanalysis.files.records import from_plain, read_record, to_plain, write_record
 from milanalysis.parameters import EFTPolynomial, Parameter, parameter_points
 from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 from milanalysis.simulation.toys import ExponentialTilt, GaussianShift, QuadraticEFT, ToyTerms
@@ -290,8 +291,8 @@ def test_a_grid_has_no_exact_score():
 
 
 def test_the_comparison_survives_json_with_the_promised_fields(strong):
-    text = json.dumps(strong.to_dict(), allow_nan=False)
-    assert Comparison.from_dict(json.loads(text)) == strong
+    text = json.dumps(to_plain(strong), allow_nan=False)
+    assert from_plain(Comparison, json.loads(text)) == strong
     for method in json.loads(text)["methods"]:
         promised = {"name", "estimate", "interval", "level", "information", "information_exact", "slope"}
         assert promised | {"calibration_ratio", "bias", "coverage"} <= method.keys()
@@ -302,21 +303,22 @@ def test_the_comparison_survives_json_with_the_promised_fields(strong):
 
 def test_a_comparison_of_another_version_is_refused_by_name(strong, tmp_path):
     path = tmp_path / "comparison.json"
-    without_information, without_width = strong.to_dict(), strong.to_dict()
+    without_information, without_width = to_plain(strong), to_plain(strong)
     del without_information["information"]
     del without_width["methods"][0]["width"]
     for old, missing in ((without_information, "information"), (without_width, "width")):
-        write_result(path, old)
+        write_json(path, old)
         with pytest.raises(
-            InputFileError, match=rf"comparison\.json holds no result of this version.*'{missing}'"
+            InputFileError,
+            match=rf"comparison\.json holds no result of this version.*{missing}: Field required",
         ):
-            read_result(path, Comparison.from_dict)
-    write_result(path, strong.to_dict())
-    assert read_result(path, Comparison.from_dict) == strong
+            read_record(path, Comparison)
+    write_record(path, strong)
+    assert read_record(path, Comparison) == strong
 
 
 def test_what_a_method_captures_survives_json(strong):
     one = Captured(0.2, Measured(0.9, 0.01), Measured(0.95, 0.01), Measured(1.1, 0.02))
     flat = replace(one, best_scale=None)
     changed = replace(strong, methods=(replace(strong.methods[0], captured=(one, flat)),))
-    assert Comparison.from_dict(json.loads(json.dumps(changed.to_dict()))) == changed
+    assert from_plain(Comparison, json.loads(json.dumps(to_plain(changed)))) == changed

@@ -12,10 +12,12 @@ import pytest
 from conftest import SMALL, milanalysis, write_config
 
 from milanalysis.files.provenance import read_json, write_json
+from milanalysis.files.records import from_plain, read_record, to_plain
 from milanalysis.pipeline.bag_size_scaling import information_of_run
 from milanalysis.statistics.coverage import CoverageReport
 from milanalysis.statistics.information.bag_size_scaling import ScalingReport
 from milanalysis.statistics.information.comparison import Comparison
+from milanalysis.statistics.observation import CalibrationResult
 
 pytestmark = pytest.mark.slow
 
@@ -52,9 +54,7 @@ def test_calibrated_rows_stand_beside_the_methods_they_calibrate(judged):
     assert "calibration constants" in result.output
     assert "Methods on a grid are interpolated: parabola within 0.4" in result.output
     assert "is the row 'exact, 21 points'" in result.output
-    names = [
-        method.name for method in Comparison.from_dict(read_json(run / "results" / "comparison.json")).methods
-    ]
+    names = [method.name for method in read_record(run / "results" / "comparison.json", Comparison).methods]
     expected = [
         "multiclass_bag",
         *(
@@ -66,27 +66,31 @@ def test_calibrated_rows_stand_beside_the_methods_they_calibrate(judged):
     assert names[start : start + 6] == expected
     start = names.index("polynomial")
     assert names[start : start + 3] == ["polynomial", "polynomial.rate", "polynomial.temperature"]
-    constants = read_json(run / "results" / "calibration.json")["constants"]
-    assert constants["multiclass_bag"]["bartlett_bias"]["scale"][0] > 0
-    assert constants["multiclass_bag"]["bias"]["shift"][1] > 0
-    assert {"mean", "information per event"} <= constants["multiclass_bag"]["observable"].keys()
+    found = read_record(run / "results" / "calibration.json", CalibrationResult).calibrations
+    assert found["multiclass_bag"]["bartlett_bias"].scale.value > 0
+    assert found["multiclass_bag"]["bias"].shift.error > 0
+    assert {"mean", "information per event"} <= found["multiclass_bag"]["observable"].constants.keys()
 
 
 def test_a_calibration_does_what_its_constants_say(judged):
     results = judged[1] / "results"
-    comparison = Comparison.from_dict(read_json(results / "comparison.json"))
-    shift = read_json(results / "calibration.json")["constants"]["multiclass_bag"]["bias"]["shift"][0]
+    comparison = read_record(results / "comparison.json", Comparison)
+    shift = read_json(results / "calibration.json")["calibrations"]["multiclass_bag"]["bias"]["shift"][
+        "value"
+    ]
     raw, moved = comparison["multiclass_bag"], comparison["multiclass_bag.bias"]
     assert moved.interval_status == raw.interval_status == "valid"
     # a parabola is fitted to the same grid points before and after; the rest is the precision of MIGRAD
     assert moved.estimate == pytest.approx(raw.estimate - shift, abs=1e-4)
     scaled = comparison["multiclass_bag.coverage"]
-    scale = read_json(results / "calibration.json")["constants"]["multiclass_bag"]["coverage"]["scale"][0]
+    scale = read_json(results / "calibration.json")["calibrations"]["multiclass_bag"]["coverage"]["scale"][
+        "value"
+    ]
     assert scaled.mean_curvature == pytest.approx(scale * raw.mean_curvature, rel=1e-2)
 
 
 def test_the_report_has_all_true_values_levels_and_methods(judged):
-    found = CoverageReport.from_dict(read_json(judged[1] / "results" / "coverage.json"))
+    found = read_record(judged[1] / "results" / "coverage.json", CoverageReport)
     n_methods = len(found.titles)
     assert n_methods == 13
     assert len(found.methods) == 3 * n_methods
@@ -101,7 +105,7 @@ def test_the_report_has_all_true_values_levels_and_methods(judged):
     assert observed["multiclass_bag"]["interpolation"] == found.interpolation
     assert observed["polynomial"]["interpolation"] == ""
     assert {one.method for one in found.intervals} == set(found.titles)
-    assert CoverageReport.from_dict(found.to_dict()) == found
+    assert from_plain(CoverageReport, to_plain(found)) == found
 
 
 def test_one_command_reports_the_coverage_of_a_run(judged):
@@ -113,7 +117,7 @@ def test_one_command_reports_the_coverage_of_a_run(judged):
     other = milanalysis("coverage-report", run, "--theta", "0.1", "--level", "0.9", "--experiments", "4")
     assert other.exit_code == 0, other.output
     assert "90 %" in other.output
-    found = CoverageReport.from_dict(read_json(run / "results" / "coverage_report.json"))
+    found = read_record(run / "results" / "coverage_report.json", CoverageReport)
     assert (found.n_experiments, found.levels, found.intervals) == (4, (0.9,), ())
     assert np.mean([one.theta_true for one in found.methods]) == pytest.approx(0.1)
     again = milanalysis("run", judged[0], "-o", run)
@@ -121,7 +125,7 @@ def test_one_command_reports_the_coverage_of_a_run(judged):
 
 
 def test_shape_and_rate_are_tested_with_poisson_numbers_too(judged):
-    found = CoverageReport.from_dict(read_json(judged[1] / "results" / "coverage.json"))
+    found = read_record(judged[1] / "results" / "coverage.json", CoverageReport)
     assert {one.method for one in found.combined} == set(found.titles)  # no model of whole bags here
     assert len(found.combined) == len(found.methods)
     assert all(len(one.coverage) == 2 and one.coverage[0].n_total == 10 for one in found.combined)
@@ -129,7 +133,7 @@ def test_shape_and_rate_are_tested_with_poisson_numbers_too(judged):
 
 
 def test_belts_are_made_for_the_observed_number_of_events_or_not_at_all(judged):
-    found = CoverageReport.from_dict(read_json(judged[1] / "results" / "coverage.json"))
+    found = read_record(judged[1] / "results" / "coverage.json", CoverageReport)
     # 230 events are observed, and 1200 simulated ones are tested with
     assert found.intervals
     assert all("one pseudo-experiment of 230 events is" in one.reason for one in found.intervals)
@@ -141,14 +145,14 @@ def test_too_few_events_have_no_coverage(small_run, tmp_path):
     config = write_config(tmp_path / "small.yaml", coverage={"pseudo_experiments": 10, "events": 1000})
     result = milanalysis("run", config, "-o", run)
     assert result.exit_code == 0, result.output
-    comparison = Comparison.from_dict(read_json(run / "results" / "comparison.json"))
+    comparison = read_record(run / "results" / "comparison.json", Comparison)
     assert comparison.overlap == pytest.approx(1000 / 1200, rel=0.1)  # a fifth of 6000 events, give or take
     for method in comparison.methods:
         assert method.coverage is method.width is method.bias is method.slope is method.variance_ratio is None
         assert method.level == 0.6827  # what is known of the observed events stays
     assert any(method.captured for method in comparison.methods)
     assert "they say nothing about width and coverage" in result.output
-    report = CoverageReport.from_dict(read_json(run / "results" / "coverage.json"))
+    report = read_record(run / "results" / "coverage.json", CoverageReport)
     assert all(one.coverage == () and one.pulls is None and one.width is None for one in report.methods)
 
 
@@ -158,7 +162,7 @@ def test_without_a_number_of_events_the_expected_one_is_taken(small_run, tmp_pat
     result = milanalysis("run", config, "-o", run)
     assert result.exit_code == 0, result.output
     expected = read_json(run / "results" / "observed.json")["n_expected"]
-    comparison = Comparison.from_dict(read_json(run / "results" / "comparison.json"))
+    comparison = read_record(run / "results" / "comparison.json", Comparison)
     assert comparison.n_events == round(expected)
 
 
@@ -168,7 +172,7 @@ def test_one_command_says_how_errors_scale_with_the_size_of_bags(judged, tmp_pat
     assert result.exit_code == 0, result.output
     assert "sigma_eps^2 of polynomial per-event: sigma_eps^2 grows as N^(" in result.output
     values = read_json(run / "results" / "scaling.json")
-    found = {name: ScalingReport.from_dict(one) for name, one in values["scaling"].items()}
+    found = {name: from_plain(ScalingReport, one) for name, one in values["scaling"].items()}
     assert 0 <= values["bartlett"]["multiclass bag"]["captured"]["value"] <= 1
     assert "second Bartlett identity" in result.output
     power = found["sigma_eps^2 of multiclass bag"]["C N^power"].constants["power"]
@@ -178,7 +182,7 @@ def test_one_command_says_how_errors_scale_with_the_size_of_bags(judged, tmp_pat
 
 
 def test_information_of_one_task_at_several_bag_sizes_is_fitted(judged, tmp_path):
-    comparison = Comparison.from_dict(read_json(judged[1] / "results" / "comparison.json"))
+    comparison = read_record(judged[1] / "results" / "comparison.json", Comparison)
     one = comparison["multiclass_bag"]
     sizes = {"one": 1, "ten": 10, "fifty": 50}
     summaries = [
@@ -186,7 +190,7 @@ def test_information_of_one_task_at_several_bag_sizes_is_fitted(judged, tmp_path
         for name in sizes
     ]
     path = tmp_path / "comparison.json"
-    write_json(path, replace(comparison, methods=tuple(summaries)).to_dict())
+    write_json(path, to_plain(replace(comparison, methods=tuple(summaries))))
     models = {
         name: SimpleNamespace(bag_size=size, task=SimpleNamespace(kind="multiclass"))
         for name, size in sizes.items()
@@ -245,7 +249,7 @@ def test_a_model_trained_on_part_of_the_range_is_judged_and_calibrated_there(sma
     )
     result = milanalysis("run", config, "-o", run)
     assert result.exit_code == 0, result.output
-    comparison = Comparison.from_dict(read_json(run / "results" / "comparison.json"))
+    comparison = read_record(run / "results" / "comparison.json", Comparison)
     assert comparison["polynomial"].captured == ()
     assert comparison["exact_visible"].captured
     learned = read_json(run / "results" / "calibration.json")["calibrations"]["polynomial"]["observable"][

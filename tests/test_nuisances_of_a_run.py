@@ -12,6 +12,7 @@ from conftest import ROOT, SMALL, milanalysis, write_config
 
 from milanalysis.events.tables import EventTable
 from milanalysis.files.provenance import read_json
+from milanalysis.files.records import read_record
 from milanalysis.parameters import EFTPolynomial
 from milanalysis.statistics.coverage import CoverageReport
 from milanalysis.statistics.information.comparison import Comparison
@@ -68,9 +69,9 @@ def nuisances(small_run, tmp_path_factory):
 
 def test_the_templates_have_the_background_and_the_varied_weights(nuisances):
     run = nuisances[1]
-    result = TemplateResult.from_dict(read_json(run / "results" / "templates.json"))
+    result = read_record(run / "results" / "templates.json", TemplateResult)
     full = result.with_nuisances
-    nu = EFTPolynomial.from_dict(read_json(run / "results" / "expected_events.json"))
+    nu = read_record(run / "results" / "expected_events.json", EFTPolynomial)
     signal = full.contents[:, 0].sum()
     assert full.background.contents.sum() == pytest.approx(0.25 * signal, rel=1e-9)  # 20 % of all
     assert float(nu(0.0)) == pytest.approx(1.25 * signal, rel=1e-9)
@@ -114,19 +115,21 @@ def test_without_a_fraction_the_background_has_its_cross_section(nuisances, tmp_
     )
     assert found["background"]["expected"] == pytest.approx(expected, rel=1e-4)
     assert found["background"]["fraction"] is None
-    assert found["coefficients"][0] == pytest.approx(found["signal"]["coefficients"][0] + expected, rel=1e-3)
-    full = TemplateResult.from_dict(read_json(again / "results" / "templates.json")).with_nuisances
+    assert found["total"]["coefficients"][0] == pytest.approx(
+        found["signal"]["coefficients"][0] + expected, rel=1e-3
+    )
+    full = read_record(again / "results" / "templates.json", TemplateResult).with_nuisances
     assert full.background.contents.sum() == pytest.approx(expected, rel=1e-3)
 
 
 def test_shape_and_rate_are_given_apart_and_together_with_nuisances(nuisances):
-    observation = Observation.from_dict(read_json(nuisances[1] / "results" / "observed.json"))
+    observation = read_record(nuisances[1] / "results" / "observed.json", Observation)
     assert "template_nuisances" in observation.methods
     assert observation.methods["multiclass_bag"].interpolation == "polynomial of degree 4"
     assert "polynomial of degree 4" in nuisances[2].output
     assert "pyhf template, nuisances" in nuisances[2].output
     assert "pyhf template, bags of 5" in nuisances[2].output
-    comparison = Comparison.from_dict(read_json(nuisances[1] / "results" / "comparison.json"))
+    comparison = read_record(nuisances[1] / "results" / "comparison.json", Comparison)
     assert comparison["template_bags"].n_failed is not None
     assert comparison["polynomial"].rho2_error is not None
     assert comparison["polynomial"].bias_error is not None
@@ -137,8 +140,8 @@ def test_shape_and_rate_are_given_apart_and_together_with_nuisances(nuisances):
 
 def test_the_coverage_beside_an_observed_interval_is_that_with_background(nuisances):
     run, output = nuisances[1] / "results", nuisances[2].output
-    comparison = Comparison.from_dict(read_json(run / "comparison.json"))
-    found = CoverageReport.from_dict(read_json(run / "background.json"))
+    comparison = read_record(run / "comparison.json", Comparison)
+    found = read_record(run / "background.json", CoverageReport)
     by_name = {one.method: one for one in found.methods}
     for name in ("polynomial", "template", "template_nuisances"):
         assert by_name[name].coverage
@@ -148,7 +151,7 @@ def test_the_coverage_beside_an_observed_interval_is_that_with_background(nuisan
     assert comparison.background == pytest.approx(0.2)
     assert comparison.information_rate is None
     assert "Of these events 20 % are background" in output
-    observation = Observation.from_dict(read_json(run / "observed.json"))
+    observation = read_record(run / "observed.json", Observation)
     assert (
         comparison["template_nuisances"].estimate == observation.methods["template_nuisances"].shape.estimate
     )
@@ -158,7 +161,7 @@ def test_the_coverage_beside_an_observed_interval_is_that_with_background(nuisan
 
 def test_coverage_is_reported_with_background_known_fitted_and_ignored(nuisances):
     _, run, result = nuisances
-    found = CoverageReport.from_dict(read_json(run / "results" / "background.json"))
+    found = read_record(run / "results" / "background.json", CoverageReport)
     assert found.background == pytest.approx(0.2, rel=1e-9)
     assert sorted(found.titles) == [
         "multiclass_bag", "polynomial", "template", "template_nuisances", "template_nuisances.known",
@@ -168,7 +171,7 @@ def test_coverage_is_reported_with_background_known_fitted_and_ignored(nuisances
     report = milanalysis("coverage-report", run, "--experiments", "3", "--theta", "0.1")
     assert report.exit_code == 0, report.output
     assert "of which 20% are background" in report.output
-    again = CoverageReport.from_dict(read_json(run / "results" / "background_report.json"))
+    again = read_record(run / "results" / "background_report.json", CoverageReport)
     assert (again.n_experiments, again.methods[0].theta_true) == (3, 0.1)
 
 

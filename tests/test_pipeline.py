@@ -18,6 +18,7 @@ from conftest import ROOT, SMALL, milanalysis, write_config
 
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.files.provenance import file_digest, read_json
+from milanalysis.files.records import from_plain, read_record
 from milanalysis.learning.models.stored import load_model
 from milanalysis.learning.tracking import read_metrics
 from milanalysis.parameters import parameter_points
@@ -75,11 +76,11 @@ def test_the_comparison_holds_every_field_a_reader_needs(small_run):
         assert {"calibration_ratio", "bias"} <= set(method)
         assert {"n_covered", "n_total", "low", "high"} <= set(method["coverage"])
         assert method["coverage"]["n_total"] == SMALL["coverage"]["pseudo_experiments"]
-    exact = Comparison.from_dict(values)["exact"]
+    exact = from_plain(Comparison, values)["exact"]
     # Ten experiments know the information to tens of percent; the exact one is per construction below 1.
     assert exact.rho2 is not None
     assert 0.8 < exact.rho2 <= 1.0
-    assert Comparison.from_dict(values)["exact_visible"].calibration_ratio_over_exact == pytest.approx(1.0)
+    assert from_plain(Comparison, values)["exact_visible"].calibration_ratio_over_exact == pytest.approx(1.0)
 
 
 def test_the_manifest_tells_where_everything_comes_from(small_run):
@@ -129,7 +130,7 @@ def test_a_change_runs_exactly_what_depends_on_it(small_run, tmp_path):
     assert result.exit_code == 0, result.output
     for stage in ("simulate", "process", "train", "infer"):
         assert f"{stage:>9}  up to date" in result.output
-    assert Comparison.from_dict(read_json(run / "results" / "comparison.json")).n_experiments == 12
+    assert read_record(run / "results" / "comparison.json", Comparison).n_experiments == 12
 
 
 def test_a_damaged_output_is_made_again(small_run, tmp_path):
@@ -227,17 +228,17 @@ def test_data_without_event_weights_are_measured_by_all_but_the_exact_likelihood
     }
     result = milanalysis("run", write_config(tmp_path / "data.yaml", samples=samples), "-o", run)
     assert result.exit_code == 0, result.output
-    rows = Comparison.from_dict(read_json(run / "results" / "comparison.json"))
+    rows = read_record(run / "results" / "comparison.json", Comparison)
     assert rows["exact"].estimate is None
     assert rows["exact"].interval_status == "unknown"
     assert rows["exact"].rho2 is not None
-    before = Comparison.from_dict(read_json(small_run[1] / "results" / "comparison.json"))
+    before = read_record(small_run[1] / "results" / "comparison.json", Comparison)
     assert rows["polynomial"] == before["polynomial"]
 
 
 def test_the_information_is_that_of_truth_for_generated_events_and_their_own_otherwise(small_run, tmp_path):
     truth = read_json(small_run[1] / "results" / "truth.json")
-    information = Comparison.from_dict(read_json(small_run[1] / "results" / "comparison.json")).information
+    information = read_record(small_run[1] / "results" / "comparison.json", Comparison).information
     by_name = {level["name"]: level for level in truth["levels"]}
     assert information.joint.value == pytest.approx(100 * by_name["joint"]["shape"])
     assert information.visible.error == pytest.approx(100 * by_name["visible"]["shape_error"])
@@ -246,7 +247,7 @@ def test_the_information_is_that_of_truth_for_generated_events_and_their_own_oth
     config = write_config(tmp_path / "small.yaml", truth={"in_run": "never"})
     result = milanalysis("run", config, "-o", run)
     assert result.exit_code == 0, result.output
-    own = Comparison.from_dict(read_json(run / "results" / "comparison.json")).information
+    own = read_record(run / "results" / "comparison.json", Comparison).information
     assert own.source.endswith("test events")
     assert own.joint.error > 5 * information.joint.error
     # a thousand events know it to their error

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from milanalysis.files.records import from_plain, to_plain
 from milanalysis.parameters import Parameter
 from milanalysis.simulation.toys import GaussianShift, ToyTerms
 from milanalysis.statistics.inference.fits import Status, measure, rise_of_level
@@ -57,7 +58,7 @@ def test_pseudo_experiments_survive_json():
     rows = draw_datasets(np.ones(2000), rng.poisson(60.0, 20), rng)
     experiments = run({"narrow": model}, rows, theta_true=0.0, levels=[0.9])
     assert not experiments.methods["narrow"].valid.all()  # so that undefined ends are part of the test
-    again = PseudoExperiments.from_dict(json.loads(json.dumps(experiments.to_dict(), allow_nan=False)))
+    again = from_plain(PseudoExperiments, json.loads(json.dumps(to_plain(experiments), allow_nan=False)))
     before, after = experiments.methods["narrow"], again.methods["narrow"]
     assert after.status == before.status
     for name in ("estimate", "low", "high", "curvature"):
@@ -75,8 +76,8 @@ def test_the_result_does_not_depend_on_the_number_of_workers_and_parts_can_be_me
     parts = [
         run({"one": model, "two": model}, rows[some], theta_true=0.0) for some in (slice(4), slice(4, 7))
     ]
-    assert together.to_dict() == alone.to_dict()
-    assert PseudoExperiments.merged(parts).to_dict() == alone.to_dict()
+    assert to_plain(together) == to_plain(alone)
+    assert to_plain(PseudoExperiments.merged(parts)) == to_plain(alone)
     elsewhere = run({"one": model, "two": model}, rows, theta_true=0.1)
     with pytest.raises(ValueError, match=r"theta_true 0\.0 and 0\.1 cannot be merged"):
         PseudoExperiments.merged([alone, elsewhere])

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from milanalysis.events.tables import EventTable
 from milanalysis.files.provenance import read_json
+from milanalysis.files.records import read_record, to_plain
 from milanalysis.reporting import plotting
 from milanalysis.reporting.gallery import FIGURES, draw
 from milanalysis.reporting.numbers import in_brackets, plus_minus
@@ -281,7 +282,7 @@ def test_every_figure_of_a_run_has_a_script_that_draws_it_the_same(name, small_r
 @pytest.mark.slow
 def test_results_of_a_run_are_what_the_figures_are_made_from(small_run):
     results = small_run[1] / "results"
-    read = Observation.from_dict(read_json(results / "observed.json"))
-    assert read.to_dict() == read_json(results / "observed.json")
-    experiments = PseudoExperiments.from_dict(read_json(results / "pseudo_experiments.json"))
-    assert experiments.to_dict() == read_json(results / "pseudo_experiments.json")
+    read = read_record(results / "observed.json", Observation)
+    assert to_plain(read) == read_json(results / "observed.json")
+    experiments = read_record(results / "pseudo_experiments.json", PseudoExperiments)
+    assert to_plain(experiments) == read_json(results / "pseudo_experiments.json")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from milanalysis.errors import FitError
+from milanalysis.files.records import from_plain, to_plain
 from milanalysis.parameters import Parameter, parameter_points
 from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyTerms
@@ -98,7 +99,7 @@ def test_an_asymptote_that_is_reached_is_found_and_said_not_to_be_the_truth():
     # the two forms are one and the same curve: the sum of both terms cannot be told from sqrt(N) alone
     assert found["C1 sqrt(N) + C2 N, I_true known"].chi2 == pytest.approx(found["C sqrt(N)"].chi2, abs=1e-3)
     assert found["C sqrt(N), I_true known"].p_value < 1e-6
-    assert ScalingReport.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    assert from_plain(ScalingReport, json.loads(json.dumps(to_plain(found)))) == found
 
 
 def test_information_that_falls_is_said_to_fall():

@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import chi2, norm, poisson
 
 from milanalysis.errors import EventWeightError
+from milanalysis.files.records import from_plain, to_plain
 from milanalysis.parameters import Parameter, parameter_points
 from milanalysis.ratios.terms import GridTerms
 from milanalysis.simulation.toys import GaussianPlane, ToyTerms
@@ -85,7 +86,7 @@ def test_pseudo_experiments_cover_in_one_and_in_two_dimensions():
         error = 3 * np.sqrt(level * (1 - level) / n)
         assert coverage_together(fits, level, 2).fraction == pytest.approx(level, abs=error)
     assert fits.covers(theta[0]).mean() == pytest.approx(0.6827, abs=3 * np.sqrt(0.2166 / n))
-    again = PseudoExperiments.from_dict(json.loads(json.dumps(experiments.to_dict())))
+    again = from_plain(PseudoExperiments, json.loads(json.dumps(to_plain(experiments))))
     assert (again.theta_true, again.others_true) == (0.1, (-0.3,))
     np.testing.assert_array_equal(again.methods["plane"].others, fits.others)
     parts = [run({"plane": model}, rows[some], theta_true=theta) for some in (slice(9), slice(9, 20))]

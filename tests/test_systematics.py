@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import norm
 
 from milanalysis.errors import EventWeightError
+from milanalysis.files.records import from_plain, to_plain
 from milanalysis.parameters import Parameter
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.inference.fits import Status, fit, measure
@@ -224,7 +225,7 @@ def test_a_shift_ends_before_a_bin_would_be_negative():
 
 def test_templates_with_nuisances_survive_json():
     one = model(0.1).templates
-    again = Templates.from_dict(json.loads(json.dumps(one.to_dict(), allow_nan=False)))
+    again = from_plain(Templates, json.loads(json.dumps(to_plain(one), allow_nan=False)))
     theta = np.array([[0.3, 0.5, -0.7, 1.2]])
     expected = TemplateModel(one, np.zeros(1, dtype=np.int64), PARAMETER).expected(theta)
     np.testing.assert_array_equal(

@@ -12,6 +12,7 @@ from scipy.stats import norm
 
 from milanalysis.errors import EventWeightError, TooFewEventsError
 from milanalysis.events.tables import EventTable
+from milanalysis.files.records import from_plain, to_plain
 from milanalysis.parameters import Parameter
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.inference.fits import FitResult, Status, fit, measure
@@ -248,7 +249,7 @@ def test_the_result_survives_json():
     result = TemplateResult(
         "cHW", "log ratio", one.templates, tuple(COUNTS.tolist()), one.fit_with_pyhf(COUNTS)
     )
-    again = TemplateResult.from_dict(json.loads(json.dumps(result.to_dict(), allow_nan=False)))
+    again = from_plain(TemplateResult, json.loads(json.dumps(to_plain(result), allow_nan=False)))
     assert isinstance(again.fit, FitResult)
     assert again.fit == result.fit
     assert again.counts == result.counts

@@ -8,6 +8,7 @@ from conftest import milanalysis, write_config
 
 from milanalysis.config import CutsConfig, GeneratorConfig, LeptonCutsConfig
 from milanalysis.files.provenance import read_json
+from milanalysis.files.records import from_plain, to_plain
 from milanalysis.simulation.amplitudes import evaluate_polynomials
 from milanalysis.simulation.exact import information as truth
 from milanalysis.simulation.exact.information import ReferenceInformation, reference_information
@@ -105,12 +106,12 @@ def test_the_result_does_not_depend_on_the_number_of_workers():
     assert one == two
 
 
-def test_results_come_back_from_a_dictionary(quick: ReferenceInformation):
-    values = quick.to_dict()
-    assert ReferenceInformation.from_dict(values) == quick
-    width = values["levels"][1]["half_width_shape"]
-    assert width["68 %"] == pytest.approx(1 / np.sqrt(1000 * quick["visible"].shape))
-    assert width["95 %"] == pytest.approx(1.96 * width["68 %"], rel=1e-4)
+def test_results_come_back_from_plain_values(quick: ReferenceInformation):
+    values = to_plain(quick)
+    assert from_plain(ReferenceInformation, values) == quick
+    width = quick.half_width(quick["visible"].shape, 1.0)
+    assert width == pytest.approx(1 / np.sqrt(1000 * quick["visible"].shape))
+    assert quick.half_width(quick["visible"].shape, 1.96) == pytest.approx(1.96 * width)
 
 
 def test_the_command_prints_the_levels_and_keeps_them(tmp_path):

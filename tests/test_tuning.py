@@ -25,6 +25,7 @@ from milanalysis.config import (
     load_config,
 )
 from milanalysis.errors import ConfigError, FitError
+from milanalysis.files.records import from_plain, to_plain
 from milanalysis.learning.tracking import Epoch
 from milanalysis.learning.training import tuning
 from milanalysis.learning.training.jobs import TrainingJob, training_jobs
@@ -135,7 +136,7 @@ def test_a_search_that_is_taken_up_again_gives_the_trials_of_one_that_was_not_in
             small_search(tmp_path / "parts", trials=2)
     small_search(tmp_path / "parts", trials=2)
     assert small_search(tmp_path / "parts", trials=5) == whole
-    assert Tuning.from_dict(whole.to_dict()) == whole
+    assert from_plain(Tuning, to_plain(whole)) == whole
     best = min(trial.validation_loss for trial in whole.trials)
     assert whole.best.validation_loss == best
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from milanalysis import progress
+from milanalysis import terminal as output
 from milanalysis.learning.tracking import CSVTracker, Epoch, tracking
 from milanalysis.learning.training.following import Watched, watch
 
@@ -17,7 +17,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What a wide terminal shows."""
     text = io.StringIO()
     console = Console(file=text, force_terminal=True, width=200, color_system=None)
-    monkeypatch.setattr(progress, "console", lambda: console)
+    monkeypatch.setattr(output, "console", lambda: console)
     return text
 
 
@@ -30,7 +30,7 @@ def training(path: Path, n_epochs: int) -> Watched:
 def test_every_training_that_runs_has_a_line_and_the_first_line_counts_all(
     terminal: io.StringIO, tmp_path: Path
 ):
-    with progress.progress_board("training", 800) as board:
+    with output.progress_board("training", 800) as board:
         board.show("toy 0", 3, 4, "loss 3.5")
         board.show("toy 1", 1, 4, "loss 3.25")
         board.show_total(400)
@@ -43,7 +43,7 @@ def test_every_training_that_runs_has_a_line_and_the_first_line_counts_all(
 
 
 def test_nothing_is_shown_where_nobody_looks(capsys: pytest.CaptureFixture[str]):
-    with progress.progress_board("training", 800) as board:
+    with output.progress_board("training", 800) as board:
         board.show("toy 0", 3, 4, "loss 3.5")
         board.hide("toy 0")
         board.show_total(400)

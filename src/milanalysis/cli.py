@@ -20,6 +20,7 @@ import click
 
 from milanalysis import __version__
 from milanalysis.errors import InputFileError, MilAnalysisError, OutputError, cannot_write
+from milanalysis.files.records import read_record
 from milanalysis.terminal import console, prepare_streams, release_streams, result_console
 
 if TYPE_CHECKING:
@@ -314,7 +315,6 @@ def truth(config: Path, output: Path | None) -> None:
 
     Reads nothing; writes results/truth.json.
     """
-    from milanalysis.files.provenance import read_result
     from milanalysis.pipeline.scheduling import execute, planned_run
     from milanalysis.pipeline.stages import TRUTH
     from milanalysis.reporting.tables import information_table
@@ -322,7 +322,7 @@ def truth(config: Path, output: Path | None) -> None:
 
     analysis = planned_run(config, output)
     execute(analysis, [TRUTH.name])
-    information = read_result(analysis.result("truth"), ReferenceInformation.from_dict)
+    information = read_record(analysis.result("truth"), ReferenceInformation)
     n_events = analysis.config.coverage.events
     if n_events is not None:
         information = replace(information, n_events=n_events)
@@ -341,7 +341,6 @@ def tune(config: Path, output: Path | None) -> None:
     Reads tables/*/events.parquet; writes tuning/, results/tuning.json, figures/tuning.png, and results/tuned.yaml with the
     best settings, to be pasted into CONFIG.
     """
-    from milanalysis.files.provenance import read_result
     from milanalysis.learning.training.tuning import Tuning
     from milanalysis.pipeline.scheduling import execute, planned_run
     from milanalysis.pipeline.stages import TUNE
@@ -349,7 +348,7 @@ def tune(config: Path, output: Path | None) -> None:
 
     analysis = planned_run(config, output)
     execute(analysis, [TUNE.name])
-    _print_table(tuning_table(read_result(analysis.result("tuning"), Tuning.from_dict)))
+    _print_table(tuning_table(read_record(analysis.result("tuning"), Tuning)))
     _print_line(f"the best settings are in {analysis.directory / 'results' / 'tuned.yaml'}")
 
 
@@ -412,7 +411,7 @@ def _print_line(text: str) -> None:
 
 def _print_comparison(analysis: Run) -> None:
     """Print the table of results."""
-    from milanalysis.files.provenance import read_json, read_result
+    from milanalysis.files.records import read_record
     from milanalysis.pipeline.repetition import read_observation
     from milanalysis.reporting.coverage_tables import (
         calibration_table,
@@ -428,27 +427,29 @@ def _print_comparison(analysis: Run) -> None:
     )
     from milanalysis.statistics.coverage import CoverageReport
     from milanalysis.statistics.information.comparison import Comparison
+    from milanalysis.statistics.observation import CalibrationResult
+    from milanalysis.statistics.templates.limits import TemplateLimits
     from milanalysis.statistics.templates.result import TemplateResult
 
     _print_table(observation_table(read_observation(analysis)))
-    templates = read_result(analysis.result("templates"), TemplateResult.from_dict)
+    templates = read_record(analysis.result("templates"), TemplateResult)
     if remark := goodness_remark(templates.goodness):
         _print_line(remark)
-    limits = read_json(analysis.result("limits"))
-    if limits:
+    limits = read_record(analysis.result("limits"), TemplateLimits)
+    if limits.upper is not None:
         _print_table(limits_table(limits, analysis.config.parameter.name))
-    constants = read_json(analysis.result("calibration"))["constants"]
-    if constants:
-        _print_table(calibration_table(constants))
-    comparison = read_result(analysis.result("comparison"), Comparison.from_dict)
+    calibrated = read_record(analysis.result("calibration"), CalibrationResult)
+    if calibrated.calibrations:
+        _print_table(calibration_table(calibrated))
+    comparison = read_record(analysis.result("comparison"), Comparison)
     for table in comparison_tables(comparison):
         _print_table(table)
     _print_line(information_remark(comparison))
-    remark = reading_remark(read_result(analysis.result("coverage"), CoverageReport.from_dict))
+    remark = reading_remark(read_record(analysis.result("coverage"), CoverageReport))
     if remark:
         _print_line(remark)
     if analysis.config.background is not None:
-        _print_table(coverage_table(read_result(analysis.result("background"), CoverageReport.from_dict)))
+        _print_table(coverage_table(read_record(analysis.result("background"), CoverageReport)))
 
 
 _STAGE_HELP = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -194,22 +193,6 @@ class EFTPolynomial:
         moved = self.coefficients.copy()
         moved[0] += constant
         return EFTPolynomial(moved, self.covariance)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return {
-            "coefficients": self.coefficients.tolist(),
-            "covariance": None if self.covariance is None else self.covariance.tolist(),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> EFTPolynomial:
-        """Make a polynomial from what `to_dict` returned."""
-        covariance = values["covariance"]
-        return cls(
-            np.asarray(values["coefficients"], dtype=np.float64),
-            None if covariance is None else np.asarray(covariance, dtype=np.float64),
-        )
 
 
 def _flat(theta: npt.ArrayLike) -> FloatArray:

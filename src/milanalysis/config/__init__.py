@@ -5,7 +5,7 @@ The rest of the package imports them from here. Every choice is told apart by it
 
 from __future__ import annotations
 
-from milanalysis.config.analysis import AnalysisConfig, load_config, to_plain
+from milanalysis.config.analysis import AnalysisConfig, load_config
 from milanalysis.config.classifiers import (
     AnyModelConfig,
     BaselineConfig,
@@ -174,5 +174,4 @@ __all__ = [
     "WandbTrackingConfig",
     "XGBoostConfig",
     "load_config",
-    "to_plain",
 ]

@@ -45,7 +45,7 @@ from milanalysis.errors import ConfigError
 from milanalysis.files.paths import absolute_path
 from milanalysis.parameters import FloatArray, Parameter, parameter_points
 
-__all__ = ["AnalysisConfig", "load_config", "to_plain"]
+__all__ = ["AnalysisConfig", "load_config"]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -322,11 +322,6 @@ def load_config(path: Path) -> AnalysisConfig:
         raise ConfigError(_explain(path, error)) from error
     absolute: AnalysisConfig = _with_absolute_paths(config, base)
     return absolute
-
-
-def to_plain(config: Any) -> Any:
-    """Return a config, or part of one, as plain JSON-like values with every default filled in."""
-    return TypeAdapter(type(config)).dump_python(config, mode="json")
 
 
 def _explain(path: Path, error: ValidationError) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import math
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -22,10 +21,8 @@ __all__ = [
     "file_digest",
     "package_versions",
     "read_json",
-    "read_result",
     "source_digest",
     "write_json",
-    "write_result",
     "writing",
 ]
 
@@ -138,26 +135,10 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file, complete or not at all; keys keep their order, numbers are exact.
 
     Raises:
-        ValueError: if a number is not finite, which JSON cannot hold; see `write_result`.
+        ValueError: if a number is not finite, which JSON cannot hold.
     """
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def write_result(path: Path, value: Mapping[str, Any]) -> None:
-    """Write measured numbers as a JSON file; those that are not defined (not finite) become null."""
-    write_json(path, {key: _finite(one) for key, one in value.items()})
-
-
-def _finite(value: Any) -> Any:
-    """Return a JSON-like value with null for numbers that are not finite."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return value
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -180,24 +161,3 @@ def read_json(path: Path) -> dict[str, Any]:
         msg = f"{path} should hold a JSON object and holds a {type(value).__name__}"
         raise InputFileError(msg)
     return value
-
-
-def read_result(path: Path, make: Callable[[Mapping[str, Any]], Result]) -> Result:
-    """Read a result that `write_result` has written.
-
-    Args:
-        path: the JSON file.
-        make: makes the result of its content: the ``from_dict`` of its class.
-
-    Raises:
-        InputFileError: if the file is missing or unreadable, or holds the result of another version, naming what is missing.
-    """
-    values = read_json(path)
-    try:
-        return make(values)
-    except (KeyError, TypeError, ValueError) as error:
-        msg = (
-            f"{path} holds no result of this version of milanalysis ({type(error).__name__}: {error}); run `milanalysis run` on "
-            "the configuration again"
-        )
-        raise InputFileError(msg) from error

@@ -6,6 +6,7 @@ may be NaN and is no array is annotated `Number`.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -14,13 +15,16 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from milanalysis.errors import InputFileError
 from milanalysis.files.provenance import read_json, write_json
 
-__all__ = ["Number", "from_plain", "read_record", "to_plain", "write_record"]
+__all__ = ["Number", "Open", "from_plain", "read_record", "to_plain", "write_record"]
 
 Record = TypeVar("Record")
 
 Number = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
 """A number that may not be defined: NaN, which is null in JSON."""
 
+
+Open = Annotated[float, BeforeValidator(lambda value: float("inf") if value is None else value)]
+"""A number that may be infinite, which is null in JSON."""
 
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 
@@ -41,7 +45,7 @@ def to_plain(record: Any) -> Any:
         >>> to_plain(EFTPolynomial(np.array([1.0, 0.5])))
         {'coefficients': [1.0, 0.5], 'covariance': None}
     """
-    return _adapter(type(record)).dump_python(record, mode="json")
+    return json.loads(_adapter(type(record)).dump_json(record))
 
 
 def from_plain(kind: type[Record], values: Any) -> Record:

@@ -14,7 +14,8 @@ import numpy as np
 
 from milanalysis.config import AnalysisConfig
 from milanalysis.events.tables import EventTable
-from milanalysis.files.provenance import read_json, read_result
+from milanalysis.files.provenance import read_json
+from milanalysis.files.records import read_record
 from milanalysis.files.run_directory import RunDirectory
 from milanalysis.learning.models.ensembles import EnsembleRatio
 from milanalysis.learning.models.stored import load_model
@@ -23,7 +24,7 @@ from milanalysis.pipeline.methods import Methods, load_calibrations, methods_of_
 from milanalysis.pipeline.repetition import read_observation
 from milanalysis.pipeline.run_files import Run
 from milanalysis.pipeline.scheduling import execute, names_of_run, planned_run
-from milanalysis.pipeline.template_analysis import rate_model
+from milanalysis.pipeline.template_analysis import ExpectedEvents, rate_model
 from milanalysis.ratios.scored_events import ScoredEvents
 from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 from milanalysis.simulation.exact.information import ReferenceInformation
@@ -215,32 +216,32 @@ class Results:
     @cached_property
     def comparison(self) -> Comparison:
         """All methods side by side; ``comparison["polynomial"]`` is the row of one."""
-        return read_result(self._files.result("comparison"), Comparison.from_dict)
+        return read_record(self._files.result("comparison"), Comparison)
 
     @cached_property
     def coverage(self) -> CoverageReport:
         """Coverage at all true values and levels."""
-        return read_result(self._files.result("coverage"), CoverageReport.from_dict)
+        return read_record(self._files.result("coverage"), CoverageReport)
 
     @cached_property
     def pseudo_experiments(self) -> PseudoExperiments:
         """Every fit of every pseudo-experiment at the first true value."""
-        return read_result(self._files.result("pseudo_experiments"), PseudoExperiments.from_dict)
+        return read_record(self._files.result("pseudo_experiments"), PseudoExperiments)
 
     @cached_property
     def templates(self) -> TemplateResult:
         """The template analysis of the observed events."""
-        return read_result(self._files.result("templates"), TemplateResult.from_dict)
+        return read_record(self._files.result("templates"), TemplateResult)
 
     @cached_property
     def expected_events(self) -> EFTPolynomial:
         """Expected number of all selected events, background included, as a function of the parameter."""
-        return read_result(self._files.result("expected_events"), EFTPolynomial.from_dict)
+        return read_record(self._files.result("expected_events"), ExpectedEvents).total
 
     @cached_property
     def information(self) -> ReferenceInformation:
         """The Fisher information available, integrated over phase space."""
-        return read_result(self._files.result("truth"), ReferenceInformation.from_dict)
+        return read_record(self._files.result("truth"), ReferenceInformation)
 
     @cached_property
     def workspace(self) -> Mapping[str, Any]:

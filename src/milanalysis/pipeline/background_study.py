@@ -8,12 +8,11 @@ import numpy as np
 
 from milanalysis.config import CoverageConfig
 from milanalysis.events.tables import Split
-from milanalysis.files.provenance import read_json, read_result
-from milanalysis.parameters import EFTPolynomial
+from milanalysis.files.records import read_record
 from milanalysis.pipeline.methods import BACKGROUND_IGNORED, TEMPLATE, TEMPLATE_NUISANCES
 from milanalysis.pipeline.pseudo_experiments import draw_shape
 from milanalysis.pipeline.run_files import Run
-from milanalysis.pipeline.template_analysis import scored_background
+from milanalysis.pipeline.template_analysis import ExpectedEvents, scored_background
 from milanalysis.ratios.scored_events import ScoredEvents
 from milanalysis.ratios.terms import concatenate_terms
 from milanalysis.statistics.coverage import CoverageReport, report
@@ -44,9 +43,10 @@ def repeat_with_background(run: Run, settings: CoverageConfig) -> CoverageReport
     models, titles = _models(run, scored, scored_other)
     is_test = signal.split == Split.TEST
     at_reference = signal.weights_at(config.parameter.reference)[is_test].sum()
-    nu = read_json(run.result("expected_events"))
-    expected = nu["background"]["expected"]
-    at_nu = float(EFTPolynomial.from_dict(nu["signal"])(config.parameter.reference))
+    nu = read_record(run.result("expected_events"), ExpectedEvents)
+    assert nu.background is not None
+    expected = nu.background.expected
+    at_nu = float(nu.signal(config.parameter.reference))
     of_background = np.where(other.split == Split.TEST, other.weight, 0.0)
     of_background *= expected / at_nu * at_reference / of_background.sum()
     experiments: list[PseudoExperiments] = []
@@ -99,7 +99,7 @@ def _models(
             continue  # a binary model: a discriminant
         models[label] = ShapeModel(one, config.parameter, None if one.grid is None else interpolation)
         titles[label] = f"{config.models[label].title}{BACKGROUND_IGNORED}"
-    result = read_result(run.result("templates"), TemplateResult.from_dict)
+    result = read_record(run.result("templates"), TemplateResult)
     full = result.with_nuisances
     assert full is not None
     assert full.background is not None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from milanalysis.errors import InputFileError
 from milanalysis.events.tables import Split
-from milanalysis.files.provenance import read_result, write_result
+from milanalysis.files.records import read_record, write_record
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.pipeline.run_files import Run
 from milanalysis.randomness import stream
@@ -35,6 +35,14 @@ _LEAST_BAGS = 50  # a variance is then known to 20 %
 _DISTANCE = 0.2  # of the two points whose log ratio is looked at from the reference
 
 
+@dataclass(frozen=True)
+class ScalingResult:
+    """What is in ``results/scaling.json``: reports by what they are about, and Bartlett tests by the title of the model."""
+
+    scaling: dict[str, ScalingReport]
+    bartlett: dict[str, BartlettTest]
+
+
 def scaling_of_run(directory: Path) -> tuple[dict[str, ScalingReport], dict[str, BartlettTest]]:
     """Measure the error variance of every model on bags of test events, and fit the information of several bag sizes.
 
@@ -58,11 +66,7 @@ def scaling_of_run(directory: Path) -> tuple[dict[str, ScalingReport], dict[str,
         raise InputFileError(msg)
     errors, tests = _errors(run)
     found = {**errors, **information_of_run(run)}
-    values = {
-        "scaling": {name: one.to_dict() for name, one in found.items()},
-        "bartlett": {name: asdict(one) for name, one in tests.items()},
-    }
-    write_result(run.result("scaling"), values)
+    write_record(run.result("scaling"), ScalingResult(found, tests))
     return found, tests
 
 
@@ -125,7 +129,7 @@ def information_of_run(run: Run) -> dict[str, ScalingReport]:
 
     Methods are compared on the same pseudo-experiments, whose common fluctuations are in the covariance.
     """
-    comparison = read_result(run.result("comparison"), Comparison.from_dict)
+    comparison = read_record(run.result("comparison"), Comparison)
     by_task: dict[str, dict[int, int]] = {}  # number of the method by bag size
     for number, method in enumerate(comparison.methods):
         model = run.config.models.get(method.name)

@@ -11,7 +11,7 @@ import numpy as np
 
 from milanalysis.config import AnalysisConfig, GenerateBackgroundConfig, TaskConfig
 from milanalysis.events.tables import EventTable
-from milanalysis.files.provenance import read_json, read_result
+from milanalysis.files.records import read_record
 from milanalysis.learning.models.stored import cached_model
 from milanalysis.parameters import FloatArray, Parameter
 from milanalysis.pipeline.run_files import Run, truth_of_run
@@ -19,11 +19,10 @@ from milanalysis.ratios.exact import ExactRatio
 from milanalysis.ratios.scored_events import ScoredEvents
 from milanalysis.ratios.terms import EventTerms, PolynomialTerms, RestrictedTerms
 from milanalysis.ratios.whole_bags import BagTerms
-from milanalysis.statistics.calibration.calibrations import Calibration, RateOffset, Rescaling
-from milanalysis.statistics.calibration.observable import Observable
-from milanalysis.statistics.calibration.weight_variations import VariedObservable
+from milanalysis.statistics.calibration.calibrations import Calibration
 from milanalysis.statistics.likelihood.interpolation import EXACT_GRID, interpolation_from
 from milanalysis.statistics.likelihood.models import LikelihoodModel, ShapeModel
+from milanalysis.statistics.observation import CalibrationResult
 from milanalysis.statistics.templates.bag_templates import BagTemplateModel
 from milanalysis.statistics.templates.result import TemplateResult
 from milanalysis.statistics.templates.templates import TemplateModel, Templates
@@ -44,12 +43,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_KINDS: Mapping[str, type[Rescaling | RateOffset | Observable | VariedObservable]] = {
-    "rescaling": Rescaling,
-    "rate_offset": RateOffset,
-    "observable": Observable,
-    "varied_observable": VariedObservable,
-}
 
 EXACT, EXACT_VISIBLE, TEMPLATE = "exact", "exact_visible", "template"
 TEMPLATE_NUISANCES, TEMPLATE_BAGS = "template_nuisances", "template_bags"
@@ -203,7 +196,7 @@ def methods_of_run(
     role: str = "simulation",
 ) -> Methods:
     """Assemble the methods of a run that has fitted the observed events, for these or for simulated ones."""
-    result = read_result(run.result("templates"), TemplateResult.from_dict)
+    result = read_record(run.result("templates"), TemplateResult)
     return Methods.of(
         run,
         simulated,
@@ -217,13 +210,9 @@ def methods_of_run(
     )
 
 
-def load_calibrations(run: Run) -> dict[str, dict[str, Calibration]]:
+def load_calibrations(run: Run) -> Mapping[str, Mapping[str, Calibration]]:
     """Read the calibrations of all models."""
-    values = read_json(run.result("calibration"))["calibrations"]
-    return {
-        label: {name: _KINDS[one["kind"]].from_dict(one) for name, one in some.items()}
-        for label, some in values.items()
-    }
+    return read_record(run.result("calibration"), CalibrationResult).calibrations
 
 
 def has_background(config: AnalysisConfig) -> bool:

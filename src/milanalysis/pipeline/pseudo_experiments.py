@@ -7,9 +7,10 @@ import math
 import numpy as np
 
 from milanalysis.config import CoverageConfig
-from milanalysis.files.provenance import read_result
+from milanalysis.files.records import read_record
 from milanalysis.parameters import EFTPolynomial, FloatArray
 from milanalysis.pipeline.run_files import Run
+from milanalysis.pipeline.template_analysis import ExpectedEvents
 from milanalysis.randomness import stream
 from milanalysis.statistics.repetition.datasets import Datasets, draw_datasets
 
@@ -18,9 +19,7 @@ __all__ = ["draw_combined", "draw_shape", "events_per_experiment", "expected_sig
 
 def expected_signal(run: Run) -> EFTPolynomial:
     """Return the expected number of signal events as a polynomial in the coefficient."""
-    return read_result(
-        run.result("expected_events"), lambda values: EFTPolynomial.from_dict(values["signal"])
-    )
+    return read_record(run.result("expected_events"), ExpectedEvents).signal
 
 
 def events_per_experiment(run: Run, settings: CoverageConfig, *, with_background: bool = False) -> int:
@@ -35,7 +34,7 @@ def events_per_experiment(run: Run, settings: CoverageConfig, *, with_background
         return settings.events
     nu = expected_signal(run)
     if with_background:
-        nu = read_result(run.result("expected_events"), EFTPolynomial.from_dict)
+        nu = read_record(run.result("expected_events"), ExpectedEvents).total
     bags = math.lcm(*(one.bag_size for one in run.config.models.values() if not one.is_additive))
     return max(round(float(nu(run.config.parameter.reference)) / bags), 1) * bags
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from milanalysis.config import AnalysisConfig, CoverageConfig, to_plain
+from milanalysis.config import AnalysisConfig, CoverageConfig
 from milanalysis.errors import ConfigError, InputFileError
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.files.provenance import read_json, read_result, write_result
+from milanalysis.files.records import read_record, to_plain, write_record
 from milanalysis.parameters import EFTPolynomial, FloatArray
 from milanalysis.pipeline.background_study import repeat_with_background
 from milanalysis.pipeline.methods import (
@@ -31,7 +31,7 @@ from milanalysis.ratios.whole_bags import BagTerms
 from milanalysis.statistics.coverage import CoverageReport, construct, report
 from milanalysis.statistics.likelihood.interpolation import interpolation_from
 from milanalysis.statistics.likelihood.models import LikelihoodModel, ShapeModel, SumModel
-from milanalysis.statistics.observation import Observation
+from milanalysis.statistics.observation import CalibrationResult, Observation
 from milanalysis.statistics.repetition.datasets import Datasets, draw_datasets
 from milanalysis.statistics.repetition.pseudo_experiments import PseudoExperiments
 from milanalysis.statistics.repetition.pseudo_experiments import run as run_experiments
@@ -175,11 +175,11 @@ def _constructed(
 
 def read_observation(run: Run) -> Observation:
     """Read what all methods say about the observed events; the calibrated ones, too, if they are there."""
-    observation = read_result(run.result("observed"), Observation.from_dict)
+    observation = read_record(run.result("observed"), Observation)
     if not run.result("calibration").exists():
         return observation
-    calibrated = read_json(run.result("calibration"))["observed"]
-    return observation if calibrated is None else observation.joined(Observation.from_dict(calibrated))
+    calibrated = read_record(run.result("calibration"), CalibrationResult).observed
+    return observation if calibrated is None else observation.joined(calibrated)
 
 
 def report_run(directory: Path, changes: Mapping[str, Any]) -> list[CoverageReport]:
@@ -201,13 +201,13 @@ def report_run(directory: Path, changes: Mapping[str, Any]) -> list[CoverageRepo
         raise InputFileError(msg)
     if not changes:
         results = [needed, *([run.result("background")] if run.config.background is not None else [])]
-        return [read_result(path, CoverageReport.from_dict) for path in results]
+        return [read_record(path, CoverageReport) for path in results]
     settings = _changed(run.config, changes)
     found = {"coverage_report": repeat(run, settings).report}
     if run.config.background is not None:
         found["background_report"] = repeat_with_background(run, settings)
     for name, one in found.items():
-        write_result(run.result(name), one.to_dict())
+        write_record(run.result(name), one)
     return list(found.values())
 
 

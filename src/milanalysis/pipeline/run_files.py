@@ -15,16 +15,36 @@ from milanalysis.config import (
 )
 from milanalysis.errors import InputFileError, TooFewEventsError
 from milanalysis.events.tables import EventTable, Split, concatenate
-from milanalysis.files.provenance import read_json, read_result
+from milanalysis.files.provenance import read_json
+from milanalysis.files.records import read_record
 from milanalysis.files.run_directory import RunDirectory
 from milanalysis.ratios.scored_events import ScoredEvents
 from milanalysis.ratios.terms import GridTerms, PolynomialTerms, load_terms_of
 from milanalysis.simulation.exact.information import ReferenceInformation
 
-__all__ = ["SCORED", "Run", "truth_is_known", "truth_of_run"]
+__all__ = ["SCORED", "ExactRatios", "Run", "truth_is_known", "truth_of_run"]
 
 SCORED = (Split.VALIDATION, Split.TEST)
 """The splits of the simulation whose events have log-ratio terms: training events have none."""
+
+
+@dataclass(frozen=True)
+class ExactRatios:
+    """Whether the exact visible ratio is known for the events of an analysis.
+
+    Attributes:
+        available: whether it is.
+        reason: why not; empty if it is.
+        accuracy: preset of the integral.
+        u_beam: what is known about the beam of the u quark.
+        rate: ``sigma(c)/sigma(reference)`` of the selected events, ascending; None if it is not known.
+    """
+
+    available: bool
+    reason: str
+    accuracy: str
+    u_beam: str
+    rate: tuple[float, ...] | None
 
 
 @dataclass(frozen=True)
@@ -133,7 +153,7 @@ class Run(RunDirectory):
             return load_terms_of([self.log_ratios(name, label) for name in names], scored.event_id)
 
         def visible() -> PolynomialTerms | None:
-            if not read_json(self.result("exact"))["available"]:
+            if not read_record(self.result("exact"), ExactRatios).available:
                 return None
             exact = load_terms_of([self.exact_file(name) for name in names], every.event_id)
             assert isinstance(exact, PolynomialTerms)
@@ -149,7 +169,7 @@ def truth_of_run(run: Run) -> ReferenceInformation | None:
     cutflows = [read_json(run.cutflow(name)) for name in run.config.samples_with_role("simulation")]
     if any(one["n_selected"] != one["n_read"] for one in cutflows):
         return None
-    return read_result(run.result("truth"), ReferenceInformation.from_dict)
+    return read_record(run.result("truth"), ReferenceInformation)
 
 
 def truth_is_known(config: AnalysisConfig) -> bool:

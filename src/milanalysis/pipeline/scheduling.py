@@ -16,13 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from milanalysis.config import (
-    AnalysisConfig,
-    DaskExecutorConfig,
-    FileSampleConfig,
-    load_config,
-    to_plain,
-)
+from milanalysis.config import AnalysisConfig, DaskExecutorConfig, FileSampleConfig, load_config
 from milanalysis.errors import InputFileError, StageOrderError
 from milanalysis.files.paths import problem_with_file
 from milanalysis.files.provenance import (
@@ -34,6 +28,7 @@ from milanalysis.files.provenance import (
     source_digest,
     write_json,
 )
+from milanalysis.files.records import to_plain
 from milanalysis.pipeline.inputs import (
     check_given,
     require_event_weights,

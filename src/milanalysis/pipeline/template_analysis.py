@@ -24,6 +24,7 @@ from milanalysis.statistics.templates.templates import Templates, quantile_edges
 
 __all__ = [
     "BackgroundYield",
+    "ExpectedEvents",
     "background_yield",
     "choose_edges",
     "discriminant_of",
@@ -84,6 +85,21 @@ class BackgroundYield:
         if self.fraction is None:
             return f"{known} background events: cross-section times luminosity times selection"
         return f"{self.expected:.0f} background events: {self.fraction:.0%} of all, as asked for; their cross-section gives {known}"
+
+
+@dataclass(frozen=True)
+class ExpectedEvents:
+    """Expected numbers of selected events.
+
+    Attributes:
+        total: of signal and background, as a polynomial in the coefficient.
+        signal: of the signal alone.
+        background: of the background; None if there is none.
+    """
+
+    total: EFTPolynomial
+    signal: EFTPolynomial
+    background: BackgroundYield | None
 
 
 def background_yield(run: Run, nu: EFTPolynomial) -> BackgroundYield | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
@@ -16,7 +17,9 @@ from milanalysis.statistics.inference.fits import Interval, Status
 from milanalysis.statistics.information.bag_size_scaling import ScalingReport
 from milanalysis.statistics.information.comparison import Coverage
 from milanalysis.statistics.likelihood.interpolation import EXACT_GRID
+from milanalysis.statistics.observation import CalibrationResult
 from milanalysis.statistics.repetition.datasets import LARGEST_OVERLAP
+from milanalysis.statistics.templates.limits import TemplateLimits
 
 __all__ = [
     "bartlett_table",
@@ -129,24 +132,18 @@ def interval_table(report: CoverageReport) -> Table:
     return table
 
 
-def calibration_table(
-    constants: Mapping[str, Mapping[str, Mapping[str, Sequence[float | None]]]],
-) -> Table:
-    """Return all calibration constants with their errors.
-
-    Args:
-        constants: value and error by model, calibration and name, as in ``results/calibration.json``.
-    """
+def calibration_table(found: CalibrationResult) -> Table:
+    """Return all calibration constants with their errors, by model and calibration."""
     table = Table(title="calibration constants, learned on validation events")
     for heading in ("model", "calibration", "constant"):
         table.add_column(heading)
     table.add_column("value", justify="right")
-    for label, calibrations in constants.items():
-        for name, some in calibrations.items():
-            for constant, (value, error) in some.items():
-                text = "-" if value is None else f"{value:.4g}"
-                if error != 0:
-                    text += " ± ?" if error is None else f" ± {error:.2g}"  # null: not defined
+    for label, calibrations in found.calibrations.items():
+        for name, calibration in calibrations.items():
+            for constant, one in calibration.constants.items():
+                text = f"{one.value:.4g}" if np.isfinite(one.value) else "-"
+                if one.error != 0:
+                    text += f" ± {one.error:.2g}" if np.isfinite(one.error) else " ± ?"
                 table.add_row(label, name, escape(constant), text)
     return table
 
@@ -155,14 +152,10 @@ _OUTCOMES = {"nothing excluded": "none", "all excluded": "all", "unknown": "fail
 """Words for limits that do not exist."""
 
 
-def limits_table(limits: Mapping[str, Mapping[str, Any]], parameter: str) -> Table:
-    """Return CLs limits from below and above.
-
-    Args:
-        limits: by side, as in ``results/limits.json``.
-        parameter: name of the parameter of interest.
-    """
-    level = next(iter(limits.values()))["level"]
+def limits_table(limits: TemplateLimits, parameter: str) -> Table:
+    """Return CLs limits on a parameter from below and above."""
+    sides = {"lower": limits.lower, "upper": limits.upper}
+    level = next(one.level for one in sides.values() if one is not None)
     table = Table(
         title=f"asymptotic CLs limits on {parameter} at {100 * level:.4g} %, template analysis of shape and rate",
         caption=(
@@ -172,10 +165,12 @@ def limits_table(limits: Mapping[str, Mapping[str, Any]], parameter: str) -> Tab
     )
     for heading in ("side", "observed", "expected", "68 %", "95 %"):
         table.add_column(heading, justify="left" if heading == "side" else "right", no_wrap=True)
-    for side, one in limits.items():
+    for side, one in sides.items():
+        if one is None:
+            continue
         cells = [
             _OUTCOMES[outcome] if value is None else f"{value:+.3f}"
-            for value, outcome in zip((one["observed"], *one["expected"]), one["outcomes"], strict=True)
+            for value, outcome in zip((one.observed, *one.expected), one.outcomes, strict=True)
         ]
         observed, low_2, low, median, high, high_2 = cells
         table.add_row(side, observed, median, rf"\[{low}, {high}]", rf"\[{low_2}, {high_2}]")

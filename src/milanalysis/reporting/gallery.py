@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from milanalysis.config import load_config
 from milanalysis.events.tables import EventTable, concatenate
-from milanalysis.files.provenance import read_result
+from milanalysis.files.records import read_record
 from milanalysis.files.run_directory import RunDirectory
 from milanalysis.reporting import plotting
 from milanalysis.statistics.information.comparison import Comparison
@@ -50,11 +50,11 @@ def _kinematics(run: Path) -> Figure:
 
 
 def _profiles(run: Path) -> Figure:
-    return plotting.profiles(read_result(RunDirectory(run).result("observed"), Observation.from_dict))
+    return plotting.profiles(read_record(RunDirectory(run).result("observed"), Observation))
 
 
 def _estimates(run: Path) -> Figure:
-    experiments = read_result(RunDirectory(run).result("pseudo_experiments"), PseudoExperiments.from_dict)
+    experiments = read_record(RunDirectory(run).result("pseudo_experiments"), PseudoExperiments)
     return plotting.estimates(experiments, _comparison(run))
 
 
@@ -64,12 +64,12 @@ def _coverage(run: Path) -> Figure:
 
 def _templates(run: Path) -> Figure:
     reference = load_config(RunDirectory(run).config_file).parameter.reference
-    result = read_result(RunDirectory(run).result("templates"), TemplateResult.from_dict)
+    result = read_record(RunDirectory(run).result("templates"), TemplateResult)
     return plotting.templates(result, [reference, *(reference + value for value in _SHOWN)])
 
 
 def _comparison(run: Path) -> Comparison:
-    return read_result(RunDirectory(run).result("comparison"), Comparison.from_dict)
+    return read_record(RunDirectory(run).result("comparison"), Comparison)
 
 
 FIGURES: Mapping[str, Callable[[Path], Figure]] = {

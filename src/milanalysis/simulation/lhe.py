@@ -20,6 +20,7 @@ import numpy.typing as npt
 from milanalysis.errors import AccountingError
 from milanalysis.events.files.lhef_tree import lists_of, open_lhef_tree, transverse_columns
 from milanalysis.files.provenance import atomic_path, write_json
+from milanalysis.files.records import to_plain
 from milanalysis.parameters import EFTPolynomial, FloatArray
 from milanalysis.simulation.amplitudes import LAMBDA, MH, evaluate_polynomials
 from milanalysis.simulation.generator import Events, EventSource
@@ -171,23 +172,6 @@ class SampleHeader:
         """The particles of an event, in the order of the file."""
         return _LAYOUTS[self.process]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return {
-            **self.__dict__,
-            "weight_points": list(self.weight_points),
-            "rate": self.rate.to_dict(),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> SampleHeader:
-        """Make a header from what `to_dict` returned."""
-        changed = {
-            "weight_points": tuple(values["weight_points"]),
-            "rate": EFTPolynomial.from_dict(values["rate"]),
-        }
-        return cls(**{**values, **changed})
-
     def weights(self, polynomials: FloatArray) -> FloatArray:
         """Return the event weights [pb] at the weight points, shape ``(n_events, n_points)``."""
         nominal = evaluate_polynomials(polynomials, self.theta)
@@ -218,7 +202,7 @@ def write_lhef_root(path: Path, blocks: Iterable[Events], header: SampleHeader) 
                 append(_columns(events, header, n_written))
                 n_written += len(events)
         _check_complete(n_written, header)
-        values = header.to_dict()
+        values: dict[str, Any] = to_plain(header)
         write_json(path.with_suffix(".json"), values)
     return values
 

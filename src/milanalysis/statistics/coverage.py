@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -52,11 +51,6 @@ class Pulls:
     counts: tuple[int, ...]
     n_outside: int
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Pulls:
-        """Make it from its JSON-like form."""
-        return cls(**{**values, "counts": tuple(values["counts"])})
-
 
 @dataclass(frozen=True)
 class MethodCoverage:
@@ -79,18 +73,6 @@ class MethodCoverage:
     pulls: Pulls | None
     width: float | None = None
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MethodCoverage:
-        """Make it from its JSON-like form."""
-        return cls(
-            values["method"],
-            values["theta_true"],
-            tuple(Coverage(**one) for one in values["coverage"]),
-            values["outcomes"],
-            None if values["pulls"] is None else Pulls.from_dict(values["pulls"]),
-            values["width"],
-        )
-
 
 @dataclass(frozen=True)
 class FinalInterval:
@@ -111,25 +93,6 @@ class FinalInterval:
     neyman: Interval | None
     belt: FeldmanCousinsBelt | None
     reason: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        values = asdict(self)
-        values["belt"] = None if self.belt is None else self.belt.to_dict()
-        return values
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> FinalInterval:
-        """Make it from what `to_dict` returned."""
-        made = {
-            name: None if values[name] is None else kind.from_dict(values[name])
-            for name, kind in (
-                ("feldman_cousins", Interval),
-                ("neyman", Interval),
-                ("belt", FeldmanCousinsBelt),
-            )
-        }
-        return cls(**{**values, **made})
 
 
 @dataclass(frozen=True)
@@ -171,24 +134,6 @@ class CoverageReport:
     responses: dict[str, Measured] = field(default_factory=dict)
     background: float = 0.0
     interpolation: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return {**asdict(self), "intervals": [one.to_dict() for one in self.intervals]}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> CoverageReport:
-        """Make it from what `to_dict` returned."""
-        return cls(
-            **{
-                **values,
-                "levels": tuple(values["levels"]),
-                "methods": tuple(MethodCoverage.from_dict(one) for one in values["methods"]),
-                "combined": tuple(MethodCoverage.from_dict(one) for one in values["combined"]),
-                "intervals": tuple(FinalInterval.from_dict(one) for one in values["intervals"]),
-                "responses": {name: Measured(**one) for name, one in values["responses"].items()},
-            }
-        )
 
 
 def coverage_together(fits: MethodFits, level: float, n_parameters: int) -> Coverage:

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy.special import xlogy
 
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.statistics.calibration.calibrations import RescaledModel
+from milanalysis.statistics.calibration.weight_variations import AnyCalibration
 from milanalysis.statistics.inference.fits import Interval, Status, measure
 from milanalysis.statistics.inference.fits import profile as profile_of
 from milanalysis.statistics.likelihood.models import LikelihoodModel, ProfileLikelihood, ShapeModel
 from milanalysis.statistics.templates.goodness import LEAST_COMPATIBLE, compatibility
 from milanalysis.terminal import html_table
 
-__all__ = ["MethodObservation", "Observation", "observe"]
+__all__ = ["CalibrationResult", "MethodObservation", "Observation", "observe"]
 
 
 @dataclass(frozen=True)
@@ -43,29 +43,6 @@ class MethodObservation:
     compatibility: float | None
     profile: tuple[float | None, ...]
     interpolation: str = ""
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MethodObservation:
-        """Make it from what `Observation.to_dict` wrote."""
-        return cls(
-            values["title"],
-            Interval.from_dict(values["shape"]),
-            Interval.from_dict(values["combined"]),
-            values["compatibility"],
-            tuple(values["profile"]),
-            values["interpolation"],
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return {
-            "title": self.title,
-            "shape": self.shape.to_dict(),
-            "combined": self.combined.to_dict(),
-            "compatibility": self.compatibility,
-            "profile": list(self.profile),
-            "interpolation": self.interpolation,
-        }
 
 
 @dataclass(frozen=True, repr=False)
@@ -107,28 +84,18 @@ class Observation:
             methods |= {key: one for key, one in other.methods.items() if key.startswith(f"{name}.")}
         return replace(self, methods=methods | {**other.methods, **methods})
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return {
-            "parameter": self.parameter,
-            "n_observed": self.n_observed,
-            "n_expected": self.n_expected,
-            "points": list(self.points),
-            "rate": self.rate.to_dict(),
-            "methods": {name: method.to_dict() for name, method in self.methods.items()},
-        }
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Observation:
-        """Make it from what `to_dict` returned."""
-        return cls(
-            values["parameter"],
-            values["n_observed"],
-            values["n_expected"],
-            tuple(values["points"]),
-            Interval.from_dict(values["rate"]),
-            {name: MethodObservation.from_dict(method) for name, method in values["methods"].items()},
-        )
+@dataclass(frozen=True)
+class CalibrationResult:
+    """All calibrations of an analysis, and what the calibrated methods say about the observed events.
+
+    Attributes:
+        calibrations: by label of the model and name of the calibration.
+        observed: the calibrated methods on the observed events; None without calibrations.
+    """
+
+    calibrations: Mapping[str, Mapping[str, AnyCalibration]]
+    observed: Observation | None
 
 
 def observe(

@@ -32,6 +32,7 @@ from milanalysis.events.processing.parts import Merge, PartsDirectory, sample_di
 from milanalysis.events.processing.processors import run_processor, using_output_of
 from milanalysis.events.tables import DIGEST_COLUMN
 from milanalysis.files.provenance import digest_of, file_digest, read_json, write_json
+from milanalysis.files.records import to_plain
 
 __all__ = ["make_tables"]
 
@@ -246,7 +247,7 @@ def _summary(sample: Sample, cutflow: Cutflow, merge: Merge) -> dict[str, Any]:
             {"file": str(file.path), "reason": file.reason, "events": file.n_events}
             for file in sample.skipped
         ],
-        "polynomials": None if positive is None else positive.to_dict(),
+        "polynomials": None if positive is None else to_plain(positive),
         "warnings": warnings,
     }
 

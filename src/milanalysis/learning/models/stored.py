@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from milanalysis.config import AnyModelConfig, ModelConfig, to_plain
+from milanalysis.config import AnyModelConfig, ModelConfig
 from milanalysis.errors import InputFileError, ModelMismatchError
 from milanalysis.files.provenance import file_digest, read_json
+from milanalysis.files.records import to_plain
 from milanalysis.learning.classifiers.trained import (
     read_classifier,
 )
@@ -73,10 +73,6 @@ class Manifest:
     seed: int
     members: tuple[MemberRecord, ...]
     versions: dict[str, str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return {**asdict(self), "model": to_plain(self.model)}
 
     @classmethod
     def read(cls, directory: Path) -> Manifest:

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from milanalysis.config import AnyModelConfig, CSVTrackingConfig, ModelConfig, TrackingConfig, to_plain
+from milanalysis.config import AnyModelConfig, CSVTrackingConfig, ModelConfig, TrackingConfig
 from milanalysis.errors import ModelMismatchError
 from milanalysis.files.provenance import file_digest, package_versions, read_json, write_json
+from milanalysis.files.records import from_plain, to_plain
 from milanalysis.learning.classifiers.trained import (
     require_baseline,
     suffix_of,
@@ -260,7 +261,7 @@ def write_manifest(members: Sequence[TrainingJob]) -> None:
         feature_names=tuple(about[0]["feature_names"]),
         table_sha256=about[0]["table_sha256"],
         seed=job.seed,
-        members=tuple(MemberRecord(**entry["record"]) for entry in about),
+        members=tuple(from_plain(MemberRecord, entry["record"]) for entry in about),
         versions=package_versions(),
     )
-    write_json(job.directory / "manifest.json", manifest.to_dict())
+    write_json(job.directory / "manifest.json", to_plain(manifest))

@@ -25,11 +25,11 @@ from milanalysis.config import (
     ModelConfig,
     PlateauScheduleConfig,
     TrainingConfig,
-    to_plain,
 )
 from milanalysis.errors import FitError, InputFileError
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.files.provenance import atomic_path, digest_of, source_digest
+from milanalysis.files.records import to_plain
 from milanalysis.learning.models.network_ratio import evaluator
 from milanalysis.learning.sampling import Sampler, make_sampler
 from milanalysis.learning.tasks.losses import Targets

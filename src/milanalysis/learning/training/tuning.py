@@ -20,11 +20,9 @@ import logging
 import shutil
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
-
-from pydantic import TypeAdapter
 
 from milanalysis.config import (
     AnyModelConfig,
@@ -100,16 +98,6 @@ class Tuning:
             msg = f"none of {len(self.trials)} trials of model {self.label!r} has finished; narrow the ranges under `tune`"
             raise FitError(msg)
         return min(finished, key=lambda trial: (trial.validation_loss, trial.number))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Tuning:
-        """Return the result that `to_dict` has written down."""
-        tuning: Tuning = TypeAdapter(cls).validate_python(values)
-        return tuning
 
 
 def with_settings(model: AnyModelConfig, settings: Mapping[str, float]) -> AnyModelConfig:

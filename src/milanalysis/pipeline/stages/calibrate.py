@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,12 +15,11 @@ from milanalysis.config import (
     CoverageSearchConfig,
     RateConfig,
     TemperatureConfig,
-    to_plain,
 )
 from milanalysis.errors import TooFewEventsError
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.files.provenance import read_result, write_result
-from milanalysis.parameters import EFTPolynomial, Parameter, parameter_points
+from milanalysis.files.records import read_record, to_plain, write_record
+from milanalysis.parameters import Parameter, parameter_points
 from milanalysis.pipeline.methods import methods_of_run
 from milanalysis.pipeline.pseudo_experiments import events_per_experiment
 from milanalysis.pipeline.run_files import Run
@@ -32,7 +30,7 @@ from milanalysis.pipeline.stages.stage import (
     tables_of,
     truth_of,
 )
-from milanalysis.pipeline.template_analysis import rate_model
+from milanalysis.pipeline.template_analysis import ExpectedEvents, rate_model
 from milanalysis.randomness import stream
 from milanalysis.statistics.calibration.calibrations import (
     Calibration,
@@ -47,11 +45,12 @@ from milanalysis.statistics.calibration.calibrations import (
 )
 from milanalysis.statistics.calibration.observable import learn_observable
 from milanalysis.statistics.calibration.weight_variations import (
+    AnyCalibration,
     WeightVariation,
     learn_varied_observable,
 )
 from milanalysis.statistics.likelihood.models import ShapeModel
-from milanalysis.statistics.observation import Observation, observe
+from milanalysis.statistics.observation import CalibrationResult, Observation, observe
 from milanalysis.statistics.repetition.datasets import LARGEST_OVERLAP, Datasets
 from milanalysis.statistics.repetition.pseudo_experiments import MethodFits
 from milanalysis.statistics.repetition.pseudo_experiments import run as run_experiments
@@ -63,8 +62,8 @@ __all__ = ["STAGE", "calibrate"]
 def calibrate(run: Run) -> Sequence[Path]:
     """Learn all calibrations on the validation events, and fit the calibrated methods to the observed events."""
     config = run.config
-    calibrations: dict[str, dict[str, Calibration]] = {}
-    observed: dict[str, Any] | None = None
+    calibrations: dict[str, dict[str, AnyCalibration]] = {}
+    observed: Observation | None = None
     if config.calibration:
         simulated = run.load_table("simulation")
         scored = run.scored("simulation", simulated)
@@ -77,21 +76,8 @@ def calibrate(run: Run) -> Sequence[Path]:
                 for entry in entries:
                     calibrations[label][entry.name] = learner.learn(entry)
                     advance(1, f"{label} {entry.name}")
-        observed = _observe(run, simulated, calibrations).to_dict()
-    values = {
-        "calibrations": {
-            label: {name: one.to_dict() for name, one in some.items()} for label, some in calibrations.items()
-        },
-        "constants": {
-            label: {
-                name: {key: [constant.value, constant.error] for key, constant in one.constants.items()}
-                for name, one in some.items()
-            }
-            for label, some in calibrations.items()
-        },
-        "observed": observed,
-    }
-    write_result(run.result("calibration"), values)
+        observed = _observe(run, simulated, calibrations)
+    write_record(run.result("calibration"), CalibrationResult(calibrations, observed))
     return [run.result("calibration")]
 
 
@@ -110,7 +96,7 @@ class _Learner:
         self.datasets = cache(self._datasets)  # by number of pseudo-experiments
         self.fits = cache(self._fits)  # by that number and the shift
 
-    def learn(self, entry: CalibrationConfig) -> Calibration:
+    def learn(self, entry: CalibrationConfig) -> AnyCalibration:
         """Return one calibration."""
         parameter, terms = self.model.parameter, self.model.terms  # that of the training
         assert isinstance(parameter, Parameter)
@@ -185,8 +171,8 @@ def _observe(
     """Fit the calibrated methods to the observed events."""
     observed = run.scored("observed")
     methods = methods_of_run(run, simulated, observed, calibrations, role="observed")
-    already = read_result(run.result("observed"), Observation.from_dict)
-    nu = read_result(run.result("expected_events"), EFTPolynomial.from_dict)
+    already = read_record(run.result("observed"), Observation)
+    nu = read_record(run.result("expected_events"), ExpectedEvents).total
     rows = np.arange(len(observed))
     return observe(
         {name: one for name, one in methods.with_titles().items() if name in methods.calibrated},

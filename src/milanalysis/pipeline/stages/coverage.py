@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from milanalysis.config import to_plain
-from milanalysis.files.provenance import write_result
+from milanalysis.files.records import to_plain, write_record
 from milanalysis.pipeline.background_study import repeat_with_background
 from milanalysis.pipeline.comparison import compare_methods
 from milanalysis.pipeline.repetition import read_observation, repeat
@@ -40,15 +39,15 @@ def coverage(run: Run) -> Sequence[Path]:
         scored=repeated.scored,
         observation=read_observation(run),
     )
-    write_result(run.result("pseudo_experiments"), first.to_dict())
-    write_result(run.result("coverage"), repeated.report.to_dict())
+    write_record(run.result("pseudo_experiments"), first)
+    write_record(run.result("coverage"), repeated.report)
     names = ["pseudo_experiments", "comparison", "coverage"]
     if run.config.background is not None:
         with_background = repeat_with_background(run, run.config.coverage)
-        write_result(run.result("background"), with_background.to_dict())
+        write_record(run.result("background"), with_background)
         names.append("background")
         comparison = _judged_with(comparison, with_background, run)
-    write_result(run.result("comparison"), comparison.to_dict())
+    write_record(run.result("comparison"), comparison)
     return [run.result(name) for name in names]
 
 

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from milanalysis.config import to_plain
 from milanalysis.errors import ProcessMismatchError
 from milanalysis.events.tables import EventTable, concatenate
-from milanalysis.files.provenance import write_result
+from milanalysis.files.records import to_plain, write_record
 from milanalysis.parameters import FloatArray
-from milanalysis.pipeline.run_files import Run
+from milanalysis.pipeline.run_files import ExactRatios, Run
 from milanalysis.pipeline.stages.stage import (
     Stage,
     tables_of,
@@ -57,15 +56,15 @@ def exact(run: Run) -> Sequence[Path]:
         for name, (table, polynomials) in found.items():
             PolynomialTerms(polynomials[None], rate[None]).save(run.exact_file(name), table.event_id)
             written.append(run.exact_file(name))
-    write_result(
+    write_record(
         run.result("exact"),
-        {
-            "available": not reason,
-            "reason": reason,
-            "accuracy": config.exact.accuracy,
-            "u_beam": config.generator.u_beam,
-            "rate": None if rate is None else rate.tolist(),
-        },
+        ExactRatios(
+            not reason,
+            reason,
+            config.exact.accuracy,
+            config.generator.u_beam,
+            None if rate is None else tuple(rate.tolist()),
+        ),
     )
     return written
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from milanalysis.config import AnyModelConfig, to_plain
+from milanalysis.config import AnyModelConfig
 from milanalysis.errors import AccountingError
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.files.provenance import write_result
+from milanalysis.files.provenance import write_json
+from milanalysis.files.records import to_plain, write_record
 from milanalysis.parameters import EFTPolynomial, FloatArray, IntArray
 from milanalysis.pipeline.inputs import (
     run_bag_processor,
@@ -37,6 +38,7 @@ from milanalysis.terminal import console
 
 if TYPE_CHECKING:
     from milanalysis.pipeline.methods import Methods
+    from milanalysis.statistics.templates.limits import TemplateLimits
 
 __all__ = ["STAGE", "infer"]
 
@@ -56,6 +58,7 @@ def infer(run: Run) -> Sequence[Path]:
     from milanalysis.learning.models.stored import Manifest
     from milanalysis.pipeline.methods import TEMPLATE_NUISANCES, Methods, has_background
     from milanalysis.pipeline.template_analysis import (
+        ExpectedEvents,
         background_yield,
         choose_edges,
         discriminant_of,
@@ -132,37 +135,30 @@ def infer(run: Run) -> Sequence[Path]:
         bags,
         goodness_of_fit(nuisances or methods.template, counts, stream(config.seed, "infer", "goodness")),
     )
-    write_result(run.result("observed"), observation.to_dict())
-    write_result(run.result("templates"), template_result.to_dict())
-    write_result(run.result("workspace"), (nuisances or methods.template).workspace(counts))
-    write_result(
-        run.result("expected_events"),
-        {
-            **nu.to_dict(),
-            "signal": signal.to_dict(),
-            "background": None if background is None else asdict(background),
-        },
-    )
-    write_result(run.result("limits"), _limits(run, methods, signal, counts))
+    write_record(run.result("observed"), observation)
+    write_record(run.result("templates"), template_result)
+    write_json(run.result("workspace"), (nuisances or methods.template).workspace(counts))
+    write_record(run.result("expected_events"), ExpectedEvents(nu, signal, background))
+    write_record(run.result("limits"), _limits(run, methods, signal, counts))
     names = ("observed", "templates", "workspace", "expected_events", "limits")
     return [*written, *(run.result(name) for name in names)]
 
 
-def _limits(run: Run, methods: Methods, signal: EFTPolynomial, counts: IntArray) -> dict[str, Any]:
-    """Return the CLs limits from shape and rate that the configuration asks for; empty if it does not."""
-    from milanalysis.statistics.templates.limits import cls_limit
+def _limits(run: Run, methods: Methods, signal: EFTPolynomial, counts: IntArray) -> TemplateLimits:
+    """Return the CLs limits from shape and rate, if the configuration asks for them."""
+    from milanalysis.statistics.templates.limits import TemplateLimits, cls_limit
 
     level = run.config.templates.limits
     if level is None:
-        return {}
+        return TemplateLimits(None, None)
     model = methods.nuisances
     if model is None:
         plain = methods.template.templates
         scale = float(signal(0.0)) / plain.contents[:, 0].sum()
         model = replace(methods.template, templates=replace(plain, contents=plain.contents * scale))
     model = replace(model, with_rate=True)
-    sides = {"lower": False, "upper": True}
-    return {name: asdict(cls_limit(model, counts, level, upper=upper)) for name, upper in sides.items()}
+    lower, upper = (cls_limit(model, counts, level, upper=upper) for upper in (False, True))
+    return TemplateLimits(lower, upper)
 
 
 def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:

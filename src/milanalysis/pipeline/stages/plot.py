@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from milanalysis.config import to_plain
+from milanalysis.files.records import to_plain
 from milanalysis.pipeline.run_files import Run
 from milanalysis.pipeline.stages.stage import (
     Stage,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from milanalysis.config import FileSampleConfig, GenerateBackgroundConfig, GenerateSampleConfig, to_plain
+from milanalysis.config import FileSampleConfig, GenerateBackgroundConfig, GenerateSampleConfig
+from milanalysis.files.records import to_plain
 from milanalysis.pipeline.inputs import (
     check_given,
 )

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from milanalysis.config import AnalysisConfig, FileSampleConfig, to_plain
+from milanalysis.config import AnalysisConfig, FileSampleConfig
 from milanalysis.files.paths import beside
+from milanalysis.files.records import to_plain
 from milanalysis.learning.exact_labels import uses_exact_labels
 from milanalysis.pipeline.run_files import Run, truth_is_known
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from milanalysis.config import AnyModelConfig, to_plain
+from milanalysis.config import AnyModelConfig
 from milanalysis.errors import ProcessMismatchError
-from milanalysis.files.provenance import read_json
-from milanalysis.pipeline.run_files import Run
+from milanalysis.files.records import read_record, to_plain
+from milanalysis.pipeline.run_files import ExactRatios, Run
 from milanalysis.pipeline.stages.stage import (
     Stage,
     training_inputs,
@@ -47,11 +47,11 @@ def training_jobs_of(run: Run, models: Mapping[str, AnyModelConfig], directory: 
 
     config = run.config
     run.require_events("simulation")
-    about = read_json(run.result("exact"))
+    about = read_record(run.result("exact"), ExactRatios)
     learners = [label for label, model in models.items() if uses_exact_labels(model)]
-    if learners and not about["available"]:
+    if learners and not about.available:
         msg = (
-            f"model {learners[0]!r} learns from exact labels, and they are not known: {about['reason']}. Use "
+            f"model {learners[0]!r} learns from exact labels, and they are not known: {about.reason}. Use "
             "`labels: weights`"
         )
         raise ProcessMismatchError(msg)

@@ -6,8 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from milanalysis.config import to_plain
-from milanalysis.files.provenance import write_result
+from milanalysis.files.records import to_plain, write_record
 from milanalysis.pipeline.run_files import Run, truth_is_known
 from milanalysis.pipeline.stages.stage import (
     Stage,
@@ -42,7 +41,7 @@ def truth(run: Run) -> Sequence[Path]:
             workers=run.workers,
             progress=advance,
         )
-    write_result(run.result("truth"), information.to_dict())
+    write_record(run.result("truth"), information)
     return [run.result("truth")]
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from milanalysis.config import to_plain
 from milanalysis.errors import ConfigError
-from milanalysis.files.provenance import atomic_path, digest_of, file_digest, write_result
+from milanalysis.files.provenance import atomic_path, digest_of, file_digest
+from milanalysis.files.records import to_plain, write_record
 from milanalysis.pipeline.run_files import Run
 from milanalysis.pipeline.stages.stage import (
     Stage,
@@ -46,7 +46,7 @@ def tune(run: Run) -> Sequence[Path]:
     directory = run.directory / "tuning" / f"{label}-{digest_of(of_search)[:8]}"
     first, *_ = training_jobs_of(run, {label: model}, directory)
     tuning = search(replace(first, directory=directory), config.tune, workers=run.workers)
-    write_result(run.result("tuning"), tuning.to_dict())
+    write_record(run.result("tuning"), tuning)
     best = to_plain(with_settings(model, tuning.best.settings))
     tuned = run.directory / "results" / "tuned.yaml"
     with atomic_path(tuned) as temporary:

@@ -11,10 +11,9 @@ be visible if the beam of the u quark were known.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -111,27 +110,6 @@ class ReferenceInformation:
     def half_width(self, information: float, n_sigma: float = 1.0) -> float:
         """Return the expected half width of an interval, ``n_sigma / sqrt(n_events * information)``."""
         return n_sigma / math.sqrt(self.n_events * information)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form, with the half widths of intervals."""
-        values = asdict(self)
-        for level in values["levels"]:
-            for kind in ("shape", "rate_and_shape"):
-                widths = [self.half_width(level[kind], n_sigma) for n_sigma in (1.0, 1.959964)]
-                level[f"half_width_{kind}"] = {"68 %": widths[0], "95 %": widths[1]}
-        return values
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ReferenceInformation:
-        """Make it from what `to_dict` returned."""
-        levels = []
-        for level in values["levels"]:
-            known: dict[str, Any] = {field.name: level[field.name] for field in fields(LevelInformation)}
-            for name in ("auc", "auc_error"):
-                known[name] = tuple(known[name])
-            levels.append(LevelInformation(**known))
-        numbers = {name: tuple(values[name]) for name in ("auc_at", "rate", "rate_error")}
-        return cls(**{**values, **numbers, "levels": tuple(levels)})
 
 
 def reference_information(

@@ -14,9 +14,8 @@ a method that has been shown any table of events; the constants come from a `Cal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +25,7 @@ from scipy.stats import binom
 
 from milanalysis.errors import DataLeakError, FitError
 from milanalysis.events.tables import EventTable
+from milanalysis.files.records import Number
 from milanalysis.parameters import EventPolynomials, FloatArray, IntArray, Parameter, parameter_points
 from milanalysis.ratios.terms import EventTerms, GridTerms
 from milanalysis.statistics.inference.fits import rise_of_level
@@ -62,8 +62,8 @@ _OFFSET_POINTS = 41
 class Measured:
     """A constant with its standard error."""
 
-    value: float
-    error: float
+    value: Number
+    error: Number
 
 
 class Calibration(Protocol):
@@ -75,9 +75,6 @@ class Calibration(Protocol):
 
     def apply(self, model: ShapeModel) -> LikelihoodModel:
         """Return the calibrated method."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +183,7 @@ class Rescaling:
 
     scale: Measured = Measured(1.0, 0.0)
     shift: Measured = Measured(0.0, 0.0)
+    kind: Literal["rescaling"] = "rescaling"
 
     @property
     def constants(self) -> dict[str, Measured]:
@@ -199,15 +197,6 @@ class Rescaling:
     def scaled(self, scale: Measured) -> Rescaling:
         """Return the same shift with another scale."""
         return replace(self, scale=scale)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return {"kind": "rescaling", **asdict(self)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Rescaling:
-        """Make it from what `to_dict` returned."""
-        return cls(Measured(**values["scale"]), Measured(**values["shift"]))
 
 
 def learn_bias(fits: MethodFits, theta_true: float, common: float = 0.0) -> Measured:
@@ -388,6 +377,7 @@ class RateOffset:
 
     points: tuple[float, ...]
     offsets: tuple[Measured, ...]
+    kind: Literal["rate_offset"] = "rate_offset"
 
     @property
     def constants(self) -> dict[str, Measured]:
@@ -401,19 +391,6 @@ class RateOffset:
         if isinstance(model.terms, GridTerms):
             return replace(model, terms=GridTerms(model.terms.grid, model.terms.values - values))
         return replace(model, terms=ShiftedTerms(model.terms, CubicSpline(self.points, values)))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return {
-            "kind": "rate_offset",
-            "points": list(self.points),
-            "offsets": [asdict(one) for one in self.offsets],
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> RateOffset:
-        """Make it from what `to_dict` returned."""
-        return cls(tuple(values["points"]), tuple(Measured(**one) for one in values["offsets"]))
 
 
 def learn_rate_offset(terms: EventTerms, sample: CalibrationSample, parameter: Parameter) -> RateOffset:

@@ -11,9 +11,8 @@ The Fisher information of N events in it is ``N mu'^2 / sigma^2``, known without
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -83,6 +82,7 @@ class Observable:
     moments: FloatArray
     squares: FloatArray
     constants: dict[str, Measured]
+    kind: Literal["observable"] = "observable"
 
     def mean_and_variance(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return ``mu`` and ``sigma^2`` of one event.
@@ -107,28 +107,6 @@ class Observable:
     def apply(self, model: ShapeModel) -> ObservableModel:
         """Return the calibrated method; see `milanalysis.statistics.calibration.calibrations.Calibration.apply`."""
         return ObservableModel(self, log_ratio_slopes(model.terms, self.parameter, self.half_width))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return {
-            "kind": "observable",
-            "parameter": asdict(self.parameter),
-            "half_width": self.half_width,
-            "moments": self.moments.tolist(),
-            "squares": self.squares.tolist(),
-            "constants": {name: asdict(one) for name, one in self.constants.items()},
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Observable:
-        """Make it from what `to_dict` returned."""
-        return cls(
-            Parameter(**values["parameter"]),
-            values["half_width"],
-            np.array(values["moments"]),
-            np.array(values["squares"]),
-            {name: Measured(**one) for name, one in values["constants"].items()},
-        )
 
 
 @dataclass(frozen=True, eq=False)

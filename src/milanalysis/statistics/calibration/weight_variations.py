@@ -8,18 +8,19 @@ nuisance parameter of mean 0 and width 1 says where. `VariedObservable` carries 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 from scipy.interpolate import CubicSpline
 
 from milanalysis.errors import EventWeightError
 from milanalysis.parameters import FloatArray, IntArray, Parameter, powers
 from milanalysis.ratios.terms import EventTerms
-from milanalysis.statistics.calibration.calibrations import CalibrationSample, Measured
+from milanalysis.statistics.calibration.calibrations import CalibrationSample, Measured, RateOffset, Rescaling
 from milanalysis.statistics.calibration.observable import (
     Observable,
     learn_observable,
@@ -29,7 +30,7 @@ from milanalysis.statistics.calibration.observable import (
 from milanalysis.statistics.likelihood.constraints import PULL
 from milanalysis.statistics.likelihood.models import Addable, ProfileLikelihood, ShapeModel
 
-__all__ = ["VariedModel", "VariedObservable", "WeightVariation", "learn_varied_observable"]
+__all__ = ["AnyCalibration", "VariedModel", "VariedObservable", "WeightVariation", "learn_varied_observable"]
 
 _LIMIT = 4.0  # standard deviations within which a nuisance parameter is fitted
 _NODES = np.linspace(-_LIMIT, _LIMIT, 17)
@@ -96,6 +97,7 @@ class VariedObservable:
     nominal: Observable
     names: tuple[str, ...]
     moments: tuple[FloatArray, ...]
+    kind: Literal["varied_observable"] = "varied_observable"
 
     @cached_property
     def _splines(self) -> tuple[CubicSpline, ...]:
@@ -127,21 +129,6 @@ class VariedObservable:
         """Return the method; see `milanalysis.statistics.calibration.calibrations.Calibration.apply`."""
         slopes = log_ratio_slopes(model.terms, self.nominal.parameter, self.nominal.half_width)
         return VariedModel(self, slopes)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return {
-            "kind": "varied_observable",
-            "nominal": self.nominal.to_dict(),
-            "names": list(self.names),
-            "moments": [one.tolist() for one in self.moments],
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> VariedObservable:
-        """Make it from what `to_dict` returned."""
-        moments = tuple(np.array(one) for one in values["moments"])
-        return cls(Observable.from_dict(values["nominal"]), tuple(values["names"]), moments)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,3 +194,9 @@ def learn_varied_observable(
         moments.append(np.array(at_nodes))
     nominal = learn_observable(terms, sample, parameter, half_width)
     return VariedObservable(nominal, tuple(one.name for one in variations), tuple(moments))
+
+
+AnyCalibration = Annotated[
+    Rescaling | RateOffset | Observable | VariedObservable, Field(discriminator="kind")
+]
+"""Every kind of calibration, as it is written down."""

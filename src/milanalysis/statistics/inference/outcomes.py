@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 __all__ = ["FitResult", "Interval", "Status"]
 
@@ -66,24 +64,6 @@ class FitResult:
         error = self.errors[0]
         return None if error is None else 1 / error**2
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> FitResult:
-        """Make a result from what `to_dict` returned."""
-        second = values["second_minimum"]
-        return cls(
-            tuple(values["parameters"]),
-            tuple(values["estimates"]),
-            tuple(values["errors"]),
-            values["minimum"],
-            Status(values["status"]),
-            None if second is None else (second[0], second[1]),
-            values["message"],
-        )
-
 
 @dataclass(frozen=True)
 class Interval:
@@ -121,12 +101,3 @@ class Interval:
         return (
             self.valid and self.low is not None and self.high is not None and self.low <= theta <= self.high
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Interval:
-        """Make an interval from what `to_dict` returned."""
-        return cls(**{**values, "status": Status(values["status"])})

@@ -16,8 +16,7 @@ and their sum. What can be learned from a curve of information alone is limited:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from iminuit import Minuit
@@ -120,21 +119,6 @@ class ScalingReport:
     def __getitem__(self, form: str) -> ScalingFit:
         """Return the fit of one form."""
         return next(one for one in self.fits if one.form == form)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ScalingReport:
-        """Make it from what `to_dict` returned."""
-        fits = tuple(
-            ScalingFit(**{**one, "constants": {key: Measured(**c) for key, c in one["constants"].items()}})
-            for one in values["fits"]
-        )
-        arrays = {name: tuple(values[name]) for name in ("bag_sizes", "values", "errors")}
-        asymptote = None if values["asymptote"] is None else Measured(**values["asymptote"])
-        return cls(**{**values, **arrays, "fits": fits, "asymptote": asymptote})
 
 
 def cramer_rao_bound(information: float, slope: float = 1.0) -> float:

@@ -20,9 +20,7 @@ cancels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
@@ -52,17 +50,6 @@ class Captured:
     fraction: Measured
     best_fraction: Measured
     best_scale: Measured | None
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Captured:
-        """Make it from its JSON-like form."""
-        scale = values["best_scale"]
-        return cls(
-            values["theta"],
-            Measured(**values["fraction"]),
-            Measured(**values["best_fraction"]),
-            None if scale is None else Measured(**scale),
-        )
 
 
 def captured(

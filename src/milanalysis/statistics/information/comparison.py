@@ -26,7 +26,7 @@ over pseudo-experiments or events.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -156,21 +156,6 @@ class MethodSummary:
     rho2: float | None
     rho2_error: float | None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        values = asdict(self)
-        values["interval"] = list(self.interval)
-        return values
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MethodSummary:
-        """Make a summary from what `to_dict` returned; further keys are ignored."""
-        known = {one.name: values[one.name] for one in fields(cls)}
-        known["interval"] = tuple(values["interval"])
-        known["coverage"] = None if values["coverage"] is None else Coverage(**values["coverage"])
-        known["captured"] = tuple(Captured.from_dict(one) for one in values["captured"])
-        return cls(**known)
-
 
 @dataclass(frozen=True, kw_only=True)
 class FisherInformation:
@@ -185,16 +170,6 @@ class FisherInformation:
     joint: Measured
     visible: Measured | None
     source: str
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> FisherInformation:
-        """Make it from its JSON-like form."""
-        visible = values["visible"]
-        return cls(
-            joint=Measured(**values["joint"]),
-            visible=None if visible is None else Measured(**visible),
-            source=values["source"],
-        )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -308,21 +283,6 @@ class Comparison:
             coverage, width = found.get(method.name, (None, None))
             methods.append(replace(method, coverage=coverage, width=width, width_error=None))
         return replace(self, methods=tuple(methods), background=background)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form: the content of ``results/comparison.json``."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        methods = [method.to_dict() for method in self.methods]
-        return {**values, "methods": methods, "information": asdict(self.information)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Comparison:
-        """Make a comparison from what `to_dict` returned; further keys are ignored."""
-        known = {one.name: values[one.name] for one in fields(cls)}
-        known["methods"] = tuple(MethodSummary.from_dict(method) for method in values["methods"])
-        known["information"] = FisherInformation.from_dict(values["information"])
-        known["information_covariance"] = tuple(tuple(row) for row in values["information_covariance"])
-        return cls(**known)
 
 
 def coverage_of(fits: MethodFits, theta_true: float) -> Coverage:

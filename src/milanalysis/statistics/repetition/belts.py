@@ -17,14 +17,15 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from scipy.stats import binom
 
 from milanalysis.errors import FitError
+from milanalysis.files.records import Open
 from milanalysis.parameters import FloatArray
 from milanalysis.statistics.inference.fits import Interval, Status
 from milanalysis.statistics.repetition.pseudo_experiments import PseudoExperiments
@@ -48,7 +49,7 @@ class FeldmanCousinsBelt:
     theta: tuple[float, ...]
     level: float
     critical: tuple[float, ...]
-    errors: tuple[float, ...]
+    errors: tuple[Open, ...]
 
     @classmethod
     def of(cls, experiments: Sequence[PseudoExperiments], method: str, level: float) -> Self:
@@ -93,21 +94,6 @@ class FeldmanCousinsBelt:
         inside = _between(points, self.theta)
         allowed_up_to = np.interp(inside, self.theta, self.critical)
         return crossings(inside, allowed_up_to - np.interp(inside, points, rise), estimate, self.level)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return {
-            "theta": list(self.theta),
-            "level": self.level,
-            "critical": list(self.critical),
-            "errors": [error if np.isfinite(error) else None for error in self.errors],
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Make it from what `to_dict` returned."""
-        errors = tuple(np.inf if error is None else error for error in values["errors"])
-        return cls(tuple(values["theta"]), values["level"], tuple(values["critical"]), errors)
 
 
 @dataclass(frozen=True)
@@ -155,20 +141,6 @@ class NeymanBelt:
             np.interp(inside, self.theta, self.high) - estimate,
         )
         return crossings(inside, margin, estimate, self.level)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return {
-            "theta": list(self.theta),
-            "level": self.level,
-            "low": list(self.low),
-            "high": list(self.high),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Make it from what `to_dict` returned."""
-        return cls(tuple(values["theta"]), values["level"], tuple(values["low"]), tuple(values["high"]))
 
 
 def crossings(points: FloatArray, margin: FloatArray, estimate: float | None, level: float) -> Interval:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,20 +44,6 @@ class Intervals:
     low: FloatArray
     high: FloatArray
     status: tuple[Status, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return {
-            "low": _numbers(self.low),
-            "high": _numbers(self.high),
-            "status": [status.value for status in self.status],
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Intervals:
-        """Make the intervals from what `to_dict` returned."""
-        low, high = (np.array(values[end], dtype=np.float64) for end in ("low", "high"))
-        return cls(low, high, tuple(Status(status) for status in values["status"]))
 
     @classmethod
     def merged(cls, parts: Sequence[Intervals]) -> Intervals:
@@ -123,33 +108,6 @@ class MethodFits:
             if status is not Status.VALID
         }
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return {
-            "estimate": _numbers(self.estimate),
-            "low": _numbers(self.low),
-            "high": _numbers(self.high),
-            "curvature": _numbers(self.curvature),
-            "status": [status.value for status in self.status],
-            "rise": _numbers(self.rise),
-            **({"others": [_numbers(one) for one in self.others]} if self.others.size else {}),
-            "further": [[level, found.to_dict()] for level, found in self.further.items()],
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MethodFits:
-        """Make the fits from what `to_dict` returned."""
-        return cls(
-            estimate=np.array(values["estimate"], dtype=np.float64),
-            low=np.array(values["low"], dtype=np.float64),
-            high=np.array(values["high"], dtype=np.float64),
-            curvature=np.array(values["curvature"], dtype=np.float64),
-            status=tuple(Status(status) for status in values["status"]),
-            rise=np.array(values["rise"], dtype=np.float64),
-            others=np.array(values.get("others", np.empty((0, 0))), dtype=np.float64),
-            further={level: Intervals.from_dict(found) for level, found in values["further"]},
-        )
-
     @classmethod
     def merged(cls, parts: Sequence[MethodFits]) -> MethodFits:
         """Return the fits of all parts, in their order."""
@@ -189,29 +147,6 @@ class PseudoExperiments:
     def n_groups(self) -> int:
         """Number of disjoint parts of the simulated events."""
         return int(self.group.max()) + 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return {
-            "theta_true": self.theta_true,
-            "level": self.level,
-            "n_events": self.n_events.tolist(),
-            "methods": {name: fits.to_dict() for name, fits in self.methods.items()},
-            "group": self.group.tolist(),
-            **({"others_true": list(self.others_true)} if self.others_true else {}),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> PseudoExperiments:
-        """Make the pseudo-experiments from what `to_dict` returned."""
-        return cls(
-            values["theta_true"],
-            values["level"],
-            np.array(values["n_events"], dtype=np.int64),
-            {name: MethodFits.from_dict(fits) for name, fits in values["methods"].items()},
-            np.array(values["group"], dtype=np.int64),
-            tuple(values.get("others_true", ())),
-        )
 
     @classmethod
     def merged(cls, parts: Sequence[PseudoExperiments]) -> PseudoExperiments:

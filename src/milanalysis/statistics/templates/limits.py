@@ -16,7 +16,7 @@ from milanalysis.parameters import IntArray
 from milanalysis.statistics.inference.fits import check_level
 from milanalysis.statistics.templates.templates import TemplateModel, pyhf_backend
 
-__all__ = ["CLsLimit", "Outcome", "cls_limit"]
+__all__ = ["CLsLimit", "Outcome", "TemplateLimits", "cls_limit"]
 
 
 class Outcome(enum.StrEnum):
@@ -47,6 +47,14 @@ class CLsLimit:
     expected: tuple[float | None, ...]
     level: float
     outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True)
+class TemplateLimits:
+    """Limits from both sides; None where the analysis does not ask for them."""
+
+    lower: CLsLimit | None
+    upper: CLsLimit | None
 
 
 def cls_limit(model: TemplateModel, counts: IntArray, level: float = 0.95, *, upper: bool = True) -> CLsLimit:

@@ -165,21 +165,6 @@ class TemplateSystematic:
             {"name": self.name, "type": "histosys", "data": shape},
         ]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return {
-            "name": self.name,
-            "total": [self.total_up, self.total_down],
-            "shape_up": self.shape_up.tolist(),
-            "shape_down": self.shape_down.tolist(),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TemplateSystematic:
-        """Make it from what `to_dict` returned."""
-        up, down = values["total"]
-        return cls(values["name"], up, down, np.array(values["shape_up"]), np.array(values["shape_down"]))
-
 
 @dataclass(frozen=True, eq=False)
 class BackgroundTemplate:
@@ -218,21 +203,6 @@ class BackgroundTemplate:
         """
         factor = values[BACKGROUND] if self.is_free else np.ones(1)
         return shifted(self.contents * factor[:, None], self.systematics, values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form."""
-        return {
-            "contents": self.contents.tolist(),
-            "errors": self.errors.tolist(),
-            "normalisation": self.normalisation,
-            "shared": [one.to_dict() for one in self.shared],
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> BackgroundTemplate:
-        """Make it from what `to_dict` returned."""
-        shared = tuple(TemplateSystematic.from_dict(one) for one in values["shared"])
-        return cls(np.array(values["contents"]), np.array(values["errors"]), values["normalisation"], shared)
 
 
 def shifted(

@@ -12,15 +12,16 @@ form, so that the template analysis joins every comparison at the price of the o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import hist
 import numpy as np
 import numpy.typing as npt
 import pyhf
+from pydantic import AfterValidator
 from scipy.special import xlogy
 
 from milanalysis.errors import TooFewEventsError
@@ -50,6 +51,17 @@ _CHANNEL, _SIGNAL = "discriminant", "signal"
 _NORMALISATION, _MC = "normalisation", "mc_statistics"
 
 
+def _outermost(edges: npt.ArrayLike) -> FloatArray:
+    """Return edges whose outermost are infinite, which JSON cannot hold."""
+    values = np.array(edges, dtype=np.float64)
+    values[0], values[-1] = -np.inf, np.inf
+    return values
+
+
+Edges = Annotated[FloatArray, AfterValidator(_outermost)]
+"""Edges of bins; null in JSON is infinity."""
+
+
 @dataclass(frozen=True, eq=False)
 class Templates:
     """Expected contents of the bins of a discriminant.
@@ -64,7 +76,7 @@ class Templates:
         systematics: of the signal.
     """
 
-    edges: FloatArray
+    edges: Edges
     contents: FloatArray
     relative_errors: FloatArray
     background: BackgroundTemplate | None = None
@@ -144,28 +156,6 @@ class Templates:
         """Return the bin of each event; a value on an edge belongs to the bin above."""
         numbers: IntArray = np.searchsorted(self.edges[1:-1], discriminant, side="right").astype(np.int64)
         return numbers
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-like form; the outermost edges, which are infinite, are left out."""
-        return {
-            "inner_edges": self.edges[1:-1].tolist(),
-            "contents": self.contents.tolist(),
-            "relative_errors": self.relative_errors.tolist(),
-            "background": None if self.background is None else self.background.to_dict(),
-            "systematics": [one.to_dict() for one in self.systematics],
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Templates:
-        """Make templates from what `to_dict` returned."""
-        background = values["background"]
-        return cls(
-            np.array([-np.inf, *values["inner_edges"], np.inf]),
-            np.array(values["contents"]),
-            np.array(values["relative_errors"]),
-            None if background is None else BackgroundTemplate.from_dict(background),
-            tuple(TemplateSystematic.from_dict(one) for one in values["systematics"]),
-        )
 
 
 @dataclass(frozen=True, eq=False)
