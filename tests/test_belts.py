@@ -13,8 +13,8 @@ from milanalysis.files.records import from_plain, to_plain
 from milanalysis.parameters import Parameter
 from milanalysis.simulation.toys import GaussianShift, ToyTerms
 from milanalysis.statistics.inference.feldman_cousins import gaussian_interval, poisson_interval
-from milanalysis.statistics.inference.fits import Status, measure, profile, rise_of_level
-from milanalysis.statistics.likelihood.models import ShapeModel
+from milanalysis.statistics.inference.fits import Status, measure, measure_at, profile, rise_of_level
+from milanalysis.statistics.likelihood.models import ProfileLikelihood, ShapeModel
 from milanalysis.statistics.repetition.belts import FeldmanCousinsBelt, NeymanBelt, crossings
 from milanalysis.statistics.repetition.pseudo_experiments import MethodFits, PseudoExperiments, run
 
@@ -193,3 +193,16 @@ def test_a_belt_covers_for_the_number_of_events_it_is_made_for():
     assert coverage(300) == pytest.approx(0.6827, abs=3 * np.sqrt(2 * 0.2166 / 4000))
     # made for 1000 events it is too narrow for 300: P(|z| < sqrt(0.3)) = 41.6 %
     assert coverage(1000) == pytest.approx(0.416, abs=3 * np.sqrt(2 * 0.243 / 4000))
+
+
+@pytest.mark.parametrize("known", [[], [0.7, 0.8]])
+def test_a_likelihood_that_is_not_known_where_the_belt_is_gives_no_interval(shifts, known):
+    """Of no value of the parameter, or of values beyond the belt, which ends at 0.6."""
+    found = FeldmanCousinsBelt.of(shifts[0], "shift", 0.6827).interval(np.array(known), np.array(known), 0.1)
+    assert (found.low, found.high, found.status) == (None, None, Status.FAILED)
+
+
+def test_a_true_value_beyond_the_limits_of_a_likelihood_has_no_rise():
+    likelihood = ProfileLikelihood(("c",), ((-1.0, 0.3),), (0.0,), lambda theta: theta[:, 0] ** 2)
+    assert np.isnan(measure_at(likelihood, [0.68], 0.5)[2])
+    assert measure_at(likelihood, [0.68], 0.3)[2] == pytest.approx(0.09)

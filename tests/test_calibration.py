@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from milanalysis.errors import DataLeakError, FitError
+from milanalysis.errors import ConfigError, DataLeakError, FitError
 from milanalysis.files.records import from_plain, to_plain
 from milanalysis.parameters import Parameter, parameter_points
 from milanalysis.ratios.terms import GridTerms, PolynomialTerms
@@ -280,5 +280,5 @@ def test_a_dataset_without_events_has_no_observable(population):
     exact, _, sample = population
     model = learn_observable(exact, sample, PARAMETER).apply(ShapeModel(exact, PARAMETER))
     assert measure(model.observe(np.empty(0, dtype=np.int64)))[1].status is Status.FAILED
-    with pytest.raises(ValueError, match=r"1 from -0\.04 to 0\.04; widen the window"):
+    with pytest.raises(ConfigError, match=r"1 from -0\.04 to 0\.04; widen the window"):
         log_ratio_slopes(spoiled(exact), PARAMETER, 0.04)

@@ -188,3 +188,14 @@ def test_scores_at_the_points_of_a_grid_only_are_those_of_a_grid(terms):
     assert len(shown) == len(known)
     with pytest.raises(OffGridError):
         shown.per_event(0.23)
+
+
+def test_a_log_ratio_beyond_the_range_of_the_training_is_not_looked_at():
+    toy = QuadraticEFT(0.3)
+    polynomials = toy.polynomials(toy.sample(np.random.default_rng(5), 30))
+    method = ShapeModel(
+        PolynomialTerms(polynomials[None], toy.rate.coefficients[None]), Parameter(low=-0.1, high=0.3)
+    )
+    assert method.event_log_ratios(0.3, 0.0) is not None
+    assert method.event_log_ratios(-0.2, 0.0) is None
+    assert RescaledModel(method, shift=0.1).event_log_ratios(0.3, 0.0) is None

@@ -10,6 +10,7 @@ import pytest
 from milanalysis.errors import FitError
 from milanalysis.files.records import from_plain, to_plain
 from milanalysis.parameters import Parameter, parameter_points
+from milanalysis.pipeline import bag_size_scaling
 from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyTerms
 from milanalysis.statistics.calibration.bartlett import (
@@ -179,3 +180,16 @@ def test_the_significance_of_a_count_has_its_limits():
     assert asimov_significance(10, 100, 1e-3) == pytest.approx(asimov_significance(10, 100), rel=1e-4)
     with pytest.raises(ValueError, match="has to be positive"):
         asimov_significance(1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("grid", "reach", "expected"),
+    [
+        (None, 1.0, (0.2, -0.2)),
+        (None, 0.1, (0.1, -0.1)),
+        (np.array([[-0.5], [0.0], [0.5]]), 1.0, (0.5, -0.5)),
+        (np.array([[0.0], [0.15], [0.4], [1.0]]), 1.0, (0.15, 0.0)),
+    ],
+)
+def test_errors_are_measured_at_points_a_model_was_trained_at(grid, reach, expected):
+    assert bag_size_scaling._two_points(grid, Parameter(low=-reach, high=reach)) == expected

@@ -9,7 +9,7 @@ import numpy as np
 from milanalysis.config import CoverageConfig
 from milanalysis.events.tables import Split
 from milanalysis.files.records import read_record
-from milanalysis.pipeline.methods import BACKGROUND_IGNORED, TEMPLATE, TEMPLATE_NUISANCES
+from milanalysis.pipeline.methods import BACKGROUND_IGNORED, TEMPLATE, TEMPLATE_NUISANCES, where_trained
 from milanalysis.pipeline.pseudo_experiments import draw_shape
 from milanalysis.pipeline.run_files import Run
 from milanalysis.pipeline.template_analysis import ExpectedEvents, scored_background
@@ -97,7 +97,8 @@ def _models(
     for label, one in terms.items():
         if one.grid is not None and len(one.grid) < 3:
             continue  # a binary model: a discriminant
-        models[label] = ShapeModel(one, config.parameter, None if one.grid is None else interpolation)
+        parameter = where_trained(config.parameter, config.models[label].task)
+        models[label] = ShapeModel(one, parameter, None if one.grid is None else interpolation)
         titles[label] = f"{config.models[label].title}{BACKGROUND_IGNORED}"
     result = read_record(run.result("templates"), TemplateResult)
     full = result.with_nuisances

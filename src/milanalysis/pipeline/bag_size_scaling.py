@@ -10,7 +10,8 @@ import numpy as np
 from milanalysis.errors import InputFileError
 from milanalysis.events.tables import Split
 from milanalysis.files.records import read_record, write_record
-from milanalysis.parameters import FloatArray, IntArray
+from milanalysis.parameters import FloatArray, IntArray, Parameter
+from milanalysis.pipeline.methods import where_trained
 from milanalysis.pipeline.run_files import Run
 from milanalysis.randomness import stream
 from milanalysis.ratios.exact import ExactRatio
@@ -94,13 +95,14 @@ def _errors(run: Run) -> tuple[dict[str, ScalingReport], dict[str, BartlettTest]
         terms = every.terms(label) if model.is_additive else None
         if terms is None or (terms.grid is not None and len(terms.grid) < 3):
             continue
-        points = _two_points(terms.grid, reference)
+        parameter = where_trained(config.parameter, model.task)
+        points = _two_points(terms.grid, parameter)
         found[f"sigma_eps^2 of {model.title}"] = fit_error_variance(
             [_measured(terms, exact, rows, size, points) for size in sizes]
         )
         tests[model.title] = bartlett_test(
             terms.take(rows),
-            config.parameter,
+            parameter,
             np.ones(len(rows)),
             exact_score=event_score(exact.take(rows), reference),
         )
@@ -115,13 +117,17 @@ def _measured(
     return error_variance(size, estimated, true)
 
 
-def _two_points(grid: FloatArray | None, reference: float) -> tuple[float, float]:
-    """Return two points on both sides of the reference, of the grid if there is one."""
-    wanted = (reference + _DISTANCE, reference - _DISTANCE)
+def _two_points(grid: FloatArray | None, parameter: Parameter) -> tuple[float, float]:
+    """Return a point within the range above the reference and one below, of the grid if there is one."""
+    reference = parameter.reference
+    high, low = min(reference + _DISTANCE, parameter.high), max(reference - _DISTANCE, parameter.low)
     if grid is None:
-        return wanted
-    high, low = (float(grid[np.abs(grid[:, 0] - one).argmin(), 0]) for one in wanted)
-    return high, low
+        return high, low
+
+    def nearest(side: FloatArray, value: float) -> float:
+        return float(side[np.abs(side - value).argmin()]) if len(side) else reference
+
+    return nearest(grid[grid > reference + 1e-9], high), nearest(grid[grid < reference - 1e-9], low)
 
 
 def information_of_run(run: Run) -> dict[str, ScalingReport]:

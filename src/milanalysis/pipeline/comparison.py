@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.parameters import FloatArray, Parameter
+from milanalysis.parameters import FloatArray
 from milanalysis.pipeline.methods import EXACT, EXACT_VISIBLE, Methods
 from milanalysis.pipeline.pseudo_experiments import expected_signal
 from milanalysis.pipeline.run_files import Run, truth_of_run
@@ -133,9 +133,7 @@ def _captured(run: Run, methods: Methods, scored: EventTable) -> dict[str, tuple
                 at_points = np.where(is_test[:, None], weights[:, [column, 0]], 0.0)
                 one = _captured_by_bags(model, exact, theta, reference, at_points, rng)
             else:
-                ratios = None
-                if isinstance(model, EventRatios) and _is_trained_at(model, theta):
-                    ratios = model.event_log_ratios(theta, reference)
+                ratios = model.event_log_ratios(theta, reference) if isinstance(model, EventRatios) else None
                 one = None
                 if ratios is not None:
                     one = captured(
@@ -149,13 +147,6 @@ def _captured(run: Run, methods: Methods, scored: EventTable) -> dict[str, tuple
             if one is not None:
                 found.setdefault(name, []).append(one)
     return {name: tuple(some) for name, some in found.items()}
-
-
-def _is_trained_at(model: LikelihoodModel, theta: float) -> bool:
-    """Say whether a value of the parameter is in the range of the training of a method, as it is or calibrated."""
-    inner = model.model if isinstance(model, RescaledModel) else model
-    parameter = getattr(inner, "parameter", None)
-    return not isinstance(parameter, Parameter) or parameter.low <= theta <= parameter.high
 
 
 def _is_of_bags(model: LikelihoodModel) -> bool:

@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from milanalysis.errors import ConfigError
 from milanalysis.parameters import EventPolynomials, FloatArray, IntArray, Parameter, parameter_points, powers
 from milanalysis.ratios.terms import EventTerms
 from milanalysis.statistics.calibration.calibrations import CalibrationSample, Measured
@@ -39,7 +40,7 @@ def log_ratio_slopes(terms: EventTerms, parameter: Parameter, half_width: float 
         Shape ``(n_events,)``.
 
     Raises:
-        ValueError: if fewer than two points lie in the window.
+        ConfigError: if fewer than two points lie in the window.
     """
     low, high = parameter.low, parameter.high
     if half_width is not None:
@@ -54,7 +55,7 @@ def log_ratio_slopes(terms: EventTerms, parameter: Parameter, half_width: float 
             f"a slope needs two grid points and there are {len(points)} from {low:g} to {high:g}; widen the window "
             "(half_width) or refine the grid"
         )
-        raise ValueError(msg)
+        raise ConfigError(msg)
     distance = points[:, 0] - points[:, 0].mean()
     slopes: FloatArray = terms.per_event(points) @ (distance / np.sum(distance**2))
     return slopes

@@ -103,13 +103,17 @@ def measure_at(
 
     Returns:
         The fit, an interval for each level, and ``-2 ln L`` at the value minus the minimum, minimised over all other parameters; NaN
-        where that failed. The value lies in the region allowed at a level if this is below `rise_of_level`.
+        where that failed, or the value is beyond the limits. The value lies in the region allowed at a level if this is below
+        `rise_of_level`.
     """
     for level in levels:
         check_level(level)
     search = _minimise(likelihood)
     point = np.atleast_1d(np.asarray(theta, dtype=np.float64))
-    if len(point) == 1:
+    limits = np.array(likelihood.limits[: len(point)])
+    if (point < limits[:, 0]).any() or (point > limits[:, 1]).any():
+        rise = float("nan")
+    elif len(point) == 1:
         rise = float(_profile(likelihood, search, point)[0])
     else:
         rise = _rise_at(likelihood, search, point)

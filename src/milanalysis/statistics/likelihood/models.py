@@ -304,11 +304,14 @@ class ShapeModel(Addable):
     def event_log_ratios(self, theta: float, reference: float) -> FloatArray | None:
         """Return the log ratio of each event between two points; see `EventRatios.event_log_ratios`.
 
-        Between the points of a grid it is that of the natural cubic spline through all of them, event by event, and None
-        beyond its ends.
+        Between the points of a grid it is that of the natural cubic spline through all of them, event by event. Beyond the ends
+        of the grid, or of the range of the parameter, it is None.
         """
         grid = self.terms.grid
         points = np.array([theta, reference])
+        several = self.parameter if isinstance(self.parameter, tuple) else (self.parameter,)
+        if any(points.min() < one.low - 1e-9 or points.max() > one.high + 1e-9 for one in several):
+            return None
         if grid is None or (np.abs(grid[:, 0] - points[:, None]) < 1e-9).any(axis=1).all():
             terms = self.terms.per_event(points[:, None])
             return np.asarray(terms[:, 0] - terms[:, 1])

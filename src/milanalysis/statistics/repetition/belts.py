@@ -90,7 +90,12 @@ class FeldmanCousinsBelt:
             points: values of the parameter, ascending, shape ``(n_points,)``.
             rise: ``-2 ln L`` minus its minimum at these points, shape ``(n_points,)``.
             estimate: position of the minimum; None if the fit failed.
+
+        Returns:
+            `Status.FAILED` if the points and the belt have no values in common.
         """
+        if not len(points) or max(points[0], self.theta[0]) >= min(points[-1], self.theta[-1]):
+            return Interval(estimate, None, None, self.level, Status.FAILED)
         inside = _between(points, self.theta)
         allowed_up_to = np.interp(inside, self.theta, self.critical)
         return crossings(inside, allowed_up_to - np.interp(inside, points, rise), estimate, self.level)

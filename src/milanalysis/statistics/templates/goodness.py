@@ -7,14 +7,13 @@ and the compatibility of two likelihoods that are about to be combined, such as 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import chdtrc
 
 from milanalysis.parameters import IntArray
 from milanalysis.statistics.inference.fits import fit
-from milanalysis.statistics.likelihood.constraints import GaussianConstraint
 from milanalysis.statistics.likelihood.models import ProfileLikelihood
 from milanalysis.statistics.templates.systematics import FREE_BACKGROUND
 from milanalysis.statistics.templates.templates import TemplateModel
@@ -79,8 +78,8 @@ def goodness_of_fit(model: TemplateModel, counts: IntArray, rng: np.random.Gener
     """Test whether templates describe observed counts at any value of the parameter.
 
     With at least five expected events in every bin the deviance follows a chi-square distribution; with fewer, the fit is
-    repeated on Poisson counts of the best fit; what is known about nuisance parameters from elsewhere is measured anew each
-    time, too, and the simulation is the same.
+    repeated on pseudo-experiments of the best fit, in which what is known about nuisance parameters and bins is measured
+    anew, too.
 
     Args:
         model: the templates.
@@ -98,23 +97,14 @@ def goodness_of_fit(model: TemplateModel, counts: IntArray, rng: np.random.Gener
     n_dof = len(counts) - 1 - free
     if found.minimum is None or n_dof < 1 or not counts.sum():
         return None
-    contents = model.expected(np.array([found.estimates], dtype=np.float64))[0]
+    best = np.array(found.estimates, dtype=np.float64)
+    contents = model.expected(best[None])[0]
     expected = contents if model.with_rate else contents * (counts.sum() / contents.sum())
     deviance = max(found.minimum, 0.0)
     if expected.min() >= _FEWEST:
         p_value = float(chdtrc(n_dof, deviance))
         return Goodness(deviance, n_dof, p_value, 0.0, "chi-square distribution")
-    best = dict(zip(found.parameters, (one or 0.0 for one in found.estimates), strict=True))
-
-    def minimum() -> float | None:
-        likelihood = model.observe_counts(rng.poisson(expected))
-        measured = {
-            name: GaussianConstraint(float(rng.normal(best[name], 1.0)), 1.0)
-            for name in likelihood.constraints
-        }
-        return fit(replace(likelihood, constraints=measured)).minimum
-
-    repeated = [minimum() for _ in range(_REPEATED)]
+    repeated = [fit(model.repeat(best, int(counts.sum()), rng)).minimum for _ in range(_REPEATED)]
     values = np.array([one for one in repeated if one is not None])
     if len(values) < _REPEATED // 2:
         logger.warning(

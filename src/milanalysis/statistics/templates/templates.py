@@ -28,7 +28,7 @@ from milanalysis.errors import TooFewEventsError
 from milanalysis.events.tables import EventTable
 from milanalysis.parameters import EFTPolynomial, EventPolynomials, FloatArray, IntArray, Parameter
 from milanalysis.statistics.inference.fits import FitResult, Status
-from milanalysis.statistics.likelihood.constraints import PULL
+from milanalysis.statistics.likelihood.constraints import PULL, GaussianConstraint
 from milanalysis.statistics.likelihood.models import Addable, ProfileLikelihood, check_positive
 from milanalysis.statistics.likelihood.nuisances import Nuisance
 from milanalysis.statistics.templates.eft_modifier import EFT_MODIFIERS
@@ -263,6 +263,28 @@ class TemplateModel(Addable):
             twice_nll,
             {one.name: PULL for one in nuisances if one is not FREE_BACKGROUND},
         )
+
+    def repeat(self, theta: FloatArray, n_events: int, rng: np.random.Generator) -> ProfileLikelihood:
+        """Return the likelihood of a pseudo-experiment in which all measurements are made anew.
+
+        The counts are, and so are the Monte Carlo factors of the bins and what is known about nuisance parameters.
+
+        Args:
+            theta: true values of the coefficient and of `nuisances`, shape ``(1 + n_nuisances,)``.
+            n_events: expected number of events, where the model does not know it.
+            rng: source of randomness.
+        """
+        contents = self.expected(theta[None])[0]
+        if not self.with_rate:
+            contents = contents * (n_events / contents.sum())
+        factors = np.maximum(rng.normal(1.0, self._relative_errors()), 0.0)
+        found = self.observe_counts(rng.poisson(contents * factors))
+        measured = {
+            name: GaussianConstraint(float(rng.normal(value, 1.0)), 1.0)
+            for name, value in zip(found.parameters, theta, strict=True)
+            if name in found.constraints
+        }
+        return replace(found, constraints=measured)
 
     def _profiled(
         self, counts: IntArray, nominal: FloatArray, variances: FloatArray
