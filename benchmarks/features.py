@@ -2,9 +2,9 @@
 
     python benchmarks/features.py --events 1000000
 
-Writes an LHEF file by repeating the events of tests/data/vbf_hww_sm.lhef.root (rotated about the beam, so that no
-two are equal), then reads it several times in turn: with ``uproot`` alone, in chunks of the same size, and with
-processors/features.py on coffea executors, up to the merged parquet table.
+Writes an LHEF file by repeating the events of tests/data/vbf_hww_sm.lhef.root (rotated about the beam, so
+that no two are equal), then reads it several times in turn: with ``uproot`` alone, in chunks of the same
+size, and with processors/features.py on coffea executors, up to the merged parquet table.
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ def main() -> None:
             rate = options.events * len(TABLE1) / wall / 1e6
             relative = best["uproot alone"][0] / wall
             print(
-                f"{name:22s} {wall:7.2f} s wall {cpu:7.2f} s cpu here {rate:7.2f} M features/s  {relative:5.2f} of uproot"
+                f"{name:22s} {wall:7.2f} s wall {cpu:7.2f} s cpu here {rate:7.2f} M features/s  "
+                f"{relative:5.2f} of uproot"
             )
         if options.memory:
             one, five = (peak_memory(directory, n * options.events, size) for n in (1, 5))

@@ -1,7 +1,7 @@
 """Speed of the generator and of the writers, against named references in the same run.
 
-Run ``python benchmarks/generator.py``. Seconds are of CPU time, in one process; the reference is a plain NumPy
-loop of the same size, so that the ratios hold on other machines.
+Run ``python benchmarks/generator.py``. Seconds are of CPU time, in one process; the reference is a plain
+NumPy loop of the same size, so that the ratios hold on other machines.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def main() -> None:
         show("write LHEF ROOT", N_EVENTS, lambda: write_lhef_root(root, blocks, header))
         show("write .lhe.gz", N_EVENTS, lambda: write_lhe(text, blocks, header))
         print(
-            f"    {root.stat().st_size / N_EVENTS:.0f} and {text.stat().st_size / N_EVENTS:.0f} bytes per event"
+            f"    {root.stat().st_size / N_EVENTS:.0f} and {text.stat().st_size / N_EVENTS:.0f} bytes per "
+            "event"
         )
 
 

@@ -2,13 +2,15 @@
 
     python benchmarks/memory.py --events 21000000 --directory /tmp
 
-Writes a table of normally distributed features (36, float32, as in the reference study) at 21 values of the coefficient, with
-or without event weights, one row group after the other, then trains one member of a model on it in a process of its own and
-prints the largest memory that the process had: resident in all, and without the pages of mapped files, which the operating
-system drops when it needs room. Measured with one epoch of 150 batches of 80,000 events, on two cores that others used, too:
+Writes a table of normally distributed features (36, float32, as in the reference study) at 21 values of the
+coefficient, with or without event weights, one row group after the other, then trains one member of a model
+on it in a process of its own and prints the largest memory that the process had: resident in all, and without
+the pages of mapped files, which the operating system drops when it needs room. Measured with one epoch of 150
+batches of 80,000 events, on two cores that others used, too:
 
-    --task multiclass                  21 labelled samples, single events   5.22 GB resident, 1.98 GB without pages of files
-    --task polynomial --bag-size 50    one sample with event weights        5.23 GB resident, 1.48 GB without pages of files
+    --task multiclass                  21 labelled samples, single events   5.22 GB resident, 1.98 GB without
+    pages of files --task polynomial --bag-size 50    one sample with event weights        5.23 GB resident,
+    1.48 GB without pages of files
 """
 
 from __future__ import annotations
@@ -110,7 +112,8 @@ def main() -> None:
         write_stream(pieces(options.events, weighted=options.task == "polynomial"), path)
         size = path.stat().st_size * 1e-9
         print(
-            f"{options.events} events, {size:.2f} GB of parquet, written in {time.perf_counter() - started:.0f} s"
+            f"{options.events} events, {size:.2f} GB of parquet, written in "
+            f"{time.perf_counter() - started:.0f} s"
         )
         model = model_of(options.task, options.bag_size, options.epochs)
         process = multiprocessing.get_context("spawn").Process(
@@ -131,8 +134,10 @@ def main() -> None:
             raise SystemExit(process.exitcode)
         arrays = sum(one.stat().st_size for one in (scratch / "models" / ".training").rglob("*.npy")) * 1e-9
         print(
-            f"{options.task}, bags of {options.bag_size}: trained in {time.perf_counter() - started:.0f} s; peak "
-            f"{peak['VmRSS']:.2f} GB resident, {peak['RssAnon']:.2f} GB without pages of files ({arrays:.2f} GB of arrays)"
+            f"{options.task}, bags of {options.bag_size}: trained in {time.perf_counter() - started:.0f} s; "
+            "peak "
+            f"{peak['VmRSS']:.2f} GB resident, {peak['RssAnon']:.2f} GB without pages of files ({arrays:.2f} "
+            "GB of arrays)"
         )
     finally:
         shutil.rmtree(scratch)

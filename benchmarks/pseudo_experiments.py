@@ -2,10 +2,11 @@
 
     python benchmarks/pseudo_experiments.py [n_experiments]
 
-Prints, for every kind of likelihood, milliseconds for each fit with MINOS interval, and beside it how much of the
-information it extracts. Then the time of 2000 experiments of 1000 events on 21 points, fits and intervals included, and
-beside it that of the straightforward way in the same run: every dataset's log ratios computed anew and summed, a parabola
-of numpy.polyfit, and iminuit as it comes. The last line is the bare sum of cached terms, without fits.
+Prints, for every kind of likelihood, milliseconds for each fit with MINOS interval, and beside it how much of
+the information it extracts. Then the time of 2000 experiments of 1000 events on 21 points, fits and intervals
+included, and beside it that of the straightforward way in the same run: every dataset's log ratios computed
+anew and summed, a parabola of numpy.polyfit, and iminuit as it comes. The last line is the bare sum of cached
+terms, without fits.
 """
 
 from __future__ import annotations
@@ -87,8 +88,10 @@ def compare_times(n_experiments: int = 2000, n_straightforward: int = 100) -> No
     per_experiment = (time.perf_counter() - start) / n_straightforward
     ours = np.stack([fits.estimate, fits.low, fits.high], axis=1)[:n_straightforward]
     print(
-        f"{n_experiments} x {N_EVENTS} events on 21 points with fits and intervals: {seconds:.2f} s; the straightforward way "
-        f"{per_experiment * n_experiments:.2f} s (from {n_straightforward}), {per_experiment * n_experiments / seconds:.1f} "
+        f"{n_experiments} x {N_EVENTS} events on 21 points with fits and intervals: {seconds:.2f} s; the "
+        "straightforward way "
+        f"{per_experiment * n_experiments:.2f} s (from {n_straightforward}), "
+        f"{per_experiment * n_experiments / seconds:.1f} "
         f"times as long; largest difference {np.abs(ours - found).max():.1e}"
     )
     start = time.perf_counter()
@@ -114,7 +117,8 @@ def main() -> None:
         observed = measure(model.observe(rows[0]))[1]
         row = summarise(name, name, observed, fits, truth, theta_true=0.0, rng=stream(1, "bootstrap"))
         print(
-            f"{name:10s} {cost:7.2f} {row.rho2:7.4f} {row.slope:7.3f} {row.mean_curvature / truth.information:9.4f} "
+            f"{name:10s} {cost:7.2f} {row.rho2:7.4f} {row.slope:7.3f} "
+            f"{row.mean_curvature / truth.information:9.4f} "
             f"{row.calibration_ratio:6.3f} {row.coverage.fraction:6.3f} {row.coverage.n_failed}"
         )
     compare_times()

@@ -1,15 +1,17 @@
 """What a network is asked, and what it makes of the same events: tasks compared on toys with an exact ratio.
 
-Two toys of EFT type: a strong signal (information 0.3 per event, datasets of 1000 events) and a weak one (0.01, datasets
-of 10,000). All tasks see the same samples at the points of a grid, as many steps, and the same network (but "all as in the
-paper", which has the network, regularisation and learning rates of arXiv:2508.07114); the polynomial task sees as many
-events at the reference instead, with their event weights. Every estimate is that of a parabola through the log ratios
-within 0.4 of the highest, as in that paper, on the same datasets.
+Two toys of EFT type: a strong signal (information 0.3 per event, datasets of 1000 events) and a weak one
+(0.01, datasets of 10,000). All tasks see the same samples at the points of a grid, as many steps, and the
+same network (but "all as in the paper", which has the network, regularisation and learning rates of
+arXiv:2508.07114); the polynomial task sees as many events at the reference instead, with their event weights.
+Every estimate is that of a parabola through the log ratios within 0.4 of the highest, as in that paper, on
+the same datasets.
 
-Columns: captured information rho^2 (squared correlation of estimate and exact score), response (change of the mean
-estimate with the true value), calibration c (inverse variance over mean curvature) over that of the exact ratio, the mean
-squared distance of ``-2 ln L`` from the parabola, and the excess of the cross-entropy of the points, event by event, over
-that of the exact ratio (in nats).
+Columns: captured information rho^2 (squared correlation of estimate and exact score), response (change of the
+    mean
+estimate with the true value), calibration c (inverse variance over mean curvature) over that of the exact
+ratio, the mean squared distance of ``-2 ln L`` from the parabola, and the excess of the cross-entropy of the
+points, event by event, over that of the exact ratio (in nats).
 
 Run: python benchmarks/tasks.py; --help names the options. Writes benchmarks/results/tasks.json.
 """

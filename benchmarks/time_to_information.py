@@ -2,16 +2,17 @@
 
     python benchmarks/time_to_information.py [--events 50000] [--members 1] [--bag-size 50] [--goal 0.95]
 
-The strong toy: 0.3 of Fisher information per event, known exactly. Captured information is the squared correlation of the
-learned score (slope of an event's log ratio within 0.2 of the reference) with the exact one, on 300,000 events that
-were not learned from; evaluating it is not counted. The recipes:
+The strong toy: 0.3 of Fisher information per event, known exactly. Captured information is the squared
+correlation of the learned score (slope of an event's log ratio within 0.2 of the reference) with the exact
+one, on 300,000 events that were not learned from; evaluating it is not counted. The recipes:
 
-- weights: per-event polynomial from exact event weights, as many events at the reference as the others have in all.
+- weights: per-event polynomial from exact event weights, as many events at the reference as the others have
+  in all.
 - morphing: per-event polynomial learned from labelled samples at 21 points by cross-entropy.
-- paper: 21 classes, bags, dropout and L2, batches of 80,000 events, and an ensemble of 20 members (arXiv:2508.07114).
-  Its members are alike and independent, so ``--members`` of them are trained, the information is that of their average,
-  and the CPU time is that of 20. They are trained with this package; the usual pipeline takes longer by the factor that
-  benchmarks/training.py measures.
+- paper: 21 classes, bags, dropout and L2, batches of 80,000 events, and an ensemble of 20 members
+  (arXiv:2508.07114). Its members are alike and independent, so ``--members`` of them are trained, the
+  information is that of their average, and the CPU time is that of 20. They are trained with this package;
+  the usual pipeline takes longer by the factor that benchmarks/training.py measures.
 
 Start-up and tracing are counted. Writes benchmarks/results/time_to_information.json.
 """

@@ -1,20 +1,23 @@
 """Speed of training: events per CPU-second, against the pipeline of arXiv:2508.07114 written the usual way.
 
-    python benchmarks/training.py [--bag-sizes 1 50 250] [--events 20000] [--epochs 4] [--repeat 2] [--batch 10500]
+    python benchmarks/training.py [--bag-sizes 1 50 250] [--events 20000] [--epochs 4] [--repeat 2] [--batch
+    10500]
 
-The same events (21 samples of the strong toy, 12 features), the same network (three layers of 64 with batch normalisation,
-21 outputs), the same number of events in a batch. The pipelines:
+The same events (21 samples of the strong toy, 12 features), the same network (three layers of 64 with batch
+normalisation, 21 outputs), the same number of events in a batch. The pipelines:
 
-- paper: events of each point shuffled one by one with tf.data, cut into bags, bags shuffled and batched; Keras ``fit`` with
-  the AUC as a metric; dropout and L2 (appendix B.2 of arXiv:2508.07114).
+- paper: events of each point shuffled one by one with tf.data, cut into bags, bags shuffled and batched;
+  Keras ``fit`` with the AUC as a metric; dropout and L2 (appendix B.2 of arXiv:2508.07114).
 - regularised: this package, with the paper's dropout and L2.
-- fast: this package without these (the recipe for training that `milanalysis.learning.tasks.task` recommends).
+- fast: this package without these (the recipe for training that `milanalysis.learning.tasks.task`
+  recommends).
 - plain: as fast, and without batch normalisation.
 
-Every measurement is a pair of processes of one thread each that train at the same time, as members of an ensemble do.
-CPU time is user and system time of a process between the ends of its epochs, the first epoch, in which graphs are traced,
-not counted. Ratios are taken within a repetition, so that both sides have seen the same load of the machine; the geometric
-mean over bag sizes is judged. Writes benchmarks/results/training.json.
+Every measurement is a pair of processes of one thread each that train at the same time, as members of an
+ensemble do. CPU time is user and system time of a process between the ends of its epochs, the first epoch, in
+which graphs are traced, not counted. Ratios are taken within a repetition, so that both sides have seen the
+same load of the machine; the geometric mean over bag sizes is judged. Writes
+benchmarks/results/training.json.
 """
 
 from __future__ import annotations

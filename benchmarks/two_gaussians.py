@@ -2,11 +2,12 @@
 
     python benchmarks/two_gaussians.py [--seeds 4] [--test-events 2000000]
 
-Events are numbers from N(+0.1, 1) or N(-0.1, 1). The log ratio of a bag is 0.2 times the sum of its events, so nothing separates
-bags better than the sum, and its area under the ROC curve is Phi(0.2 sqrt(10) / sqrt(2)) = 0.67264; for events it is 0.55623.
-Each network is compared with the sum on the same test bags, so that their fluctuation (0.0016) cancels. 50,000
-events are learned from, always in the same bags, and as many decide when to stop; networks and batches as in
-arXiv:2101.07263. (In new bags every epoch a list comes closer to the optimum.)
+Events are numbers from N(+0.1, 1) or N(-0.1, 1). The log ratio of a bag is 0.2 times the sum of its events,
+so nothing separates bags better than the sum, and its area under the ROC curve is Phi(0.2 sqrt(10) / sqrt(2))
+= 0.67264; for events it is 0.55623. Each network is compared with the sum on the same test bags, so that
+their fluctuation (0.0016) cancels. 50,000 events are learned from, always in the same bags, and as many
+decide when to stop; networks and batches as in arXiv:2101.07263. (In new bags every epoch a list comes closer
+to the optimum.)
 
 - f1 -> 10: a network of events, its outputs summed over the bag.
 - sum, mean: additive networks trained on bags. For the sum, f10 -> 1 is the same network used on events.
@@ -103,7 +104,8 @@ def auc(outputs: FloatArray, is_signal: np.ndarray) -> float:
 def study(seed: int, poolings: Sequence[str], n_test: int) -> dict[str, float]:
     """Train one network of events and one of bags for each pooling; return differences of AUC to the optimum.
 
-    Differences are taken on the same test events: ``f1`` and ``f10->1`` for single events, all others for bags.
+    Differences are taken on the same test events: ``f1`` and ``f10->1`` for single events, all others for
+    bags.
     """
     rng = np.random.default_rng(seed)
     table = make_table(rng)

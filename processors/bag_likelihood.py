@@ -1,7 +1,7 @@
 """Bag networks evaluated inside a coffea processor: log ratios of bags, and the terms of single events.
 
-The selection is that of the feature processor it is given. Models are loaded once per worker process, not once
-per chunk: coffea unpickles the processor for every chunk, so nothing is kept on ``self``.
+The selection is that of the feature processor it is given. Models are loaded once per worker process, not
+once per chunk: coffea unpickles the processor for every chunk, so nothing is kept on ``self``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from milanalysis.processing import ChunkReader, FloatArray, Split, cached_model,
 class BagLikelihoodProcessor(processor.ProcessorABC):
     """Cuts the selected events of each chunk into bags and evaluates models on them.
 
-    Bags do not reach across chunks. What is left at the end of a chunk is counted as remainder, and the terms of
-    its events are there, so that no event is lost: the log ratio of a dataset is the sum over its bags plus
-    the terms of the remainder. (A model whose ratio is not a sum over events cannot say anything about a remainder.)
+    Bags do not reach across chunks. What is left at the end of a chunk is counted as remainder, and the terms
+    of its events are there, so that no event is lost: the log ratio of a dataset is the sum over its bags
+    plus the terms of the remainder. (A model whose ratio is not a sum over events cannot say anything about a
+    remainder.)
     """
 
     def __init__(
@@ -38,8 +39,8 @@ class BagLikelihoodProcessor(processor.ProcessorABC):
         Args:
             selection: the feature processor, for its ``event_table``.
             models: directories of the models, by label.
-            theta: points of the log ratios of bags, shape ``(n_points, n_parameters)``; models that know a grid are
-                evaluated there.
+            theta: points of the log ratios of bags, shape ``(n_points, n_parameters)``; models that know a
+                grid are evaluated there.
             bag_size: events per bag for models that take bags of any size; others have their own.
             splits: which events are put in bags.
             one_thread: let TensorFlow use one thread, when chunks are worked on in several processes.
@@ -60,8 +61,8 @@ class BagLikelihoodProcessor(processor.ProcessorABC):
             points: for each model and chunk the points of its log ratios, shape ``(n_points, n_parameters)``.
             bags: for each model and chunk the log ratios of its bags, shape ``(n_bags, n_points)``.
             counts: for each model the numbers of events selected, in bags, and left over.
-            terms: for each model and chunk the file with the log-ratio terms of the events; models whose ratio is not a
-                sum over events have none.
+            terms: for each model and chunk the file with the log-ratio terms of the events; models whose
+                ratio is not a sum over events have none.
         """
         table, cutflow = self.selection.event_table(events)
         chunk = chunk_name(events)

@@ -30,8 +30,8 @@ from milanalysis.processing import (
 class FeatureProcessor(processor.ProcessorABC):
     """Selects events with two charged leptons and two quarks or jets, and describes them by their features.
 
-    There are 36 features at parton level; the four flags of quark types do not exist at detector level, so there
-    are 32.
+    There are 36 features at parton level; the four flags of quark types do not exist at detector level, so
+    there are 32.
     """
 
     def partons(self, found: Objects) -> tuple[ak.Array, ak.Array, Mapping[str, npt.ArrayLike]]:

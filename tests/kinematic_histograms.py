@@ -1,7 +1,8 @@
 """Distributions of generated events, as counts in the bins of tests/data/kinematics_reference.npz.
 
 The reference was filled by `fill` from 400,000 events at cHW = 0 of an independent generator with the same
-constants, cuts and parton densities (NNPDF2.3 LO grid instead of its fit); bins hold 1/20 of these events each.
+constants, cuts and parton densities (NNPDF2.3 LO grid instead of its fit); bins hold 1/20 of these events
+each.
 """
 
 from __future__ import annotations

@@ -74,7 +74,8 @@ def test_every_task_gets_its_row_on_the_same_pseudo_experiments(tmp_path: Path):
     named = {one["name"] for one in comparison["methods"]}
     assert named >= {*MODELS, "deep_set.temperature", "template"} - {"binary"}
     assert "binary" not in named
-    # each grid has the exact likelihood beside it, and log ratios of bags are compared with exact ones of bags
+    # each grid has the exact likelihood beside it, and log ratios of bags are compared with exact ones of
+    # bags
     assert named >= {"exact_grid_1", "exact_grid_2"}
     captured = {one["name"]: one["captured"] for one in comparison["methods"]}
     known = [at["theta"] for at in captured["exact"]]  # where 1200 events resolve the exact one

@@ -45,7 +45,8 @@ def test_bags_in_bins_cover_and_keep_most_of_the_information(toy):
         assert fits.covers(theta).mean() == pytest.approx(0.6827, abs=3 * np.sqrt(0.2166 / n))
         truth = exact_score(terms, rows, theta_true=theta, weights=weights)
         rho2 = np.corrcoef(fits.estimate, truth.values)[0, 1] ** 2
-        # eight bins of a normal observable keep 0.96; at one point of theta the log ratio is not quite the score
+        # eight bins of a normal observable keep 0.96; at one point of theta the log ratio is not quite the
+        # score
         assert 0.85 < rho2 < 1
         # at the minimum of 100 bags in 8 bins the mean curvature is a few percent above the information
         assert np.nanmean(fits.curvature) / truth.information == pytest.approx(rho2, abs=0.1)

@@ -125,7 +125,8 @@ def test_bags_hold_as_much_background_as_was_asked_for(composition: str):
 def test_signal_in_contaminated_bags_represents_the_point_and_background_none():
     """The mean score of signal events shifts by 0.1 I_1 = 0.03, that of background events does not.
 
-    Signal is drawn evenly for each point, as above. Background is not: 3 sigma of two means of 20,000 events are 0.017.
+    Signal is drawn evenly for each point, as above. Background is not: 3 sigma of two means of 20,000 events
+    are 0.017.
     """
     table, is_background = contaminated(4000)
     score = 2 * QuadraticEFT(information=0.3).amplitudes(table.features)[0]

@@ -294,5 +294,6 @@ def test_tabpfn_is_a_ratio_like_any_other(task: object, tmp_path: Path, monkeypa
     terms = ratio_of(tabpfn_model(weights, task=task), table, tmp_path).terms(table)
     known = table.rows(Split.TRAIN, Split.VALIDATION)
     np.testing.assert_allclose(np.exp(terms.per_event(GRID.points())[known]).mean(axis=0), 1.0, rtol=1e-9)
-    # From one class to the next the logarithm changes by -0.1 or 0.1; the reference is class 1 of three, or 0 of two.
+    # From one class to the next the logarithm changes by -0.1 or 0.1; the reference is class 1 of three, or
+    # 0 of two.
     assert np.ptp(terms.values[:, 2]) == pytest.approx(0.2)

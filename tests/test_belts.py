@@ -129,7 +129,8 @@ def test_all_constructions_agree_where_wilks_theorem_holds(shifts, level):
         points, profile(likelihood, points), fit.estimate
     )
     central = NeymanBelt.of(experiments, "shift", level).interval(fit.estimate)
-    # the quantiles of 600 are good to 6 % of a standard deviation (0.14) at these levels, 10 % at 95 %: 3 sigma
+    # the quantiles of 600 are good to 6 % of a standard deviation (0.14) at these levels, 10 % at 95 %: 3
+    # sigma
     for found in (unified, central):
         assert found.valid
         assert found.low == pytest.approx(expected.low, abs=0.042)

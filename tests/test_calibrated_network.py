@@ -73,7 +73,8 @@ def judged(tmp_path_factory):
 def test_as_an_observable_it_covers_without_a_constant_tuned_on_what_it_is_quoted_on(judged, theta):
     methods = judged[theta]
     error = np.sqrt(0.6827 * 0.3173 / N_EXPERIMENTS)
-    # 3 binomial standard deviations of 400 trials; the common fluctuation of the finite samples moves it by far less
+    # 3 binomial standard deviations of 400 trials; the common fluctuation of the finite samples moves it by
+    # far less
     assert methods["observable"].covers(theta).mean() == pytest.approx(0.6827, abs=3 * error)
     # as it is it does not cover: its log ratios are far too flat
     assert abs(methods["raw"].covers(theta).mean() - 0.6827) > 4 * error

@@ -115,7 +115,8 @@ def test_the_coverage_constant_makes_the_learning_sample_cover(level):
     target = norm.isf((1 - level) / 2) ** 2
     assert np.mean(found.value * rise <= target) == pytest.approx(level, abs=2e-3)
     assert found.value == pytest.approx(2.5, abs=4 * found.error)
-    # the density of chi-square at its quantile turns the binomial error of the level into that of the constant
+    # the density of chi-square at its quantile turns the binomial error of the level into that of the
+    # constant
     z = np.sqrt(target)
     relative = 2 * np.sqrt(level * (1 - level) / 1000) / (2 * norm.pdf(z) * z)
     assert found.error == pytest.approx(2.5 * relative, rel=0.3)

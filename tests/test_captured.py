@@ -100,7 +100,8 @@ def test_events_with_weights_at_the_reference_are_those_events_several_times():
 
 
 def test_bags_of_two_samples_need_no_common_events():
-    # log ratios of bags of 10, drawn at theta and at the reference separately; a perfect method of half the scale
+    # log ratios of bags of 10, drawn at theta and at the reference separately; a perfect method of half the
+    # scale
     rng = np.random.default_rng(6)
     sums = rng.normal(size=(2, 40_000), scale=10**0.5)
     sums[0] += 10 * THETA

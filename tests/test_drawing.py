@@ -65,7 +65,8 @@ def test_weighted_events_are_drawn_in_proportion_to_their_weights():
     observed = np.bincount(np.concatenate(found.rows) % 4, minlength=4)
     assert observed[0] == 0
     expected = 80_000 * np.array([0, 1, 3, 4]) / 8
-    # 4 binomial standard deviations; the random sums of weights in the groups move it by less than a tenth of that
+    # 4 binomial standard deviations; the random sums of weights in the groups move it by less than a tenth
+    # of that
     assert (np.abs(observed - expected) <= 4 * np.sqrt(expected)).all()
 
 
@@ -128,7 +129,8 @@ def test_errors_are_the_spread_over_independent_simulations(n_population, weight
     found = [repeated(n_population, 40, 100, seed, weighted=weighted) for seed in range(200)]
     for name in ("bias", "coverage", "calibration_ratio"):
         values, errors = np.array([one[name] for one in found], dtype=np.float64).T
-        # The spread of 200 is known to 5 %. The bootstrap of 6 groups is low by sqrt(5/6), 9 %, and by 1 % of 40 ones; c has a
+        # The spread of 200 is known to 5 %. The bootstrap of 6 groups is low by sqrt(5/6), 9 %, and by 1 %
+        # of 40 ones; c has a
         # long tail on the right.
         low, high = (0.72, 1.2) if weighted else (0.82, 1.2)
         ratio = np.sqrt(np.mean(errors**2)) / np.std(values)
@@ -141,7 +143,8 @@ def test_errors_are_the_spread_over_independent_simulations(n_population, weight
 
 @pytest.mark.slow
 def test_an_overlap_takes_from_coverage_what_is_said():
-    # one population, one dataset is the fraction o of it, averaged over 300 populations of 10 pseudo-experiments
+    # one population, one dataset is the fraction o of it, averaged over 300 populations of 10
+    # pseudo-experiments
     overlap, covered = 0.5, []
     toy = GaussianShift()
     for seed in range(300):

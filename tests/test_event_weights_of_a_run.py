@@ -43,7 +43,8 @@ def test_a_quadratic_in_the_coefficient_needs_two_weights_and_goes_to_the_end(sm
         tmp_path / "two.yaml",
         samples={"reference": files(events, weight_points=points, degree=2), **samples},
         exact={"visible": "never"},
-        # close to the reference, where the quadratic through three points of a quartic is positive for all events
+        # close to the reference, where the quadratic through three points of a quartic is positive for all
+        # events
         parameter={"low": -0.25, "high": 0.25},
         models={
             "polynomial": {

@@ -118,7 +118,8 @@ def test_every_method_is_compared_with_what_is_visible(run: Run):
     assert comparison["exact_visible"].variance_ratio == pytest.approx(1)
     # the exact likelihood at 21 points is still the exact one at the values in question
     captured = [one.fraction.value for one in comparison["exact_grid"].captured]
-    # 1200 events may not resolve the expected log ratio on one side, and then there is nothing to compare with
+    # 1200 events may not resolve the expected log ratio on one side, and then there is nothing to compare
+    # with
     assert captured == pytest.approx([1] * len(captured))
     assert captured
     assert {one.theta for one in comparison["template"].captured} <= {-0.2, 0.2}

@@ -79,7 +79,8 @@ def made(processor: Path, sample: Sample, out: Path, **settings: Any) -> str:
     return file_digest(out / "events.parquet")
 
 
-# --- executors -------------------------------------------------------------------------------------------------
+# --- executors
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -158,7 +159,8 @@ make_tables(processor, sample, Path("out"), executor=ParslExecutorConfig(workers
     assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "log", "out"]
 
 
-# --- runs that were killed --------------------------------------------------------------------------------------
+# --- runs that were killed
+# --------------------------------------------------------------------------------------
 
 
 def killed_run(directory: Path, processor: Path) -> None:
@@ -195,7 +197,8 @@ def test_a_killed_run_is_taken_up_and_gives_the_same_bytes(
     finished = sorted(parts.glob("[!.]*"))  # and not the half-written table
     assert len(finished) == 5
 
-    # a part that was cut, one that was being written, and one of another chunk size are not taken for finished ones
+    # a part that was cut, one that was being written, and one of another chunk size are not taken for
+    # finished ones
     finished[1].write_bytes(finished[1].read_bytes()[:-100])
     (parts / f".123-{finished[4].name}").write_bytes(b"half")
     shutil.copy(finished[0], parts / "000000-000000000000-000000000150.arrow")

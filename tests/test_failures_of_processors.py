@@ -323,7 +323,8 @@ def test_an_error_in_postprocess_is_an_error_of_the_processor(tmp_path: Path) ->
         )
 
 
-# --- features and cuts at the door ------------------------------------------------------------------------------
+# --- features and cuts at the door
+# ------------------------------------------------------------------------------
 
 
 def run_with(tmp_path: Path, line: str, *, before: str = "return chunk_table(") -> None:

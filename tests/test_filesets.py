@@ -155,7 +155,8 @@ def test_patterns_stand_for_the_files_they_match(tmp_path: Path) -> None:
         FileSampleConfig(role="observed", files=(tmp_path / "x*.root",)).paths()
 
 
-# --- files that cannot be read ---------------------------------------------------------------------------------
+# --- files that cannot be read
+# ---------------------------------------------------------------------------------
 
 
 def test_bad_files_are_left_out_and_named_if_that_is_wanted(tmp_path: Path) -> None:

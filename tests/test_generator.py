@@ -181,7 +181,8 @@ def test_distributions_agree_with_an_independent_generator(sample: Events) -> No
         edges = dict(zip(reference["names"].tolist(), reference["edges"], strict=True))
         expected = dict(zip(reference["names"].tolist(), reference["counts"], strict=True))
     for name, counts in fill(sample, edges).items():
-        # 22 variables with 20 bins each: a probability below 1e-4 in any of them would be a surprise of 0.2 %.
+        # 22 variables with 20 bins each: a probability below 1e-4 in any of them would be a surprise of 0.2
+        # %.
         assert stats.chi2.sf(_chi_square(counts, expected[name]), 19) > 1e-4, name
 
 

@@ -149,8 +149,9 @@ def test_where_most_repeated_fits_fail_there_is_no_goodness_of_fit(monkeypatch, 
 def test_auxiliary_measurements_fluctuate_when_a_test_is_repeated(monkeypatch):
     """A bin of 4 +- 100 % and one that shares its parameter: without a new measurement each time p is far too small.
 
-    Counts n of two bins with means m (1 + a)^k for k = 1, 2, where a pull is measured as 0 +- 1. The p-value of counts drawn with
-    pulls of their own is uniform: its mean over 60 of them is 0.5 within 4 / sqrt(12 * 60) = 0.15.
+    Counts n of two bins with means m (1 + a)^k for k = 1, 2, where a pull is measured as 0 +- 1. The p-value
+    of counts drawn with pulls of their own is uniform: its mean over 60 of them is 0.5 within 4 / sqrt(12 *
+    60) = 0.15.
     """
     monkeypatch.setattr("milanalysis.statistics.templates.goodness._REPEATED", 40)
     up, down = np.array([1.6, 2.2]), np.array([0.6, 0.4])

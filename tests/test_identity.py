@@ -46,7 +46,8 @@ def shared(directory: Path, samples: list[Sample]) -> list[str]:
     return require_different_events(samples, tables)
 
 
-# --- files ------------------------------------------------------------------------------------------------------
+# --- files
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["name", "symlink", "hard link", "copy"])
@@ -98,7 +99,8 @@ def test_a_file_listed_many_times_is_reported_in_few_lines(tmp_path: Path) -> No
     assert len(str(caught.value).splitlines()) == 6
 
 
-# --- events -----------------------------------------------------------------------------------------------------
+# --- events
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_the_same_events_in_different_files_are_refused_with_their_number(tmp_path: Path) -> None:
@@ -229,7 +231,8 @@ def test_a_processor_that_names_events_itself_is_refused(tmp_path: Path) -> None
         )
 
 
-# --- the command line -------------------------------------------------------------------------------------------
+# --- the command line
+# -------------------------------------------------------------------------------------------
 
 
 def test_process_refuses_the_same_events_and_prints_the_cutflow_of_others(

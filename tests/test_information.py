@@ -203,7 +203,8 @@ def test_the_variance_ratio_is_the_fraction_of_the_information_that_a_method_use
     best, partial = fits_of((first + 3 * second) / 4), fits_of(first)
     exact = ExactScore(first + 3 * second, 4.0)
     method = summary_of("partial", partial, exact, 0.0, best_fits=best)
-    # the best estimate is the score here, so the ratio is a squared correlation: error 2 rho (1 - rho2) / sqrt(2000) = 0.017
+    # the best estimate is the score here, so the ratio is a squared correlation: error 2 rho (1 - rho2) /
+    # sqrt(2000) = 0.017
     assert method.variance_ratio == pytest.approx(0.25, abs=0.067)
     assert method.variance_ratio_error == pytest.approx(0.0168, rel=0.2)
     # an estimate that is shrunk, or moved, has the same ratio: it is corrected for the slope

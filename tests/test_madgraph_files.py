@@ -86,7 +86,8 @@ def closed_form(path: Path) -> tuple[FloatArray, FloatArray]:
         chosen = (particle["PID"] == pid) & (particle["Status"] == status)
         assert ak.all(ak.sum(chosen, axis=1) == 1)
         momentum = np.stack([ak.flatten(particle[name][chosen]).to_numpy() for name in MOMENTUM], axis=-1)
-        # The text rounds each component by itself; energies that do not fit cost a factor of 20 near zeros of |M|^2.
+        # The text rounds each component by itself; energies that do not fit cost a factor of 20 near zeros
+        # of |M|^2.
         energy = np.sqrt(np.sum(momentum**2, axis=-1, keepdims=True))
         return np.concatenate([energy, momentum], axis=-1)
 

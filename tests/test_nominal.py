@@ -41,7 +41,8 @@ def problem(files: list[Path], role: Any = "simulation", **settings: Any) -> str
     return weight_problem(open_sample("ref", files, theta=0.0, role=role, **settings))
 
 
-# --- statistics -------------------------------------------------------------------------------------------------
+# --- statistics
+# -------------------------------------------------------------------------------------------------
 
 
 def test_statistics_of_weights_are_those_of_numpy_in_whatever_pieces(
@@ -62,7 +63,8 @@ def test_statistics_of_weights_are_those_of_numpy_in_whatever_pieces(
         assert found.closest_to_zero == np.abs(finite).min()
 
 
-# --- the door ---------------------------------------------------------------------------------------------------
+# --- the door
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("normalisation", ["mean", "sum", "file_sum"])
@@ -173,7 +175,8 @@ def test_an_event_without_event_record_is_no_damage(tmp_path: Path) -> None:
             admit([sample])
 
 
-# --- cross-sections ---------------------------------------------------------------------------------------------
+# --- cross-sections
+# ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -329,7 +332,8 @@ def test_the_json_file_beside_the_target_of_a_link_counts(tmp_path: Path) -> Non
     assert sample.weight_points == (-1.0, *[None] * 6)
 
 
-# --- the order of the weights -----------------------------------------------------------------------------------
+# --- the order of the weights
+# -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

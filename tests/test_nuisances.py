@@ -89,7 +89,8 @@ def test_an_unknown_background_of_a_fifth_is_fitted_and_the_interval_covers(mixe
         # one dataset is 2 % of the events there are: their fluctuation is common to all
         assert abs(bias) < 4 * methods[name].estimate.std() * np.sqrt(1 / n + 1000 / 40_000)
     width = {name: np.mean(one.high - one.low) for name, one in methods.items()}
-    # what is not known about the background, which looks a bit like the effect of the coefficient, costs width
+    # what is not known about the background, which looks a bit like the effect of the coefficient, costs
+    # width
     assert 1.02 < width["unknown"] / width["known"] < 1.6
     # ignored, it is taken for the coefficient
     assert methods["ignored"].estimate.mean() > theta + methods["ignored"].estimate.std()
@@ -242,7 +243,8 @@ def test_a_contour_of_a_plane_is_an_ellipse():
         contour(ProfileLikelihood(("x", "y"), ((-1, 1), (-1, 1)), (0, 0), lambda t: t[:, 0] * np.nan), "y")
 
 
-# --- constraints ---------------------------------------------------------------------------------------------
+# --- constraints
+# ---------------------------------------------------------------------------------------------
 
 
 def two_channels(uncertainty=0.1):
@@ -299,7 +301,8 @@ def test_two_channels_with_one_luminosity_agree_with_pyhf():
         )
     ours = fit(two_channels())
     order = [model.config.par_order.index(name) for name in ("mu", "luminosity")]
-    # pyhf's factor between one standard deviation down and up is a polynomial that differs from 1.1^alpha by 1e-6
+    # pyhf's factor between one standard deviation down and up is a polynomial that differs from 1.1^alpha by
+    # 1e-6
     assert ours.estimates == pytest.approx(best[order, 0], abs=2e-3)
     assert ours.errors == pytest.approx(best[order, 1], rel=1e-2)
 
@@ -330,7 +333,8 @@ def test_contradicting_knowledge_of_a_parameter_is_refused():
         free + shift
 
 
-# --- several valleys -----------------------------------------------------------------------------------------
+# --- several valleys
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("depth", [3.0, -3.0], ids=["second", "first"])

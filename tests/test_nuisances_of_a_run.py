@@ -188,7 +188,8 @@ def test_cls_limits_are_printed(nuisances):
     assert all(0 < one < 1 for one in found["upper"])
     for side, sign in (("lower", -1), ("upper", 1)):
         assert limits[side]["level"] == 0.95
-        # an upward fluctuation by one more standard deviation excludes less; what is not excluded at all comes last
+        # an upward fluctuation by one more standard deviation excludes less; what is not excluded at all
+        # comes last
         band = [np.inf if one is None else sign * one for one in limits[side]["expected"]]
         assert band == sorted(band)
         assert all(f"{one:+.3f}" in result.output for one in found[side])

@@ -1,6 +1,7 @@
 """The exact visible ratio against reference values, explicit four-vectors, its symmetries, and event weights.
 
-``visible_ratio_reference.npz``: 400 events at cHW = 0 (250 in order, the 75 with the largest score and the 75 with the
+``visible_ratio_reference.npz``: 400 events at cHW = 0 (250 in order, the 75 with the largest score and the 75
+    with the
 most ambiguous beam assignment of 5000), with momenta in single precision, and r_1 ... r_4 integrated by an
 independent program with the NNPDF2.3 LO grid; its own error is below 1e-6.
 """
@@ -412,11 +413,12 @@ def _functions(events: Events, score: FloatArray) -> FloatArray:
 def _tower(n_blocks: int, accuracy: Accuracy) -> dict[str, FloatArray]:
     """Compare weighted sums of event weights w_k and of r_k, block by block of 25,000 phase-space points.
 
-    The points are those of a generator adapted at cHW = -1, reweighted to 0: it visits the tail at large quark
-    momenta, where w_1 - r_1 is large and rare, more often than events at 0 do. Nothing is clipped.
+    The points are those of a generator adapted at cHW = -1, reweighted to 0: it visits the tail at large
+    quark momenta, where w_1 - r_1 is large and rare, more often than events at 0 do. Nothing is clipped.
 
     Returns:
-        ``residual``: means of ``(w_k - r_k) f`` in units of their statistical error, shape (2 assignments, 4, 4
+        ``residual``: means of ``(w_k - r_k) f`` in units of their statistical error, shape (2 assignments, 4,
+            4
         functions); ``information``: 1000 Var r_1 of each block without and with lepton cuts, beam unknown and
         known, as sums of the weight times (1, r_1, r_1^2), shape (n_blocks, 2, 2, 3).
     """
@@ -487,7 +489,8 @@ def test_a_million_unweighted_events_average_to_the_visible_ratio() -> None:
         residuals.append((events.polynomials - r)[:, 1])
         terms.append(r[:, 1])
     residual, score = np.concatenate(residuals), np.concatenate(terms)
-    # The variance of w_1 - r_1 comes from few events in 10,000: an error from the sample itself, 4 sigma wide.
+    # The variance of w_1 - r_1 comes from few events in 10,000: an error from the sample itself, 4 sigma
+    # wide.
     assert abs(residual.mean()) < 4 * residual.std() / 1000
     slope = 1 + np.sum(residual * (score - score.mean())) / np.sum((score - score.mean()) ** 2)
     error = np.std(residual * (score - score.mean())) / np.var(score) / 1000

@@ -133,7 +133,8 @@ def test_a_mixture_without_events_stops_the_training_before_it_begins(tmp_path: 
 def test_a_parameterised_network_learns_the_gaussian_log_ratio(bag_size: int, tmp_path: Path):
     """The exact log ratio of a bag is n (theta mean(x) - theta^2/2).
 
-    Three seeds gave correlations from 0.996 to 0.999 and slopes from 0.91 to 1.01; the limits are half as far again.
+    Three seeds gave correlations from 0.996 to 0.999 and slopes from 0.91 to 1.01; the limits are half as far
+    again.
     """
     model = ModelConfig(
         title="",

@@ -171,7 +171,8 @@ def test_a_run_killed_in_training_continues_to_the_same_result(small_run, tmp_pa
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    # Killed as soon as one network has its first epoch, which is long before the last of all has been trained.
+    # Killed as soon as one network has its first epoch, which is long before the last of all has been
+    # trained.
     while not any(len(read_metrics(path)) for path in (run / "models").rglob("*.csv")):
         assert process.poll() is None, "the run ended before it trained"
         time.sleep(0.005)

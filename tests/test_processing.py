@@ -145,7 +145,8 @@ def test_bytes_do_not_depend_on_the_executor_and_workers_need_only_milanalysis(
         with pytest.raises(kind, match=text):
             run_processor(failing, sample, executor=FuturesExecutorConfig(workers=2), chunk_size=100)
 
-    # one chunk of many fails while others write: no table, and the finished parts are kept for the next attempt
+    # one chunk of many fails while others write: no table, and the finished parts are kept for the next
+    # attempt
     source = FEATURES.read_text().replace(
         "return chunk_table(", "assert events.metadata['entrystart'] != 300\n        return chunk_table("
     )

@@ -71,7 +71,10 @@ def test_the_names_are_few_and_each_has_a_docstring():
 
 
 def test_the_import_loads_nothing_else():
-    code = "import sys; before = set(sys.modules); import milanalysis; print(sorted({m.split('.')[0] for m in set(sys.modules) - before}))"
+    code = (
+        "import sys; before = set(sys.modules); import milanalysis; "
+        "print(sorted({m.split('.')[0] for m in set(sys.modules) - before}))"
+    )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"numpy", "pydantic", "rich", "coffea", "tensorflow", "matplotlib"} & set(
         ast.literal_eval(loaded)

@@ -137,7 +137,8 @@ def comparison() -> Comparison:
 
 def test_the_remark_says_where_the_information_comes_from():
     assert information_remark(comparison()) == (
-        "Fisher information of 1000 events at cHW = 0: 100.0 ± 1.5 of all momenta, 95.0 ± 0.4 of what is visible "
+        "Fisher information of 1000 events at cHW = 0: 100.0 ± 1.5 of all momenta, 95.0 ± 0.4 of what is "
+        "visible "
         "(integrated over 1,000 phase-space points); their number adds 11.0."
     )
     own = FisherInformation(

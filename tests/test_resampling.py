@@ -106,7 +106,8 @@ def test_pseudo_experiments_of_one_population_are_resampled_together():
     error = measured_numbers(fits, exact, theta_true=0.0, group=group, rng=rng)["bias"][1]
     # 200 means of variance 9 + 1/4; resampling single ones would give half of it
     assert error == pytest.approx(np.sqrt(9.25 / 200), rel=0.15)
-    # of a single population they are resampled one by one, and its fluctuation is put in by what is known of the overlap
+    # of a single population they are resampled one by one, and its fluctuation is put in by what is known of
+    # the overlap
     known = ExactScore(exact.values, 1.0, common=0.5)
     alone = measured_numbers(fits, known, theta_true=0.0, group=np.zeros(800, dtype=int), rng=rng)
     assert alone["bias"][1] == pytest.approx(np.std(estimate) * np.sqrt(1 / 800 + 0.5), rel=0.05)

@@ -38,7 +38,8 @@ def experiments(shrink):
 def test_shifted_samples_and_the_exact_score_give_the_same_response(shrink):
     found, truth = experiments(shrink)
     shifted = response(found, "m")
-    # the closed form of the error of a line through three means of 300 estimates of standard deviation 1/sqrt(50)
+    # the closed form of the error of a line through three means of 300 estimates of standard deviation
+    # 1/sqrt(50)
     assert shifted.error == pytest.approx(shrink / np.sqrt(50 * 300) / np.sqrt(2 * 0.3**2), rel=0.1)
     assert shifted.value == pytest.approx(shrink, abs=4 * shifted.error)
     unknown = Interval(None, None, None, 0.6827, Status.UNKNOWN)

@@ -144,9 +144,10 @@ def test_the_score_is_learned_from_samples_and_the_mean_ratio_is_one(
 ):
     """Captured information: squared correlation of the learned with the exact score on unseen events.
 
-    Five samples of 8000 events and 500 steps gave 0.859 to 0.869, 0.773 to 0.783 (bags of 10: a tenth of the labels), and
-    0.865 to 0.870 in three seeds; the limits are half as far again from one. The mean ratio is one on the 6400 reference
-    events that nu is computed from; for others its error is sd(r)/sqrt(6400) = 0.28/80 = 0.0035, and three of it allowed.
+    Five samples of 8000 events and 500 steps gave 0.859 to 0.869, 0.773 to 0.783 (bags of 10: a tenth of the
+    labels), and 0.865 to 0.870 in three seeds; the limits are half as far again from one. The mean ratio is
+    one on the 6400 reference events that nu is computed from; for others its error is sd(r)/sqrt(6400) =
+    0.28/80 = 0.0035, and three of it allowed.
     """
     model = ModelConfig(
         title="",

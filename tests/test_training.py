@@ -215,9 +215,9 @@ def test_bags_larger_than_the_sample_stop_the_training_before_it_begins(tmp_path
 def test_background_in_the_bags_takes_information_away_and_nothing_else(tmp_path: Path):
     """A background that looks like the reference, as many events of it as of signal: half of the information is lost.
 
-    Per event the exact log ratio of the mixture at small theta is ``theta x / 2``. The slope of the learned log ratio at
-    theta = 0.4 in x is 0.4 without background and, to second order in theta, 0.2 (1 + theta^2 / 4 ...) with it; three
-    seeds gave 0.42 to 0.44 and 0.20 to 0.21.
+    Per event the exact log ratio of the mixture at small theta is ``theta x / 2``. The slope of the learned
+    log ratio at theta = 0.4 in x is 0.4 without background and, to second order in theta, 0.2 (1 + theta^2 /
+    4 ...) with it; three seeds gave 0.42 to 0.44 and 0.20 to 0.21.
     """
     table = gaussian_table(20_000)
     rng = np.random.default_rng(8)
@@ -334,8 +334,8 @@ def test_the_polynomial_task_learns_the_score_and_the_rate_of_the_toy(bag_size: 
     """Captured information: squared correlation of the learned with the exact score on unseen events.
 
     32,000 training events and five epochs gave 0.895 to 0.917 in three seeds, at both bag sizes, and slopes
-    (covariance over the variance of the exact score) from 0.89 to 0.93. The rate at c = 0.5 is 1.0203 exactly;
-    the learned one was within 0.003 of it.
+    (covariance over the variance of the exact score) from 0.89 to 0.93. The rate at c = 0.5 is 1.0203
+    exactly; the learned one was within 0.003 of it.
     """
     toy = QuadraticEFT(information=0.3)
     table = toy.table(np.random.default_rng(5), 50_000)

@@ -63,7 +63,8 @@ def test_information_with_lepton_cuts_and_the_beam_known():
 
 
 def test_the_rate_with_quark_cuts(quick: ReferenceInformation):
-    # independent calculation with the NNPDF2.3 grid; the closed-form densities move a coefficient by up to half a percent
+    # independent calculation with the NNPDF2.3 grid; the closed-form densities move a coefficient by up to
+    # half a percent
     for found, error, expected, its_error in zip(
         quick.rate[1:],
         quick.rate_error[1:],

@@ -73,7 +73,8 @@ def test_a_shift_that_was_made_is_covered_when_it_is_known_about(sample):
     widths = [np.mean(one.high - one.low) / 2 for one in (ignored, profiled)]
     # the bias is known to 18 % of a standard deviation: one dataset is 1/30 of the events there are
     assert widths[1] == pytest.approx(np.hypot(widths[0], bias / true_shift), rel=0.15)
-    # one true shift of one standard deviation: coverage is not 68 % but that of a Gaussian displaced by the bias
+    # one true shift of one standard deviation: coverage is not 68 % but that of a Gaussian displaced by the
+    # bias
     assert profiled.covers(theta).mean() > ignored.covers(theta).mean() + 0.05
     # averaged over shifts as they are expected, it covers
     rng, covered = np.random.default_rng(92), []

@@ -91,7 +91,8 @@ def test_weights_that_vanish_at_zero_or_are_not_finite_are_refused() -> None:
         solve_polynomials(np.full((1, 6), np.nan), points)
 
 
-# --- where polynomials are positive --------------------------------------------------------------------------
+# --- where polynomials are positive
+# --------------------------------------------------------------------------
 
 
 @given(seed=st.integers(0, 2**32 - 1))

@@ -1,8 +1,8 @@
 """Distributions of background events, as counts in the bins of tests/data/zz_reference.npz.
 
-The reference was filled by `fill` from 200,000 unweighted events of an independent generator (another program for the
-amplitude, the phase space and the parton densities, NNPDF2.3 LO; 0.27 % of the cross-section is above its maximum
-weight); bins hold 1/20 of these events each.
+The reference was filled by `fill` from 200,000 unweighted events of an independent generator (another program
+for the amplitude, the phase space and the parton densities, NNPDF2.3 LO; 0.27 % of the cross-section is above
+its maximum weight); bins hold 1/20 of these events each.
 """
 
 from __future__ import annotations

@@ -9,10 +9,11 @@ A notebook needs one import::
     fit = mil.interval(shape + run.rate(), level=0.68)
     mil.plotting.profile(shape, fit)
 
-The names below are loaded when they are used. Behind them are rooms, from the ground up: `milanalysis.events` reads ROOT and
-LHE files into tables of features, `milanalysis.simulation` makes events whose likelihood is known, `milanalysis.ratios` is what
-`milanalysis.learning` (tables to likelihood ratios) and `milanalysis.statistics` (likelihood ratios to intervals) share,
-`milanalysis.reporting` draws, and `milanalysis.pipeline` runs all of it from one YAML file.
+The names below are loaded when they are used. Behind them are rooms, from the ground up: `milanalysis.events`
+reads ROOT and LHE files into tables of features, `milanalysis.simulation` makes events whose likelihood is
+known, `milanalysis.ratios` is what `milanalysis.learning` (tables to likelihood ratios) and
+`milanalysis.statistics` (likelihood ratios to intervals) share, `milanalysis.reporting` draws, and
+`milanalysis.pipeline` runs all of it from one YAML file.
 """
 
 from __future__ import annotations

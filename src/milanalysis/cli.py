@@ -1,7 +1,7 @@
 """The command line: ``milanalysis run CONFIG`` and one command for each stage.
 
-A command imports what it needs when it runs, so that ``--help`` answers at once. Errors that milanalysis raises
-on purpose become one message and exit code 2; ``--debug`` shows where they came from.
+A command imports what it needs when it runs, so that ``--help`` answers at once. Errors that milanalysis
+raises on purpose become one message and exit code 2; ``--debug`` shows where they came from.
 """
 
 from __future__ import annotations
@@ -85,13 +85,16 @@ def _message(error: MilAnalysisError | OSError | MemoryError) -> str:
         return str(error)
     if isinstance(error, MemoryError):
         return (
-            f"there is not enough memory ({str(error) or 'no more is available'}); use fewer workers, a smaller "
-            "processing.chunk_size, or a machine with more; what is finished is kept, and the same command goes on from there"
+            f"there is not enough memory ({str(error) or 'no more is available'}); use fewer workers, a "
+            "smaller "
+            "processing.chunk_size, or a machine with more; what is finished is kept, and the same command "
+            "goes on from there"
         )
     if error.filename is None or cannot_write(error):
         return str(OutputError.at(error.filename or "the output", error))
     return (
-        f"{error.filename} cannot be used ({error.strerror}); check that it is there and that you may read and write it; "
+        f"{error.filename} cannot be used ({error.strerror}); check that it is there and that you may read "
+        "and write it; "
         "what is finished is kept, and the same command goes on from there"
     )
 
@@ -194,8 +197,9 @@ def run(config: Path, output: Path | None, scheduler: str | None) -> None:
 def convert(files: tuple[Path, ...], output: Path | None) -> None:
     """Convert Les Houches text (.lhe, .lhe.gz) to ROOT.
 
-    Reads FILE...; writes <name>.lhef.root, and beside it <name>.lhef.json with the names of the weights and the
-    cross-section, which ROOT trees of this kind cannot hold. No tree takes the place of one of another text.
+    Reads FILE...; writes <name>.lhef.root, and beside it <name>.lhef.json with the names of the weights and
+    the cross-section, which ROOT trees of this kind cannot hold. No tree takes the place of one of another
+    text.
     """
     from milanalysis.events.lhe.conversion import conversion_targets, convert_lhe
     from milanalysis.terminal import progress_bar
@@ -211,7 +215,8 @@ def convert(files: tuple[Path, ...], output: Path | None) -> None:
             raise InputFileError(msg) from error
         names = summary["weight_names"]
         console().print(
-            f"{target}: {summary['n_events']} events, {len(names)} weights{': ' if names else ''}{', '.join(names[:12])}"
+            f"{target}: {summary['n_events']} events, {len(names)} "
+            f"weights{': ' if names else ''}{', '.join(names[:12])}"
             f"{', ...' if len(names) > 12 else ''}; normalisation: {summary['normalisation'] or 'not recognised'}",
             markup=False,
             soft_wrap=True,
@@ -247,11 +252,13 @@ def coverage_report(
 ) -> None:
     """Report the coverage of all methods of a run directory RUN.
 
-    Without options this prints the report that `coverage` has made. With options the measurement is repeated with these
-    settings and the others of the run. With several true values there are final intervals after Neyman and after Feldman
-    and Cousins, too. With a background in the configuration there is a second report, of pseudo-experiments that contain it.
+    Without options this prints the report that `coverage` has made. With options the measurement is repeated
+    with these settings and the others of the run. With several true values there are final intervals after
+    Neyman and after Feldman and Cousins, too. With a background in the configuration there is a second
+    report, of pseudo-experiments that contain it.
 
-    Reads results/, log_ratios/ and tables/; with options it writes results/coverage_report.json and background_report.json.
+    Reads results/, log_ratios/ and tables/; with options it writes results/coverage_report.json and
+    background_report.json.
     """
     from milanalysis.files.run_directory import RunDirectory
     from milanalysis.pipeline.locking import alone_in
@@ -271,9 +278,9 @@ def coverage_report(
 def scaling(run: Path) -> None:
     """Say how errors and information of the models of a run directory RUN grow with the size of bags.
 
-    The variance of the error on the log ratio is measured on bags of test events of many sizes. Where a task has been trained at
-    three or more bag sizes, their information is fitted, and it is said whether an asymptote can be claimed. The second Bartlett
-    identity is tested event by event.
+    The variance of the error on the log ratio is measured on bags of test events of many sizes. Where a task
+    has been trained at three or more bag sizes, their information is fitted, and it is said whether an
+    asymptote can be claimed. The second Bartlett identity is tested event by event.
 
     Reads results/, log_ratios/ and tables/; writes results/scaling.json.
     """
@@ -309,9 +316,9 @@ def _print_report(report: CoverageReport) -> None:
 def truth(config: Path, output: Path | None) -> None:
     """Compute the information that is there to be had: what no method can exceed.
 
-    For the cuts, beams and parton densities under `generator`: Fisher information of all that is in the events and of what
-    is visible, expected widths of intervals, and the best separation of single events. A part of `run` where the simulation is
-    generated here and `truth.in_run` is not never.
+    For the cuts, beams and parton densities under `generator`: Fisher information of all that is in the
+    events and of what is visible, expected widths of intervals, and the best separation of single events. A
+    part of `run` where the simulation is generated here and `truth.in_run` is not never.
 
     Reads nothing; writes results/truth.json.
     """
@@ -335,11 +342,12 @@ def truth(config: Path, output: Path | None) -> None:
 def tune(config: Path, output: Path | None) -> None:
     """Search settings of a model: learning rate, layers, units and so on, in the ranges under `tune` in CONFIG.
 
-    Trains the model many times and compares it on the same validation events; bad trials are given up early. The same
-    command goes on with an interrupted search, or adds trials if CONFIG asks for more. Not a part of `run`.
+    Trains the model many times and compares it on the same validation events; bad trials are given up early.
+    The same command goes on with an interrupted search, or adds trials if CONFIG asks for more. Not a part of
+    `run`.
 
-    Reads tables/*/events.parquet; writes tuning/, results/tuning.json, figures/tuning.png, and results/tuned.yaml with the
-    best settings, to be pasted into CONFIG.
+    Reads tables/*/events.parquet; writes tuning/, results/tuning.json, figures/tuning.png, and
+    results/tuned.yaml with the best settings, to be pasted into CONFIG.
     """
     from milanalysis.learning.training.tuning import Tuning
     from milanalysis.pipeline.scheduling import execute, planned_run
@@ -368,9 +376,9 @@ def tune(config: Path, output: Path | None) -> None:
 def madgraph(config: Path, output: Path | None, events: int, cards_only: bool) -> None:
     """Write the paper's MadGraph cards, and run MadGraph if it is on the PATH.
 
-    Process, run, parameter and reweighting cards for the signal at 39 values of cHW and for the ZZ background, with the
-    beam energy and the cuts under `generator`. Reads nothing; writes signal/ and background/. A directory that holds
-    events is refused, since MadGraph would delete them.
+    Process, run, parameter and reweighting cards for the signal at 39 values of cHW and for the ZZ
+    background, with the beam energy and the cuts under `generator`. Reads nothing; writes signal/ and
+    background/. A directory that holds events is refused, since MadGraph would delete them.
     """
     from milanalysis.pipeline.scheduling import planned_run
     from milanalysis.simulation.madgraph import PROGRAM, run_madgraph, write_cards
@@ -389,8 +397,10 @@ def madgraph(config: Path, output: Path | None, events: int, cards_only: bool) -
         return
     _print_line(
         f"{PROGRAM} is not on the PATH, so no events were made. Install MadGraph5_aMC@NLO 3.6 and the model "
-        "SMEFTsim 3, put its bin directory on the PATH and give the same command again; or, in each of signal/ and "
-        f"background/, run `{PROGRAM} proc_card.dat` and then `{PROGRAM} launch.dat`. It exits with 0 on errors too: "
+        "SMEFTsim 3, put its bin directory on the PATH and give the same command again; or, in each of "
+        "signal/ and "
+        f"background/, run `{PROGRAM} proc_card.dat` and then `{PROGRAM} launch.dat`. It exits with 0 on "
+        "errors too: "
         "only process/Events/<run>/unweighted_events.lhe.gz says that a value was generated."
     )
 
@@ -459,8 +469,10 @@ _STAGE_HELP = {
         "Reads events/*.root or the files of CONFIG; writes tables/<sample>/events.parquet and cutflow.json."
     ),
     "exact": (
-        "Integrate the exact likelihood ratio of what is visible, for parton-level events of the built-in process.\n\n"
-        "Reads tables/*/events.parquet; writes exact/<sample>.npz and results/exact.json, which says why if it is not known."
+        "Integrate the exact likelihood ratio of what is visible, for parton-level events of the built-in "
+        "process.\n\n"
+        "Reads tables/*/events.parquet; writes exact/<sample>.npz and results/exact.json, which says why if "
+        "it is not known."
     ),
     "train": "Train the networks.\n\nReads tables/*/events.parquet; writes models/<label>/.",
     "infer": (
@@ -473,7 +485,8 @@ _STAGE_HELP = {
     ),
     "coverage": (
         "Repeat the measurement on pseudo-experiments.\n\n"
-        "Reads log_ratios/ and tables/; writes results/pseudo_experiments.json, comparison.json and coverage.json."
+        "Reads log_ratios/ and tables/; writes results/pseudo_experiments.json, comparison.json and "
+        "coverage.json."
     ),
     "plot": "Draw the figures.\n\nReads results/ and tables/; writes figures/*.png and *.pdf.",
 }

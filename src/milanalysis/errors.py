@@ -70,7 +70,8 @@ class OutputError(MilAnalysisError, OSError):
         """Return the error for a file or directory that the system refuses to write."""
         reason = error.strerror or str(error)
         return cls(
-            f"{path} cannot be written ({reason}); make room or get write permission there, or name another place "
+            f"{path} cannot be written ({reason}); make room or get write permission there, or name another "
+            "place "
             "with --output; what is finished is kept, and the same command goes on from there"
         )
 

@@ -57,7 +57,8 @@ def fresh_workers(n: int, prepare: Callable[[], None]) -> Iterator[Executor]:
     finished = False
     try:
         with warnings.catch_warnings():
-            # loky takes what a library keeps in memory for a leak and starts a fresh process for the next work: fine.
+            # loky takes what a library keeps in memory for a leak and starts a fresh process for the next
+            # work: fine.
             warnings.filterwarnings("ignore", "A worker was restarted", UserWarning)
             yield pool
         finished = True

@@ -1,8 +1,9 @@
 """What coffea processors are written with: a processor imports everything from here.
 
-`read_objects` gives leptons, jets and missing momentum of LHEF and Delphes files in one form, `apply_cuts` counts what is
-rejected, `table1` computes the features of the paper, `chunk_table` and `write_part` keep the selected events. A bag
-processor uses `cached_model` and `partition`, too. See processors/features.py and processors/bag_likelihood.py.
+`read_objects` gives leptons, jets and missing momentum of LHEF and Delphes files in one form, `apply_cuts`
+counts what is rejected, `table1` computes the features of the paper, `chunk_table` and `write_part` keep the
+selected events. A bag processor uses `cached_model` and `partition`, too. See processors/features.py and
+processors/bag_likelihood.py.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What is printed: two consoles, progress bars, and standard streams that take whatever is written to them.
 
-Results go to standard output, everything else to standard error. A stream may be closed, take ASCII only, or be a pipe
-that nobody reads any more; none of this may spoil a run. ``NO_COLOR`` and ``TERM=dumb`` mean plain text without any
-escape sequence, ``COLUMNS`` is the width whether or not there is a terminal. Progress bars are silent when nobody is
-looking.
+Results go to standard output, everything else to standard error. A stream may be closed, take ASCII only, or
+be a pipe that nobody reads any more; none of this may spoil a run. ``NO_COLOR`` and ``TERM=dumb`` mean plain
+text without any escape sequence, ``COLUMNS`` is the width whether or not there is a terminal. Progress bars
+are silent when nobody is looking.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The configuration of an analysis: frozen dataclasses that a YAML file fills, and nothing that acts on them.
 
-The rest of the package imports them from here. Every choice is told apart by its ``kind``; unknown keys are refused.
+The rest of the package imports them from here. Every choice is told apart by its ``kind``; unknown keys are
+refused.
 """
 
 from __future__ import annotations

@@ -52,9 +52,9 @@ __all__ = ["AnalysisConfig", "load_config"]
 class AnalysisConfig:
     """A whole analysis.
 
-    ``luminosity_uncertainty`` is relative; with it the luminosity is a nuisance parameter wherever the number of events
-    counts. ``calibration`` lists calibrations for each model. Each adds a row to the comparison, beside that of the model as
-    it is.
+    ``luminosity_uncertainty`` is relative; with it the luminosity is a nuisance parameter wherever the number
+    of events counts. ``calibration`` lists calibrations for each model. Each adds a row to the comparison,
+    beside that of the model as it is.
     """
 
     name: Name
@@ -104,7 +104,8 @@ class AnalysisConfig:
         for label, one in self.models.items():
             if one.background is not None and one.background.sample not in backgrounds:
                 msg = (
-                    f"models.{label}.background.sample: {one.background.sample!r} is not a sample with role: background "
+                    f"models.{label}.background.sample: {one.background.sample!r} is not a sample with role: "
+                    "background "
                     f"({', '.join(backgrounds) or 'there is none'})"
                 )
                 raise ValueError(msg)
@@ -112,13 +113,17 @@ class AnalysisConfig:
                 one.task, PolynomialTaskConfig | PolynomialSamplesTaskConfig
             ):
                 msg = (
-                    f"models.{label}.task: {one.task.kind} learns ratios relative to their value at 0, so parameter.reference has to be "
+                    f"models.{label}.task: {one.task.kind} learns ratios relative to their value at 0, so "
+                    "parameter.reference has to be "
                     f"0, and it is {self.parameter.reference:g}; use another task, or shift the parameter"
                 )
                 raise ValueError(msg)
             points = one.task.known_points(self.parameter.reference)
             if points is not None and not _has(points, self.parameter.reference):
-                msg = f"models.{label}.task.grid: the reference {self.parameter.reference} has to be a grid point"
+                msg = (
+                    f"models.{label}.task.grid: the reference {self.parameter.reference} has to be a grid "
+                    "point"
+                )
                 raise ValueError(msg)
         return self
 
@@ -145,7 +150,8 @@ class AnalysisConfig:
         backgrounds = self.samples_with_role("background")
         if self.background is not None and self.background.sample not in backgrounds:
             msg = (
-                f"background.sample: {self.background.sample!r} is not one of the samples with role: background "
+                f"background.sample: {self.background.sample!r} is not one of the samples with role: "
+                "background "
                 f"({', '.join(backgrounds) or 'there are none'})"
             )
             raise ValueError(msg)
@@ -172,12 +178,16 @@ class AnalysisConfig:
         low, high = self.parameter.low, self.parameter.high
         for theta in self.coverage.theta:
             if not low < theta < high:
-                msg = f"coverage.theta: {theta} has to lie between parameter.low ({low}) and parameter.high ({high})"
+                msg = (
+                    f"coverage.theta: {theta} has to lie between parameter.low ({low}) and parameter.high "
+                    f"({high})"
+                )
                 raise ValueError(msg)
         below, above = self.captured_at()
         if not low <= below < self.parameter.reference < above <= high:
             msg = (
-                f"coverage.captured_at: [{below:g}, {above:g}] has to be one value below and one above parameter.reference "
+                f"coverage.captured_at: [{below:g}, {above:g}] has to be one value below and one above "
+                "parameter.reference "
                 f"({self.parameter.reference:g}), between parameter.low ({low}) and parameter.high ({high})"
             )
             raise ValueError(msg)
@@ -185,7 +195,8 @@ class AnalysisConfig:
         first, last = self.models[model].task.trained_between(self.parameter.reference)
         if not max(low, first) - 1e-9 <= at <= min(high, last) + 1e-9:
             msg = (
-                f"templates.discriminant.theta: {at:g} has to lie in the range of the parameter ({low:g} to {high:g}) and of the "
+                f"templates.discriminant.theta: {at:g} has to lie in the range of the parameter ({low:g} to "
+                f"{high:g}) and of the "
                 f"training of models.{model} ({first:g} to {last:g})"
             )
             raise ValueError(msg)
@@ -213,19 +224,24 @@ class AnalysisConfig:
         discriminant = self.templates.discriminant.model
         if not self.models[discriminant].is_additive:
             msg = (
-                f"templates.discriminant.model: the ratio of {discriminant!r} is one of bags and not a sum over events, and "
+                f"templates.discriminant.model: the ratio of {discriminant!r} is one of bags and not a sum "
+                "over events, and "
                 "templates are filled event by event; use a per-event model"
             )
             raise ValueError(msg)
         for label, one in self.models.items():
             points = one.task.known_points(self.parameter.reference)
             if points is not None and len(np.unique(points)) < 2:
-                msg = f"models.{label}.task: there is nothing to tell from the reference but the reference; change theta"
+                msg = (
+                    f"models.{label}.task: there is nothing to tell from the reference but the reference; "
+                    "change theta"
+                )
                 raise ValueError(msg)
             kinds = {entry.kind for entry in self.calibration.get(label, ())}
             if kinds and points is not None and len(points) < 3:
                 msg = (
-                    f"calibration.{label}: this model knows the log ratio at one point and gives no interval that could be "
+                    f"calibration.{label}: this model knows the log ratio at one point and gives no interval "
+                    "that could be "
                     "calibrated"
                 )
                 raise ValueError(msg)
@@ -233,14 +249,17 @@ class AnalysisConfig:
                 continue
             if refused := sorted(kinds & {"rate", "observable"}):
                 msg = (
-                    f"calibration.{label}: kind {', '.join(refused)} needs log ratios of events, and this model has those of "
+                    f"calibration.{label}: kind {', '.join(refused)} needs log ratios of events, and this "
+                    "model has those of "
                     "bags only; use bartlett, coverage, bias or temperature"
                 )
                 raise ValueError(msg)
             if self.coverage.number == "poisson" or (self.coverage.events or 0) % one.bag_size:
                 msg = (
-                    f"coverage: the ratio of model {label!r} is not a sum over events, so pseudo-experiments have to be whole "
-                    f"bags of {one.bag_size} events; use number: fixed and a multiple of {one.bag_size} for events, not "
+                    f"coverage: the ratio of model {label!r} is not a sum over events, so pseudo-experiments "
+                    "have to be whole "
+                    f"bags of {one.bag_size} events; use number: fixed and a multiple of {one.bag_size} for "
+                    "events, not "
                     f"{self.coverage.number} and {self.coverage.events}"
                 )
                 raise ValueError(msg)
@@ -261,7 +280,8 @@ class AnalysisConfig:
                 found, needed, where = len(points), interpolation.degree + 1, "in all"
             if found < needed:
                 msg = (
-                    f"inference.interpolation: {interpolation.kind} needs {needed} grid points of models.{label}.task and there "
+                    f"inference.interpolation: {interpolation.kind} needs {needed} grid points of "
+                    f"models.{label}.task and there "
                     f"are {found} {where}; refine the grid, widen the window, or use kind: spline"
                 )
                 raise ValueError(msg)
@@ -300,8 +320,8 @@ def load_config(path: Path) -> AnalysisConfig:
         The analysis, with absolute paths.
 
     Raises:
-        ConfigError: naming the file, the key, what was found and what was expected; naming the path, if it holds an
-            environment variable that is not set.
+        ConfigError: naming the file, the key, what was found and what was expected; naming the path, if it
+            holds an environment variable that is not set.
     """
     base = path.resolve().parent
     written = read_mapping(path)

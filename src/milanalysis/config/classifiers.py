@@ -1,7 +1,7 @@
 """Classifiers of single events that are not neural networks, as written down, and the choice among all models.
 
-Used through `milanalysis.config`, where the rest of the configuration is and its rules are stated. Which one to use
-when is said in `milanalysis.learning.classifiers.trained`.
+Used through `milanalysis.config`, where the rest of the configuration is and its rules are stated. Which one
+to use when is said in `milanalysis.learning.classifiers.trained`.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class _EventClassifierConfig:
 class _BoostedTreesConfig(_EventClassifierConfig):
     """What the two libraries of boosted trees have in common.
 
-    Rounds are added until the cross-entropy of the validation events has not improved for ``patience`` of them; those
-    after the best are forgotten.
+    Rounds are added until the cross-entropy of the validation events has not improved for ``patience`` of
+    them; those after the best are forgotten.
     """
 
     training_events: Count = 400_000
@@ -139,7 +139,8 @@ class TabPFNConfig(_EventClassifierConfig):
         n_points = len(self.task.grid.points()) if isinstance(self.task, MulticlassTaskConfig) else 2
         if n_points > _TABPFN_CLASSES:
             msg = (
-                f"task.grid: TabPFN tells at most {_TABPFN_CLASSES} classes apart and this grid has {n_points} points; use "
+                f"task.grid: TabPFN tells at most {_TABPFN_CLASSES} classes apart and this grid has "
+                f"{n_points} points; use "
                 "task: {kind: binary_grid} with this grid"
             )
             raise ValueError(msg)

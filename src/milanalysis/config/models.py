@@ -48,12 +48,13 @@ class StandardInputsConfig:
 class SymmetricInputsConfig:
     """Features made invariant under rotations about the beam and exchange of the beams (not in the paper).
 
-    Azimuths are taken relative to the leading quark and enter as cosine and sine, pseudorapidities change sign
-    with the ordering of the quarks, momenta, energies and masses enter as logarithms; then as ``standard``.
+    Azimuths are taken relative to the leading quark and enter as cosine and sine, pseudorapidities change
+    sign with the ordering of the quarks, momenta, energies and masses enter as logarithms; then as
+    ``standard``.
 
-    ``reflection`` makes them invariant under the reflection of azimuths, too, a symmetry as long as parity-odd effects
-    do not count. ``products`` adds the product and the scalar product of the quarks' transverse momenta, which operators
-    with two more derivatives multiply.
+    ``reflection`` makes them invariant under the reflection of azimuths, too, a symmetry as long as
+    parity-odd effects do not count. ``products`` adds the product and the scalar product of the quarks'
+    transverse momenta, which operators with two more derivatives multiply.
     """
 
     kind: Literal["symmetric"] = "symmetric"
@@ -133,9 +134,10 @@ PoolingConfig = Annotated[
 class NetworkConfig:
     """The per-event network phi and what makes one output of a bag of events (appendix B.2.1).
 
-    Which pooling to use when: ``mean`` or ``sum``. The log ratio of independent events is a sum over events, so a
-    form that cannot be anything else loses nothing, and what it learns from bags holds for events. The others are for
-    comparisons; on two Gaussians ``deep_set`` is as good and ``list`` is worse (``benchmarks/two_gaussians.py``).
+    Which pooling to use when: ``mean`` or ``sum``. The log ratio of independent events is a sum over events,
+    so a form that cannot be anything else loses nothing, and what it learns from bags holds for events. The
+    others are for comparisons; on two Gaussians ``deep_set`` is as good and ``list`` is worse
+    (``benchmarks/two_gaussians.py``).
     """
 
     inputs: InputsConfig = StandardInputsConfig()
@@ -162,8 +164,10 @@ class NetworkConfig:
         """
         if not self.is_additive:
             msg = (
-                f"the outputs of a network with {self.pooling.kind} pooling are not sums over events, so an event alone "
-                f"has no share in those of a bag of {bag_size}; show it whole bags, or train with mean or sum pooling"
+                f"the outputs of a network with {self.pooling.kind} pooling are not sums over events, so an "
+                "event alone "
+                f"has no share in those of a bag of {bag_size}; show it whole bags, or train with mean or "
+                "sum pooling"
             )
             raise BagSizeMismatchError(msg)
         return 1.0 if isinstance(self.pooling, SumPoolConfig) else 1.0 / bag_size
@@ -193,11 +197,13 @@ class CosineScheduleConfig:
 class TrainingConfig:
     """How long and how fast to train.
 
-    A batch holds ``floor(batch_events / bag_size)`` bags, and at least one: with the default of 80,000 events that is the
-    paper's rule (appendix B.2.2), which keeps the number of steps in an epoch the same for all bag sizes.
+    A batch holds ``floor(batch_events / bag_size)`` bags, and at least one: with the default of 80,000 events
+    that is the paper's rule (appendix B.2.2), which keeps the number of steps in an epoch the same for all
+    bag sizes.
 
-    With ``dynamic_bags`` (the paper's) events are put into new bags in every epoch. Without, the bags of the first epoch
-    are shown again, in another order; networks that are no sums over events then learn them by heart.
+    With ``dynamic_bags`` (the paper's) events are put into new bags in every epoch. Without, the bags of the
+    first epoch are shown again, in another order; networks that are no sums over events then learn them by
+    heart.
     """
 
     batch_events: Count = 80_000
@@ -214,12 +220,13 @@ class TrainingConfig:
 class BackgroundConfig:
     """Background events in every training bag (appendix C.3 of the paper).
 
-    A bag of ``N_B = N_signal (1 + contamination)`` events holds ``N_signal`` that depend on the parameter; the rest comes
-    from ``sample``, which has ``role: background``. ``bag_size`` is N_B, the number of events that the network sees.
+    A bag of ``N_B = N_signal (1 + contamination)`` events holds ``N_signal`` that depend on the parameter;
+    the rest comes from ``sample``, which has ``role: background``. ``bag_size`` is N_B, the number of events
+    that the network sees.
 
-    With ``composition: fixed`` (the paper's) every bag has the same number of either. With ``poisson`` the two numbers
-    fluctuate as independent Poisson numbers do whose sum is N_B: each event is background with probability
-    ``contamination / (1 + contamination)``, so a bag is a sample of the mixture, as data are.
+    With ``composition: fixed`` (the paper's) every bag has the same number of either. With ``poisson`` the
+    two numbers fluctuate as independent Poisson numbers do whose sum is N_B: each event is background with
+    probability ``contamination / (1 + contamination)``, so a bag is a sample of the mixture, as data are.
     """
 
     sample: Name
@@ -236,7 +243,8 @@ class BackgroundConfig:
 class ModelConfig:
     """One learned method: a task, a network, how it is trained, and how many members are averaged.
 
-    ``average`` says what of them: log ratios, or probabilities as in the paper, of which the mean is another estimator.
+    ``average`` says what of them: log ratios, or probabilities as in the paper, of which the mean is another
+    estimator.
     """
 
     title: str
@@ -260,8 +268,10 @@ class ModelConfig:
             while abs(n_signal * background.contamination % 1) > 1e-9 and n_signal < 1000:
                 n_signal += 1
             msg = (
-                f"bag_size: {self.bag_size} events are not a whole number of signal events and {background.contamination:g} "
-                f"times as many background events; bag_size: {n_signal * (1 + background.contamination):g} is one of "
+                f"bag_size: {self.bag_size} events are not a whole number of signal events and "
+                f"{background.contamination:g} "
+                f"times as many background events; bag_size: {n_signal * (1 + background.contamination):g} "
+                "is one of "
                 f"{n_signal} signal events; or use composition: poisson"
             )
             raise ValueError(msg)
@@ -273,7 +283,8 @@ class ModelConfig:
             self.task, PolynomialTaskConfig | PolynomialSamplesTaskConfig
         ):
             msg = (
-                f"average: a task of kind {self.task.kind} learns functions of the parameter and no probabilities of "
+                f"average: a task of kind {self.task.kind} learns functions of the parameter and no "
+                "probabilities of "
                 "points; use average: log_ratio"
             )
             raise ValueError(msg)

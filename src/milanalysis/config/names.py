@@ -25,7 +25,10 @@ def require_different_files(what: str, names: Iterable[str]) -> None:
     seen: dict[str, str] = {}
     for name in names:
         if (other := seen.setdefault(name.casefold(), name)) != name:
-            msg = f"{what}: {other!r} and {name!r} differ by upper and lower case only, and both become file names"
+            msg = (
+                f"{what}: {other!r} and {name!r} differ by upper and lower case only, and both become file "
+                "names"
+            )
             raise ValueError(msg)
 
 
@@ -46,10 +49,16 @@ def require_different_rows(titles: Mapping[str, str], calibrations: Mapping[str,
             raise ValueError(msg)
         model, _, calibration = label.partition(".")
         if model in titles and calibration in calibrations.get(model, ()):
-            msg = f"models.{label}: this is the name of the row of models.{model} with its calibration; use another label"
+            msg = (
+                f"models.{label}: this is the name of the row of models.{model} with its calibration; use "
+                "another label"
+            )
             raise ValueError(msg)
         if (other := seen.setdefault(title, label)) != label:
-            msg = f"models.{label}.title: {title!r} is the title of models.{other}, too; tables could not tell them apart"
+            msg = (
+                f"models.{label}.title: {title!r} is the title of models.{other}, too; tables could not tell "
+                "them apart"
+            )
             raise ValueError(msg)
 
 
@@ -68,7 +77,8 @@ def require_different_parameters(parameter: str, variations: Mapping[str, Iterab
         for name in names:
             if name in taken:
                 msg = (
-                    f"samples.{sample}.weight_variations.{name}: this is the name of another parameter of the fit "
+                    f"samples.{sample}.weight_variations.{name}: this is the name of another parameter of "
+                    "the fit "
                     f"({', '.join(taken)}); use another name"
                 )
                 raise ValueError(msg)

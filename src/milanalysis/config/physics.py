@@ -92,10 +92,11 @@ class GeneratorConfig:
 class ExactConfig:
     """The exact likelihood of what is visible, as one of the methods (not in the paper).
 
-    ``visible: automatic`` has it wherever the events are of the process of the built-in generator at parton level, and
-    says why not otherwise; ``required`` makes that an error; ``never`` does without. Beam energy, parton densities and
-    what is known about the beam of the u quark are those of ``generator``. ``accuracy`` names a preset of
-    `milanalysis.simulation.exact.visible_ratio`.
+    ``visible: automatic`` has it wherever the events are of the process of the built-in generator at parton
+        level, and
+    says why not otherwise; ``required`` makes that an error; ``never`` does without. Beam energy, parton
+    densities and what is known about the beam of the u quark are those of ``generator``. ``accuracy`` names a
+    preset of `milanalysis.simulation.exact.visible_ratio`.
     """
 
     visible: Literal["automatic", "required", "never"] = "automatic"
@@ -106,12 +107,14 @@ class ExactConfig:
 class TruthConfig:
     """The reference information that ``milanalysis truth`` computes (not in the paper).
 
-    ``auc_at`` are values of the parameter that the best possible single-event test is to tell from the reference; null takes
-    0.1 and 0.2 above it.
-    ``points`` is the number of phase-space points: a million fix the information to about 0.35 %, five million to 0.15 %, with
-    cuts on leptons to 0.2 %; a million take about 10 seconds of one core. ``in_run: automatic`` makes it a stage of
-    ``milanalysis run`` where the simulation is that of the built-in generator and the comparison of methods is made at the
-    reference; ``never`` leaves it out, and the comparison takes the information from the test events, which know it less well.
+    ``auc_at`` are values of the parameter that the best possible single-event test is to tell from the
+    reference; null takes 0.1 and 0.2 above it.
+    ``points`` is the number of phase-space points: a million fix the information to about 0.35 %, five
+    million to 0.15 %, with cuts on leptons to 0.2 %; a million take about 10 seconds of one core.
+    ``in_run: automatic`` makes it a stage of ``milanalysis run`` where the simulation is that of the built-in
+        generator and the comparison of methods is made at the
+    reference; ``never`` leaves it out, and the comparison takes the information from the test events, which
+    know it less well.
     """
 
     auc_at: tuple[float, ...] | None = None

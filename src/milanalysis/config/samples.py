@@ -1,7 +1,7 @@
 """The part of the configuration that says where events come from and how they are read.
 
-Samples are generated or given as files; files have a format, which names their collections; an executor runs over
-them. `milanalysis.config` puts these into the analysis.
+Samples are generated or given as files; files have a format, which names their collections; an executor runs
+over them. `milanalysis.config` puts these into the analysis.
 """
 
 from __future__ import annotations
@@ -53,8 +53,10 @@ class LHEFFormatConfig:
 class DelphesFormatConfig:
     """A tree of Delphes, with the names its card gives to the collections.
 
-    The defaults are those of the CMS and ATLAS cards. A card with PUPPI has, for example, ``jets: JetPUPPI`` and
-    ``missing: PuppiMissingET``, and perhaps ``muons: MuonTight``; ``null`` leaves electrons or muons out. The weights
+    The defaults are those of the CMS and ATLAS cards. A card with PUPPI has, for example, ``jets: JetPUPPI``
+    and
+    ``missing: PuppiMissingET``, and perhaps ``muons: MuonTight``; ``null`` leaves electrons or muons out. The
+        weights
     of ``weights`` begin with the nominal one unless ``leading_nominal`` is false (as in ``WeightLHEF``).
     """
 
@@ -80,8 +82,10 @@ FormatConfig = Annotated[LHEFFormatConfig | DelphesFormatConfig, Field(discrimin
 Normalisation = Literal["mean", "sum", "file_sum", "unit"]
 """What the nominal weights of a sample add up to.
 
-``mean``: their mean is the cross-section in pb. ``sum``: those of all files together add up to it. ``file_sum``: those
-of each file add up to it. ``unit``: they are 1 (or 1 on average), and ``cross_section_fb`` says what that stands for.
+``mean``: their mean is the cross-section in pb. ``sum``: those of all files together add up to it.
+    ``file_sum``: those
+of each file add up to it. ``unit``: they are 1 (or 1 on average), and ``cross_section_fb`` says what that
+stands for.
 """
 
 
@@ -90,8 +94,8 @@ class GenerateSampleConfig:
     """A sample made by the built-in generator.
 
     ``weight_points`` are the values of the parameter at which event weights are stored beside the nominal
-    one; four besides the nominal value fix the quartic polynomial, and more of them, not placed symmetrically,
-    let a wrong order of the points be noticed.
+    one; four besides the nominal value fix the quartic polynomial, and more of them, not placed
+    symmetrically, let a wrong order of the points be noticed.
     """
 
     kind: Literal["generate"] = "generate"
@@ -105,8 +109,8 @@ class GenerateSampleConfig:
 class GenerateBackgroundConfig:
     """Electroweak u d > u d Z Z, Z > e+ e-, Z > nu nu~, made by the built-in generator.
 
-    It does not depend on the parameter: event weights are the same at all points. ``role: observed`` mixes it into the
-    data; ``role: background`` makes its events and its table and leaves them out of the measurement.
+    It does not depend on the parameter: event weights are the same at all points. ``role: observed`` mixes it
+    into the data; ``role: background`` makes its events and its table and leaves them out of the measurement.
     """
 
     kind: Literal["generate_zz"] = "generate_zz"
@@ -139,20 +143,22 @@ class WeightPairConfig:
 class FileSampleConfig:
     """A sample read from ROOT files.
 
-    ``files`` are on local disks, and may hold patterns such as ``run_*/events.root`` (what exists under just this name
-    is no pattern). No event may be there twice, in one sample or in two: neither a file under two names nor the same
-    events in two files. ``theta`` is the value of the parameter that the nominal weight belongs to. ``weight_points``
-    say what the other weights belong to: a list of values in the order of the file (``null`` for a weight that is none
-    of them, such as a scale variation), or values by name, where the names are in the JSON file beside each ROOT file
-    (written by ``milanalysis convert``) or in ``weight_names``. A sample without weight points has one value of the
-    parameter and no event weights. ``weight_variations`` names, for each systematic uncertainty, the weights of a shift
-    by one standard deviation up and down. ``cross_section_fb`` is checked against the weights, and so is the
-    cross-section in a JSON file beside a ROOT file (or beside what it is a link to), unless that is null, zero, or
-    negative: not known. Each event with ``role: observed`` counts as one, so that their weights have to be equal. ``degree``
-    is that of the polynomial in the parameter that event weights lie on: 4 where production and decay both depend on it, 2
-    where one amplitude does. As many weight points beside the nominal weight fix it, and more of them test it. Negative
-    nominal weights keep their signs in tables, cutflows and yields, and are refused by `train` and what follows: bags and
-    pseudo-experiments are drawn in proportion to the weights.
+    ``files`` are on local disks, and may hold patterns such as ``run_*/events.root`` (what exists under just
+    this name is no pattern). No event may be there twice, in one sample or in two: neither a file under two
+    names nor the same events in two files. ``theta`` is the value of the parameter that the nominal weight
+    belongs to. ``weight_points`` say what the other weights belong to: a list of values in the order of the
+    file (``null`` for a weight that is none of them, such as a scale variation), or values by name, where the
+    names are in the JSON file beside each ROOT file (written by ``milanalysis convert``) or in
+    ``weight_names``. A sample without weight points has one value of the parameter and no event weights.
+    ``weight_variations`` names, for each systematic uncertainty, the weights of a shift by one standard
+    deviation up and down. ``cross_section_fb`` is checked against the weights, and so is the cross-section in
+    a JSON file beside a ROOT file (or beside what it is a link to), unless that is null, zero, or
+    negative: not known. Each event with ``role: observed`` counts as one, so that their weights have to be
+        equal. ``degree``
+    is that of the polynomial in the parameter that event weights lie on: 4 where production and decay both
+    depend on it, 2 where one amplitude does. As many weight points beside the nominal weight fix it, and more
+    of them test it. Negative nominal weights keep their signs in tables, cutflows and yields, and are refused
+    by `train` and what follows: bags and pseudo-experiments are drawn in proportion to the weights.
     """
 
     kind: Literal["files"] = "files"
@@ -238,8 +244,8 @@ def shipped_processor(name: str) -> Path:
 def own_processors(base: Path) -> dict[str, Path]:
     """Return the processors of an analyst's project, by their key under ``processing``.
 
-    They are called as those that come with milanalysis, and are in ``processors/`` in the directory of the YAML file or
-    beside that directory.
+    They are called as those that come with milanalysis, and are in ``processors/`` in the directory of the
+    YAML file or beside that directory.
 
     Args:
         base: directory of the YAML file.
@@ -257,10 +263,11 @@ def own_processors(base: Path) -> dict[str, Path]:
 class ProcessingConfig:
     """Where the coffea processors are and how they are run.
 
-    Where ``features`` or ``bag_likelihood`` is not given, ``processors/features.py`` or ``processors/bag_likelihood.py`` in
-    the directory of the YAML file, or beside that directory, is used, and without such a file the one that comes with
-    milanalysis. Chunks have at most ``chunk_size`` events and begin at multiples of ``chunk_multiple`` events of their file (a bag
-    size, where bags shall not be cut). ``on_bad_file: skip`` leaves out files that cannot be read and says so.
+    Where ``features`` or ``bag_likelihood`` is not given, ``processors/features.py`` or
+    ``processors/bag_likelihood.py`` in the directory of the YAML file, or beside that directory, is used, and
+    without such a file the one that comes with milanalysis. Chunks have at most ``chunk_size`` events and
+    begin at multiples of ``chunk_multiple`` events of their file (a bag size, where bags shall not be cut).
+    ``on_bad_file: skip`` leaves out files that cannot be read and says so.
     """
 
     features: GivenPath = field(default_factory=lambda: shipped_processor("features.py"))
@@ -274,7 +281,8 @@ class ProcessingConfig:
     def _chunks_can_begin(self) -> ProcessingConfig:
         if self.chunk_multiple > self.chunk_size:
             msg = (
-                f"chunk_multiple: chunks of at most {self.chunk_size} events (chunk_size) cannot begin at multiples of "
+                f"chunk_multiple: chunks of at most {self.chunk_size} events (chunk_size) cannot begin at "
+                "multiples of "
                 f"{self.chunk_multiple}; enlarge chunk_size"
             )
             raise ValueError(msg)

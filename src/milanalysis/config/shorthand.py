@@ -1,6 +1,7 @@
 """What people write for short in an analysis: a word for a choice without settings, one value for a list of one.
 
-``executor: dask`` stands for ``executor: {kind: dask}`` and ``files: x.root`` for ``files: [x.root]``, wherever the
+``executor: dask`` stands for ``executor: {kind: dask}`` and ``files: x.root`` for ``files: [x.root]``,
+    wherever the
 configuration has a choice or a list.
 """
 
@@ -25,8 +26,8 @@ def spelled_out(form: Any, value: Any, place: str = "") -> Any:
         place: where it is, for messages.
 
     Raises:
-        ConfigError: if a word is none of the choices, listing them; if true or false stands where a number belongs, which
-            would count as 1 or 0.
+        ConfigError: if a word is none of the choices, listing them; if true or false stands where a number
+            belongs, which would count as 1 or 0.
     """
     options = _options(form)
     classes = [one for one in options if is_dataclass(one)]

@@ -46,7 +46,8 @@ class DiscriminantConfig:
 class BagTemplateConfig:
     """Bins in the log ratio of whole bags, at the point of the discriminant.
 
-    ``bags`` are drawn from validation events at each of several points, and their shares are described by polynomials.
+    ``bags`` are drawn from validation events at each of several points, and their shares are described by
+    polynomials.
     """
 
     bag_size: Annotated[int, Field(ge=2)] = 10
@@ -59,8 +60,9 @@ class BagTemplateConfig:
 class TemplateConfig:
     """The traditional analysis: bins in a per-event discriminant.
 
-    ``binning`` says whether they have equal expected content, or lose the least Fisher information. ``limits`` is the level
-    of asymptotic CLs limits from shape and rate; null leaves them out. With ``of_bags`` there is one more row, of bags.
+    ``binning`` says whether they have equal expected content, or lose the least Fisher information.
+    ``limits`` is the level of asymptotic CLs limits from shape and rate; null leaves them out. With
+    ``of_bags`` there is one more row, of bags.
     """
 
     discriminant: DiscriminantConfig
@@ -74,11 +76,12 @@ class TemplateConfig:
 class BackgroundProcessConfig:
     """A background in the data (not in the paper).
 
-    ``sample`` has ``role: background``. Its expected number of events is cross-section times luminosity times selection;
-    with a ``fraction``, that share of all selected events at the reference instead, whatever its cross-section. It counts
-    in the expected number of events; one more row is the template fit with the background as
-    a part of it, whose total is known up to a relative ``uncertainty``, or not at all (null). All other rows ignore it, and
-    their titles say so. Coverage is also reported for pseudo-experiments with background.
+    ``sample`` has ``role: background``. Its expected number of events is cross-section times luminosity times
+    selection; with a ``fraction``, that share of all selected events at the reference instead, whatever its
+    cross-section. It counts in the expected number of events; one more row is the template fit with the
+    background as a part of it, whose total is known up to a relative ``uncertainty``, or not at all (null).
+    All other rows ignore it, and their titles say so. Coverage is also reported for pseudo-experiments with
+    background.
     """
 
     sample: Name
@@ -189,9 +192,9 @@ class RateConfig(_NamedByKind):
 class ObservableConfig:
     """The log ratio used as an observable, with a likelihood taken from simulation (not in the paper).
 
-    The observable of an event is the slope of its log ratio within ``half_width`` of the reference; null takes the
-    whole range. It needs event weights. With ``systematics`` the ``weight_variations`` of the simulated samples are
-    nuisance parameters.
+    The observable of an event is the slope of its log ratio within ``half_width`` of the reference; null
+    takes the whole range. It needs event weights. With ``systematics`` the ``weight_variations`` of the
+    simulated samples are nuisance parameters.
     """
 
     kind: Literal["observable"] = "observable"
@@ -219,13 +222,14 @@ def _as_tuple(value: Any) -> Any:
 class CoverageConfig:
     """Pseudo-experiments drawn from the test events, the same for all methods.
 
-    ``theta`` is one true value or several. The comparison of methods is made at the first; with two or more, the final
-    interval is also constructed from pseudo-experiments, after Neyman and after Feldman and Cousins. ``number`` says
-    whether every pseudo-experiment has ``events`` events, or a Poisson number with this mean; null takes the number that is
-    expected at the reference (whole bags, for models that are defined for these only). Shape and rate together are always
-    tested with a Poisson number whose mean depends on the true value. ``captured_at`` are the two
-    values of the parameter, below and above the reference, at which the log ratios of events are compared with the exact
-    ones; null takes those a fifth of the way from the reference to the ends of its range (-0.2 and 0.2 by default).
+    ``theta`` is one true value or several. The comparison of methods is made at the first; with two or more,
+    the final interval is also constructed from pseudo-experiments, after Neyman and after Feldman and
+    Cousins. ``number`` says whether every pseudo-experiment has ``events`` events, or a Poisson number with
+    this mean; null takes the number that is expected at the reference (whole bags, for models that are
+    defined for these only). Shape and rate together are always tested with a Poisson number whose mean
+    depends on the true value. ``captured_at`` are the two values of the parameter, below and above the
+    reference, at which the log ratios of events are compared with the exact ones; null takes those a fifth of
+    the way from the reference to the ends of its range (-0.2 and 0.2 by default).
     """
 
     pseudo_experiments: Repetitions = 200

@@ -1,7 +1,7 @@
 """What a network is asked, as written down: the tasks of a model.
 
-Used through `milanalysis.config`, where the rest of the configuration is and its rules are stated. Which one to use
-when is said in `milanalysis.learning.tasks.task`.
+Used through `milanalysis.config`, where the rest of the configuration is and its rules are stated. Which one
+to use when is said in `milanalysis.learning.tasks.task`.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ class MulticlassTaskConfig(_OnGrid):
 class BinaryTaskConfig:
     """Tell one point from the reference (appendix B.2.3 of the paper).
 
-    It knows the log ratio at that one point, so it gives a discriminant for the templates, and no interval by itself.
+    It knows the log ratio at that one point, so it gives a discriminant for the templates, and no interval by
+    itself.
     """
 
     kind: Literal["binary"] = "binary"
@@ -160,8 +161,8 @@ class BinaryGridTaskConfig(_OnGrid):
 class PaperPairingConfig:
     """Bags and parameter values as the paper pairs them (appendices B.2.5 and C.5).
 
-    Bags of theta_k with theta_k against bags of the reference with theta_k. Bags of the reference with the reference
-    stand against bags of points ``near`` by, given as differences to it, in these ``shares``.
+    Bags of theta_k with theta_k against bags of the reference with theta_k. Bags of the reference with the
+    reference stand against bags of points ``near`` by, given as differences to it, in these ``shares``.
     """
 
     kind: Literal["paper"] = "paper"
@@ -172,7 +173,8 @@ class PaperPairingConfig:
     def _shares_are_shares(self) -> PaperPairingConfig:
         if len(self.near) != len(self.shares) or abs(sum(self.shares) - 1) > 1e-9 or 0 in self.near:
             msg = (
-                f"near ({list(self.near)}) and shares ({list(self.shares)}) need as many values, none of near may be 0, and "
+                f"near ({list(self.near)}) and shares ({list(self.shares)}) need as many values, none of "
+                "near may be 0, and "
                 "shares have to add up to 1"
             )
             raise ValueError(msg)
@@ -209,10 +211,11 @@ class PolynomialTaskConfig:
     """Learn the coefficients of a positive quartic from exact event weights (not in the paper).
 
     Each time a bag is shown the network is asked about ``points_per_bag`` values of the parameter, one drawn
-    uniformly in each of as many equal parts of the interval within ``theta_range`` of the reference. Likelihoods end where
-    the training did.
+    uniformly in each of as many equal parts of the interval within ``theta_range`` of the reference.
+    Likelihoods end where the training did.
 
-    ``labels: exact`` replaces the event weights by their means over all that is not visible, the exact visible ratio
+    ``labels: exact`` replaces the event weights by their means over all that is not visible, the exact
+        visible ratio
     of each event. The optimum is the same and the labels are free of noise; it needs events at parton level.
     """
 
@@ -235,7 +238,8 @@ class PolynomialTaskConfig:
 class MorphingFormConfig:
     """The ratio of an event is a product of ``factors`` positive quadratics ``(1 + theta a)^2 + (theta b)^2``.
 
-    One factor if the amplitude is linear in the parameter; two if production and decay both are, as for h -> WW in VBF.
+    One factor if the amplitude is linear in the parameter; two if production and decay both are, as for h ->
+    WW in VBF.
     """
 
     kind: Literal["morphing"] = "morphing"
@@ -257,8 +261,8 @@ FormConfig = Annotated[MorphingFormConfig | LogitsFormConfig, Field(discriminato
 class PolynomialSamplesTaskConfig:
     """Tell all grid points apart at once, with log ratios that are functions of the parameter (not in the paper).
 
-    The log ratio of a bag is the sum over its events, whatever the bag size. Needs samples or event weights at the grid
-    points only.
+    The log ratio of a bag is the sum over its events, whatever the bag size. Needs samples or event weights
+    at the grid points only.
     """
 
     kind: Literal["polynomial_samples"] = "polynomial_samples"

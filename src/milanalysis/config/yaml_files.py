@@ -26,7 +26,10 @@ class _StrictLoader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                problem = "a key has to be a word and is a list or a mapping; a value that begins with { or [ needs quotes"
+                problem = (
+                    "a key has to be a word and is a list or a mapping; a value that begins with "
+                    "{ or [ needs quotes"
+                )
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             if key.value in seen:
                 problem = f"the key {key.value!r} is there twice"
@@ -69,7 +72,10 @@ def read_mapping(path: Path) -> dict[Any, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        msg = f"{path}: no such file; give the path of an analysis in YAML, for example one of analysis_configs/"
+        msg = (
+            f"{path}: no such file; give the path of an analysis in YAML, for example one of "
+            "analysis_configs/"
+        )
         raise ConfigError(msg) from error
     except (OSError, UnicodeDecodeError) as error:
         msg = f"{path} cannot be read as text ({error}); give the path of an analysis in YAML"

@@ -1,7 +1,7 @@
 """Event weights at several parameter points -> the polynomial in the Wilson coefficient, event by event.
 
-Amplitudes are linear in the coefficient at each vertex, so ``|M|^2`` of production times decay is a quartic, and
-five weights fix it. More weights test it.
+Amplitudes are linear in the coefficient at each vertex, so ``|M|^2`` of production times decay is a quartic,
+and five weights fix it. More weights test it.
 """
 
 from __future__ import annotations
@@ -80,13 +80,17 @@ def solve_polynomials(
         )
         raise EventWeightError(msg)
     if not np.isfinite(weights).all():
-        msg = f"{np.sum(~np.isfinite(weights).all(axis=1))} events have weights that are not finite; reject them first"
+        msg = (
+            f"{np.sum(~np.isfinite(weights).all(axis=1))} events have weights that are not finite; reject "
+            "them first"
+        )
         raise EventWeightError(msg)
     design = powers(values, degree).T
     condition = float(np.linalg.cond(design))
     if condition > _LARGEST_CONDITION:
         msg = (
-            f"the points {_listed(values)} are too close together to fix a polynomial of degree {degree}: rounding is enlarged "
+            f"the points {_listed(values)} are too close together to fix a polynomial of degree {degree}: "
+            "rounding is enlarged "
             f"{condition:.0e} times (condition number); use points further apart, or a lower degree"
         )
         raise EventWeightError(msg)
@@ -103,8 +107,10 @@ def solve_polynomials(
     at_zero = coefficients[0]
     if not (at_zero > 0).all():
         msg = (
-            f"{np.sum(at_zero <= 0)} of {len(weights)} events have a weight at c = 0 that is not positive, so "
-            "polynomials relative to c = 0 do not exist; use samples generated without interference-only weights"
+            f"{np.sum(at_zero <= 0)} of {len(weights)} events have a weight at c = 0 that is not positive, "
+            "so "
+            "polynomials relative to c = 0 do not exist; use samples generated without interference-only "
+            "weights"
         )
         raise EventWeightError(msg)
     polynomials: FloatArray = (coefficients / at_zero).T
@@ -144,7 +150,8 @@ def positive_range(event_weights: Sequence[FloatArray], low: float, high: float)
         high: upper end, above 0.
 
     Source:
-        A polynomial whose Bernstein coefficients are positive is positive; only for the others are roots computed.
+        A polynomial whose Bernstein coefficients are positive is positive; only for the others are roots
+        computed.
 
     Example:
         >>> positive_range([np.array([0.1, 2.0])], -1.0, 1.0)
@@ -179,9 +186,12 @@ def _check_closure(
     n_off = int(np.sum(distance > tolerance))
     if n_off:
         msg = (
-            f"the weights of {n_off} of {len(scale)} events do not lie on a polynomial of degree {degree} at the "
-            f"points {_listed(values)}: they miss it by up to {distance.max():.2g} of the weight, and {tolerance:g} "
-            "is accepted. Most likely weight_points are not in the order of the weights in the file, or theta is not "
+            f"the weights of {n_off} of {len(scale)} events do not lie on a polynomial of degree {degree} at "
+            "the "
+            f"points {_listed(values)}: they miss it by up to {distance.max():.2g} of the weight, and "
+            f"{tolerance:g} "
+            "is accepted. Most likely weight_points are not in the order of the weights in the file, or "
+            "theta is not "
             "the point the nominal weight belongs to"
         )
         raise EventWeightError(msg)

@@ -36,10 +36,10 @@ def table1(leptons: ak.Array, jets: ak.Array, missing: ak.Array) -> dict[str, Fl
 
     Returns:
         The 36 columns by name, in the order of `TABLE1`, each of shape ``(n_events,)``; the 32 without the
-        flags of quark types if the jets have no ``PID``. Transverse momenta, energies and masses are in GeV, angles
-        in radians. Single-particle masses are those written in the file. ``dphi`` is the azimuth of the
-        particle with the larger pseudorapidity minus that of the other, in (-pi, pi]. Flags are 0 or 1; quarks
-        and antiquarks of one type share a flag, and a muon has neither of the two lepton flags.
+        flags of quark types if the jets have no ``PID``. Transverse momenta, energies and masses are in GeV,
+        angles in radians. Single-particle masses are those written in the file. ``dphi`` is the azimuth of
+        the particle with the larger pseudorapidity minus that of the other, in (-pi, pi]. Flags are 0 or 1;
+        quarks and antiquarks of one type share a flag, and a muon has neither of the two lepton flags.
 
     Source:
         Table 1 of arXiv:2508.07114.

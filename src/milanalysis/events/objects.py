@@ -1,8 +1,9 @@
 """Leptons, jets and missing momentum in one form, whatever file they come from.
 
-At parton level (``LHEF`` trees) the jets are the final-state quarks and nothing is lost; at detector level (Delphes)
-they are what was reconstructed. A processor asks for `read_objects` and goes on with vectors that have ``pt``,
-``eta``, ``phi``, ``px``, ``energy``, ``deltaR``, sums and so on, in GeV and radians and in double precision.
+At parton level (``LHEF`` trees) the jets are the final-state quarks and nothing is lost; at detector level
+(Delphes) they are what was reconstructed. A processor asks for `read_objects` and goes on with vectors that
+have ``pt``, ``eta``, ``phi``, ``px``, ``energy``, ``deltaR``, sums and so on, in GeV and radians and in
+double precision.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ class Objects:
 
     Attributes:
         level: ``"parton"`` (matrix element) or ``"detector"`` (reconstructed).
-        leptons: electrons and muons, shape ``(n_events, any)``: vectors with ``PID`` (11, -11, 13, -13) and ``Mass``
-            as in the file; at detector level with ``isolation``, the transverse momentum around a lepton
-            relative to its own.
-        jets: in the same form; the quarks with their ``PID`` at parton level; with ``btag`` (0 or 1) and without
-            ``PID`` at detector level.
+        leptons: electrons and muons, shape ``(n_events, any)``: vectors with ``PID`` (11, -11, 13, -13) and
+            ``Mass`` as in the file; at detector level with ``isolation``, the transverse momentum around a
+            lepton relative to its own.
+        jets: in the same form; the quarks with their ``PID`` at parton level; with ``btag`` (0 or 1) and
+            without ``PID`` at detector level.
         missing: missing transverse momentum, ``pt`` and ``phi``, shape ``(n_events,)``.
         finite: whether all momenta of an event are finite numbers and no object points along the beam, shape
             ``(n_events,)``.

@@ -1,8 +1,8 @@
 """How many events to expect: ``nu(theta) = luminosity x cross-section x efficiency``, with its Monte Carlo error.
 
-Samples with event weights know the whole polynomial. Samples without them know one value each, at the point they
-were generated at; from five points on these fix the quartic by themselves, and beside samples with event weights
-they sharpen it.
+Samples with event weights know the whole polynomial. Samples without them know one value each, at the point
+they were generated at; from five points on these fix the quartic by themselves, and beside samples with event
+weights they sharpen it.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def expected_events(samples: Sequence[SimulatedSample], luminosity_fb: float) ->
         luminosity_fb: integrated luminosity in 1/fb.
 
     Returns:
-        The quartic, with the covariance of its coefficients from the finite simulation: the number of generated
-        events is fixed, so that a sample of equal weights of which everything is selected has no error at its own
-        point. Samples with event weights are averaged in proportion to their generated events, which no fluctuation of
-        theirs can bias; those without are added by least squares.
+        The quartic, with the covariance of its coefficients from the finite simulation: the number of
+        generated events is fixed, so that a sample of equal weights of which everything is selected has no
+        error at its own point. Samples with event weights are averaged in proportion to their generated
+        events, which no fluctuation of theirs can bias; those without are added by least squares.
 
     Raises:
-        EventWeightError: if there are no event weights and fewer than five points, if a sample has neither event
-            weights nor a point, or if samples contradict each other by five standard errors.
+        EventWeightError: if there are no event weights and fewer than five points, if a sample has neither
+            event weights nor a point, or if samples contradict each other by five standard errors.
     """
     weighted = [sample for sample in samples if sample.table.event_weights is not None]
     known = [_polynomial(sample) for sample in weighted]
@@ -81,8 +81,10 @@ def expected_events(samples: Sequence[SimulatedSample], luminosity_fb: float) ->
         error = float(np.sqrt(variance + max(of_point @ covariance @ of_point, 0.0)))
         if abs(value - of_point @ mean) > _LARGEST_PULL * error:
             msg = (
-                f"{value:g} +- {error:g} fb of sample {sample.name!r} are selected and the other samples expect "
-                f"{of_point @ mean:g} fb at its theta = {of_point[1]:g}; check theta and normalisation of the samples"
+                f"{value:g} +- {error:g} fb of sample {sample.name!r} are selected and the other samples "
+                "expect "
+                f"{of_point @ mean:g} fb at its theta = {of_point[1]:g}; check theta and normalisation of "
+                "the samples"
             )
             raise EventWeightError(msg)
     return EFTPolynomial(mean, covariance).scaled(luminosity_fb)
@@ -93,8 +95,8 @@ def _require_agreement(
 ) -> None:
     """Refuse samples with event weights whose selected cross-sections differ by more than their errors.
 
-    Each is compared with the largest one. The errors are those of the selection; a cross-section has one of its own, which
-    is not known here and for which some percent are allowed.
+    Each is compared with the largest one. The errors are those of the selection; a cross-section has one of
+    its own, which is not known here and for which some percent are allowed.
     """
     largest = int(np.argmax([sample.n_generated for sample in samples]))
     expected, its_covariance = known[largest]
@@ -107,8 +109,10 @@ def _require_agreement(
             allowed = _LARGEST_PULL * np.sqrt(variance + its_variance) + _SAME_CROSS_SECTION * abs(other)
             if abs(one - other) > allowed:
                 msg = (
-                    f"samples {sample.name!r} and {samples[largest].name!r} are simulations of the same process, and "
-                    f"{one:.5g} +- {variance**0.5:.2g} fb of the one and {other:.5g} +- {its_variance**0.5:.2g} fb of the other are selected at "
+                    f"samples {sample.name!r} and {samples[largest].name!r} are simulations of the same "
+                    "process, and "
+                    f"{one:.5g} +- {variance**0.5:.2g} fb of the one and {other:.5g} +- "
+                    f"{its_variance**0.5:.2g} fb of the other are selected at "
                     f"theta = {theta:g}; check theta, normalisation and cross_section_fb of both"
                 )
                 raise EventWeightError(msg)
@@ -136,7 +140,10 @@ def _polynomial(sample: SimulatedSample) -> tuple[FloatArray, FloatArray]:
     """Return the selected cross-section in fb as a polynomial, and the covariance of its coefficients."""
     table = sample.table
     if np.isnan(table.theta).any():
-        msg = f"sample {sample.name!r} has event weights and no theta, the point its nominal weight belongs to; give theta"
+        msg = (
+            f"sample {sample.name!r} has event weights and no theta, the point its nominal weight belongs "
+            "to; give theta"
+        )
         raise EventWeightError(msg)
     contents = table.weights_at(0.0) * table.event_polynomials()
     total = contents.sum(axis=0)
@@ -148,7 +155,8 @@ def _value(sample: SimulatedSample) -> tuple[FloatArray, float, float]:
     points = np.unique(sample.table.theta[:, 0])
     if len(points) != 1 or np.isnan(points[0]):
         msg = (
-            f"sample {sample.name!r} has neither event weights nor one theta, so it does not say how the yield "
+            f"sample {sample.name!r} has neither event weights nor one theta, so it does not say how the "
+            "yield "
             "depends on the coefficient; give theta or weight_points"
         )
         raise EventWeightError(msg)
@@ -168,8 +176,10 @@ def _least_squares(
     if len(points) <= _DEGREE:
         names = ", ".join(sample.name for sample in samples)
         msg = (
-            f"the samples {names} have no event weights, so the yield has to be known at {_DEGREE + 1} points and is at "
-            f"{len(points)} ({', '.join(f'{point:g}' for point in points)}); add samples at other points, or weight_points"
+            f"the samples {names} have no event weights, so the yield has to be known at {_DEGREE + 1} "
+            "points and is at "
+            f"{len(points)} ({', '.join(f'{point:g}' for point in points)}); add samples at other points, or "
+            "weight_points"
         )
         raise EventWeightError(msg)
     scale = np.array([1.0 / np.sqrt(variance) for _, _, variance in single])

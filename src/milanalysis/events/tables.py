@@ -1,10 +1,10 @@
 """The table of events: what every later room reads.
 
 On disk a table is one parquet file with a column for each feature, ``theta_0, theta_1, ...`` (the point an
-event was generated at), ``weight``, ``event_id``, ``split``, and ``w_1 ... w_4`` where event weights are known;
-``weight_<name>_up`` and ``weight_<name>_down`` hold the weight after a shift by one standard deviation of something
-uncertain, in the unit of ``weight``. Tables made of files have a column ``momenta_digest`` besides, which is not read.
-The order of the features is part of the table and stands in the file's metadata.
+event was generated at), ``weight``, ``event_id``, ``split``, and ``w_1 ... w_4`` where event weights are
+known; ``weight_<name>_up`` and ``weight_<name>_down`` hold the weight after a shift by one standard deviation
+of something uncertain, in the unit of ``weight``. Tables made of files have a column ``momenta_digest``
+besides, which is not read. The order of the features is part of the table and stands in the file's metadata.
 """
 
 from __future__ import annotations
@@ -78,15 +78,16 @@ class EventTable:
     Attributes:
         feature_names: names of the features, in the order of the columns.
         features: shape ``(n_events, n_features)``; GeV and radians.
-        theta: parameter point each event was generated at, shape ``(n_events, n_parameters)``; NaN if unknown.
+        theta: parameter point each event was generated at, shape ``(n_events, n_parameters)``; NaN if
+            unknown.
         weight: cross-section each event stands for, in fb, shape ``(n_events,)``; they add up to the
             cross-section of the selected events.
         event_id: a number that names the event, unique within an analysis, shape ``(n_events,)``.
         split: member of `Split` for each event, shape ``(n_events,)``.
         event_weights: exact ``w_1 ... w_4`` with ``|M|^2(c)/|M|^2(0) = 1 + sum_k w_k c^k`` at the event's
             phase-space point, shape ``(n_events, 4)``; None if they are not known.
-        variations: weight of each event after a shift up and down by one standard deviation, by the name of what is
-            uncertain, in fb, shape ``(n_events, 2)`` each.
+        variations: weight of each event after a shift up and down by one standard deviation, by the name of
+            what is uncertain, in fb, shape ``(n_events, 2)`` each.
     """
 
     feature_names: tuple[str, ...]
@@ -101,7 +102,10 @@ class EventTable:
     def __post_init__(self) -> None:
         n_events = len(self.features)
         if self.features.shape != (n_events, len(self.feature_names)):
-            msg = f"features have shape {self.features.shape} and there are {len(self.feature_names)} feature names"
+            msg = (
+                f"features have shape {self.features.shape} and there are {len(self.feature_names)} feature "
+                "names"
+            )
             raise ValueError(msg)
         columns = {one.name: getattr(self, one.name) for one in fields(self)[2:-1]}
         columns |= {f"variation {name!r}": values for name, values in self.variations.items()}
@@ -115,8 +119,8 @@ class EventTable:
         """Make a table of own arrays, for example to evaluate a model on them.
 
         Args:
-            columns: features by name, in the order of the training, of shape ``(n_events,)`` each. The events have weight 1
-                and belong to no parameter point.
+            columns: features by name, in the order of the training, of shape ``(n_events,)`` each. The events
+                have weight 1 and belong to no parameter point.
 
         Raises:
             ValueError: if there are no columns, or they have different lengths.
@@ -191,8 +195,10 @@ class EventTable:
         """
         if self.event_weights is None:
             msg = (
-                "these events carry no event weights, so the dependence on the coefficient is not known event "
-                "by event; give weight_points for the sample, or use a method that learns from labelled samples"
+                "these events carry no event weights, so the dependence on the coefficient is not known "
+                "event "
+                "by event; give weight_points for the sample, or use a method that learns from labelled "
+                "samples"
             )
             raise EventWeightError(msg)
         return np.concatenate([np.ones((len(self), 1)), self.event_weights], axis=1)
@@ -249,7 +255,8 @@ class EventTable:
 
         Args:
             path: of the file.
-            with_features: whether the features are read; they are most of a table, and statistics needs weights only.
+            with_features: whether the features are read; they are most of a table, and statistics needs
+                weights only.
 
         Raises:
             InputFileError: naming the file, if it is missing or is not a table of events.
@@ -381,8 +388,8 @@ def write_stream(pieces: Iterable[pa.Table], path: Path) -> None:
 def concatenate(tables: Sequence[EventTable]) -> EventTable:
     """Return one table of all events, in the order given.
 
-    Event weights are kept only if all tables have them. Where a table has no varied weights of some name, its events are not
-    affected by that uncertainty: their weights are the nominal ones.
+    Event weights are kept only if all tables have them. Where a table has no varied weights of some name, its
+    events are not affected by that uncertainty: their weights are the nominal ones.
 
     Raises:
         ValueError: if the tables do not have the same features in the same order.

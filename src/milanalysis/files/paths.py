@@ -43,8 +43,8 @@ def refuse_address(value: Any) -> Any:
 def absolute_path(path: Path, base: Path) -> Path:
     """Return the absolute form of a path in a configuration.
 
-    ``~`` and ``$NAME`` or ``${NAME}`` are expanded unless there is a file of just this name. A link at the end of the
-    path stays a link, since what describes a file may stand beside either.
+    ``~`` and ``$NAME`` or ``${NAME}`` are expanded unless there is a file of just this name. A link at the
+    end of the path stays a link, since what describes a file may stand beside either.
 
     Args:
         path: as it was written.
@@ -71,7 +71,8 @@ def absolute_path(path: Path, base: Path) -> Path:
 def matching_files(path: Path) -> tuple[Path, ...]:
     """Return the files that a path or pattern stands for, in alphabetical order.
 
-    Only what does not exist is a pattern: ``run[1]/*.root`` are the files in ``run[1]`` if there is such a directory.
+    Only what does not exist is a pattern: ``run[1]/*.root`` are the files in ``run[1]`` if there is such a
+    directory.
 
     Raises:
         InputFileError: if a pattern matches nothing.

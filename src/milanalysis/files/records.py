@@ -1,7 +1,7 @@
 """Results as JSON files and back: one codec for all frozen dataclasses, from their annotations.
 
-Arrays become lists, mappings objects, and numbers that are not finite null. In an array null is read as NaN; a field that
-may be NaN and is no array is annotated `Number`.
+Arrays become lists, mappings objects, and numbers that are not finite null. In an array null is read as NaN;
+a field that may be NaN and is no array is annotated `Number`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def read_record(path: Path, kind: type[Record]) -> Record:
         kind: class of the result.
 
     Raises:
-        InputFileError: if the file is missing or unreadable, or holds the result of another version, naming what is wrong.
+        InputFileError: if the file is missing or unreadable, or holds the result of another version, naming
+            what is wrong.
     """
     values = read_json(path)
     try:
@@ -81,5 +82,8 @@ def read_record(path: Path, kind: type[Record]) -> Record:
         if isinstance(error, ValidationError):
             first = error.errors()[0]
             reason = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-        msg = f"{path} holds no result of this version of milanalysis ({reason}); run `milanalysis run` on the configuration again"
+        msg = (
+            f"{path} holds no result of this version of milanalysis ({reason}); run `milanalysis run` on the "
+            "configuration again"
+        )
         raise InputFileError(msg) from error

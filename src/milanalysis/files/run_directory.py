@@ -27,7 +27,10 @@ class RunDirectory:
             InputFileError: naming it.
         """
         if not self.config_file.is_file():
-            msg = f"{self.directory} is not a run directory: it has no config.yaml; give the directory `milanalysis run` has made"
+            msg = (
+                f"{self.directory} is not a run directory: it has no config.yaml; give the directory "
+                "`milanalysis run` has made"
+            )
             raise InputFileError(msg)
 
     @property

@@ -1,16 +1,18 @@
 """Labels to learn from: exact event weights, or their means over all that is not visible.
 
-Which one to use when: event weights come with any simulation that was reweighted. They depend on the neutrinos too, so
-for what a network sees they are noisy, with long tails. The exact visible ratio is the mean of the event weights given
-what is visible. A loss whose optimum is the mean of its labels has the same optimum with both, and gets there with fewer
-events by the second; but it exists for parton-level events of one process only.
+Which one to use when: event weights come with any simulation that was reweighted. They depend on the
+neutrinos too, so for what a network sees they are noisy, with long tails. The exact visible ratio is the mean
+of the event weights given what is visible. A loss whose optimum is the mean of its labels has the same
+optimum with both, and gets there with fewer events by the second; but it exists for parton-level events of
+one process only.
 
-Measured on 400,000 held-out events with the quickstart's network trained on 440,000 (median of three members, which differ
-by 0.001; the tail of the test events leaves 0.003), captured fraction of the visible information: with the features of
-Table 1 of arXiv:2508.07114, 0.980 from event weights and 0.983 from exact labels; with those of
-``processors/matrix_element_features.py`` and inputs with reflection and products, 0.995 from either. So what is missing in
-the first case is mostly not noise of the labels but what a network does not find in events as rare as those with hard
-quarks, and there the noise of event weights costs another 0.003.
+Measured on 400,000 held-out events with the quickstart's network trained on 440,000 (median of three members,
+which differ by 0.001; the tail of the test events leaves 0.003), captured fraction of the visible
+information: with the features of Table 1 of arXiv:2508.07114, 0.980 from event weights and 0.983 from exact
+    labels; with those of
+``processors/matrix_element_features.py`` and inputs with reflection and products, 0.995 from either. So what
+is missing in the first case is mostly not noise of the labels but what a network does not find in events as
+rare as those with hard quarks, and there the noise of event weights costs another 0.003.
 """
 
 from __future__ import annotations

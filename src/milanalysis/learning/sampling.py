@@ -55,8 +55,8 @@ def make_sampler(table: EventTable, rows: IntArray, background: BackgroundConfig
 class BagSampler:
     """Draws bags that represent given points from the events of one split.
 
-    Events are drawn by stratified resampling: the unit interval is cut into as many strata as events are wanted,
-    one uniform number falls into each, and the result is shuffled. Every draw has exactly the wanted
+    Events are drawn by stratified resampling: the unit interval is cut into as many strata as events are
+    wanted, one uniform number falls into each, and the result is shuffled. Every draw has exactly the wanted
     distribution, an epoch sees each event about equally often, and it is an order of magnitude faster than
     independent draws. (Pseudo-experiments need independent draws; they are not made here.)
     """
@@ -116,7 +116,8 @@ class BagSampler:
         rows, probabilities = self._representing(point)
         if len(rows) < bag_size:
             msg = (
-                f"bags of {bag_size} events cannot be drawn at the point {point.tolist()}: {len(rows)} events represent it in "
+                f"bags of {bag_size} events cannot be drawn at the point {point.tolist()}: {len(rows)} "
+                "events represent it in "
                 "this split; use a smaller bag_size, or generate more events"
             )
             raise TooFewEventsError(msg)
@@ -125,8 +126,8 @@ class BagSampler:
     def _representing(self, point: FloatArray) -> tuple[IntArray, FloatArray]:
         """Return the rows that represent a point, and their probabilities.
 
-        With event weights these are most rows for every point, and computed anew. Without, every row is remembered for
-        its point.
+        With event weights these are most rows for every point, and computed anew. Without, every row is
+        remembered for its point.
         """
         key = tuple(point.tolist())
         if key in self._of_point:
@@ -160,7 +161,8 @@ class ContaminatedSampler:
         is_background = np.isnan(table.theta[rows]).any(axis=1)
         if not is_background.any():
             msg = (
-                f"there are no events of the background {background.sample!r} in this split; generate more of them, and check "
+                f"there are no events of the background {background.sample!r} in this split; generate more "
+                "of them, and check "
                 "their cutflow"
             )
             raise TooFewEventsError(msg)

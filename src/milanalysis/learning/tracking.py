@@ -2,10 +2,10 @@
 
 Which one to use when:
 
-- `CSVTracker`: always there, one file of metrics for each member; the live display reads it, and so does any plotting
-  program.
-- `WandbTracker`: Weights & Biases, in addition, to compare many trainings in a browser. It works without a network:
-  in offline mode the runs are kept on disk, and ``wandb sync`` uploads them later, or never.
+- `CSVTracker`: always there, one file of metrics for each member; the live display reads it, and so does any
+  plotting program.
+- `WandbTracker`: Weights & Biases, in addition, to compare many trainings in a browser. It works without a
+  network: in offline mode the runs are kept on disk, and ``wandb sync`` uploads them later, or never.
 
 Anything else with these three methods will do.
 """
@@ -243,7 +243,8 @@ def _wandb() -> Any:
         import wandb
     except ImportError as error:
         msg = (
-            f"tracking: wandb needs a package: pip install 'milanalysis[wandb]' ({error}); with `tracking: {{kind: csv}}` "
+            f"tracking: wandb needs a package: pip install 'milanalysis[wandb]' ({error}); with `tracking: "
+            f"{{kind: csv}}` "
             "the metrics are in models/<label>/member-*.csv"
         )
         raise ConfigError(msg) from error

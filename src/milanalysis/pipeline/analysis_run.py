@@ -94,7 +94,8 @@ class AnalysisRun:
 
     def __repr__(self) -> str:
         return (
-            f"AnalysisRun({self.config.name!r} in {self.files.directory}, models: {', '.join(self.config.models)}, "
+            f"AnalysisRun({self.config.name!r} in {self.files.directory}, models: "
+            f"{', '.join(self.config.models)}, "
             f"results: {', '.join(self.results.available) or 'none yet'})"
         )
 

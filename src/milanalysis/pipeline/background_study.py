@@ -30,8 +30,8 @@ __all__ = ["repeat_with_background"]
 def repeat_with_background(run: Run, settings: CoverageConfig) -> CoverageReport:
     """Report coverage and width of intervals when a part of every dataset is background.
 
-    Every model with log ratios of events and the plain templates ignore it; the templates with nuisance parameters know its
-    total, or know as much as the configuration says.
+    Every model with log ratios of events and the plain templates ignore it; the templates with nuisance
+    parameters know its total, or know as much as the configuration says.
 
     Args:
         run: an analysis with a background whose methods are fitted.

@@ -54,9 +54,9 @@ def scaling_of_run(directory: Path) -> tuple[dict[str, ScalingReport], dict[str,
         directory: a run directory in which `coverage` has been run.
 
     Returns:
-        Reports by what they are about: one of ``sigma_eps^2`` for each model with log ratios of events, and one of the
-        information for each task that has been trained at three or more bag sizes; and the tests of the identity by title
-        of the model.
+        Reports by what they are about: one of ``sigma_eps^2`` for each model with log ratios of events, and
+        one of the information for each task that has been trained at three or more bag sizes; and the tests
+        of the identity by title of the model.
 
     Raises:
         InputFileError: if the analysis has not come that far, saying what is missing.
@@ -86,7 +86,8 @@ def _errors(run: Run) -> tuple[dict[str, ScalingReport], dict[str, BartlettTest]
     sizes = [size for size in _SIZES if len(rows) // size >= _LEAST_BAGS]
     if len(sizes) < 3:
         msg = (
-            f"{len(rows)} test events make {_LEAST_BAGS} bags of no more than {len(sizes)} sizes, and a scaling needs three; "
+            f"{len(rows)} test events make {_LEAST_BAGS} bags of no more than {len(sizes)} sizes, and a "
+            "scaling needs three; "
             "simulate more events"
         )
         raise InputFileError(msg)

@@ -25,8 +25,8 @@ _UNSUPPORTED = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.E
 def alone_in(directory: Path) -> Iterator[None]:
     """Keep other runs out of a run directory; the lock ends with the process, however that ends.
 
-    The lock is on a file opened for writing, since NFS has no others. Where there are no locks at all this is said, and
-    the work goes on without.
+    The lock is on a file opened for writing, since NFS has no others. Where there are no locks at all this is
+    said, and the work goes on without.
 
     Raises:
         RunDirectoryError: if another run works there, or nothing can be written there.
@@ -62,7 +62,10 @@ def _require_writable(directory: Path) -> None:
     try:
         str(directory).encode()
     except UnicodeEncodeError as error:
-        msg = f"the run directory {str(directory)!a} has a name that is not UTF-8; choose another one with --output"
+        msg = (
+            f"the run directory {str(directory)!a} has a name that is not UTF-8; choose another one with "
+            "--output"
+        )
         raise RunDirectoryError(msg) from error
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -70,7 +73,8 @@ def _require_writable(directory: Path) -> None:
             pass
     except OSError as error:
         msg = (
-            f"{directory} cannot be written to ({error.strerror}); choose another run directory with --output, or make "
+            f"{directory} cannot be written to ({error.strerror}); choose another run directory with "
+            "--output, or make "
             "room for this one"
         )
         raise RunDirectoryError(msg) from error

@@ -72,9 +72,11 @@ class Methods:
         titles: of the methods, in the order of the tables.
         shapes: likelihoods from log ratios of events or bags, by name; models that know one point have none.
         template: the traditional analysis.
-        exact_terms: exact log ratios of the events, neutrinos included; None if they have no event weights, as data.
+        exact_terms: exact log ratios of the events, neutrinos included; None if they have no event weights,
+            as data.
         visible_terms: exact log ratios of what is visible; None if they are not known.
-        nuisances: the traditional analysis with background and systematic uncertainties; None if there are none.
+        nuisances: the traditional analysis with background and systematic uncertainties; None if there are
+            none.
         of_bags: the traditional analysis of whole bags; None if there is none.
         calibrated: calibrated forms of the shapes, by ``<name of the shape>.<name of the calibration>``.
     """
@@ -203,7 +205,8 @@ def methods_of_run(
         scored,
         role=role,
         templates=result.templates,
-        # pseudo-experiments without background have nothing to say about one; see `milanalysis.pipeline.background_study`
+        # pseudo-experiments without background have nothing to say about one; see
+        # `milanalysis.pipeline.background_study`
         with_nuisances=result.with_nuisances if run.config.background is None else None,
         of_bags=result.of_bags,
         calibrations=calibrations,
@@ -232,8 +235,9 @@ def where_trained(parameter: Parameter, task: TaskConfig) -> Parameter:
 def _exact_ratio(run: Run, simulated: EventTable) -> ExactRatio:
     """Return the exact ratio, normalised by the events and, where it is known, by the integral over phase space.
 
-    The quadratic and higher coefficients hang on the tail of the events, and their fluctuation would be common to all
-    pseudo-experiments. Each coefficient is the mean of both, weighted by the inverse squares of their errors.
+    The quadratic and higher coefficients hang on the tail of the events, and their fluctuation would be
+    common to all pseudo-experiments. Each coefficient is the mean of both, weighted by the inverse squares of
+    their errors.
     """
     ratio = ExactRatio.of(simulated, np.arange(len(simulated)))
     truth = truth_of_run(run)
@@ -285,7 +289,8 @@ def _has_profile(label: str, terms: EventTerms, role: str) -> bool:
         return False  # a binary model: a discriminant
     if role == "observed" and isinstance(terms, BagTerms) and len(terms) % terms.bag_size:
         logger.warning(
-            "model %r has no interval for the observed data: %d events are no multiple of its bag size %d, and its ratio "
+            "model %r has no interval for the observed data: %d events are no multiple of its bag size %d, "
+            "and its ratio "
             "is not a sum over events",
             label,
             len(terms),

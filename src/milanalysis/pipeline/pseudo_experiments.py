@@ -69,7 +69,8 @@ def draw_combined(
 ) -> Datasets:
     """Draw pseudo-experiments for shape and rate: of a Poisson number of events with mean ``nu(theta)``.
 
-    An uncertain luminosity is drawn anew for each of them, with the distribution that its auxiliary measurement allows.
+    An uncertain luminosity is drawn anew for each of them, with the distribution that its auxiliary
+    measurement allows.
 
     Args:
         run: the analysis.

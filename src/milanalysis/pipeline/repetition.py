@@ -187,8 +187,8 @@ def report_run(directory: Path, changes: Mapping[str, Any]) -> list[CoverageRepo
 
     Args:
         directory: the run directory.
-        changes: of the coverage settings; if there are any the measurement is repeated, and the reports are written to
-            ``results/coverage_report.json`` and ``background_report.json``.
+        changes: of the coverage settings; if there are any the measurement is repeated, and the reports are
+            written to ``results/coverage_report.json`` and ``background_report.json``.
 
     Raises:
         InputFileError: if the analysis has not come that far, saying what is missing.

@@ -101,7 +101,8 @@ class Run(RunDirectory):
         for path, other in zip(paths, names, strict=True):
             if other != names[0]:
                 msg = (
-                    f"{path} has other features than {paths[0]}, or in another order; run `milanalysis process` to make both with "
+                    f"{path} has other features than {paths[0]}, or in another order; run `milanalysis "
+                    "process` to make both with "
                     "the same processor"
                 )
                 raise InputFileError(msg)
@@ -116,7 +117,8 @@ class Run(RunDirectory):
         names = self.config.samples_with_role(role)
         if not any(read_json(self.cutflow(name))["n_selected"] for name in names):
             msg = (
-                f"no event of the samples with role {role} ({', '.join(names)}) is selected, so there is nothing to go "
+                f"no event of the samples with role {role} ({', '.join(names)}) is selected, so there is "
+                "nothing to go "
                 f"on with; tables/<sample>/cutflow.json in {self.directory} says which cut rejects them"
             )
             raise TooFewEventsError(msg)
@@ -175,7 +177,8 @@ def truth_of_run(run: Run) -> ReferenceInformation | None:
 def truth_is_known(config: AnalysisConfig) -> bool:
     """Say whether the reference information of `milanalysis.simulation.exact.information` is about the simulation of an analysis.
 
-    It is if all of it is generated here. Whether the selection removes events is seen later, from the cutflow.
+    It is if all of it is generated here. Whether the selection removes events is seen later, from the
+    cutflow.
     """
     samples = [config.samples[name] for name in config.samples_with_role("simulation")]
     generated = all(isinstance(sample, GenerateSampleConfig) for sample in samples)

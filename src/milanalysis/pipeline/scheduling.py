@@ -1,8 +1,9 @@
 """Bring the stages of an analysis up to date: what has to run, in which order, and what is written down about it.
 
-When a stage has finished, its stamp in ``stages/`` holds its key - the digest of the code of the package, of the settings it
-depends on and of the files it has read - and the digests of the files it has written. A stage is up to date if its key
-would be the same today and its files are still what it wrote, so a change reaches exactly those stages that depend on it.
+When a stage has finished, its stamp in ``stages/`` holds its key - the digest of the code of the package, of
+the settings it depends on and of the files it has read - and the digests of the files it has written. A stage
+is up to date if its key would be the same today and its files are still what it wrote, so a change reaches
+exactly those stages that depend on it.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ def execute(run: Run, names: Sequence[str]) -> None:
             if missing:
                 msg = (
                     f"`{stage.name}` reads what `{missing[0]}` writes, and that is missing or out of date in "
-                    f"{run.directory}; run `milanalysis {missing[0]}` first, or `milanalysis run` for all stages"
+                    f"{run.directory}; run `milanalysis {missing[0]}` first, or `milanalysis run` for all "
+                    "stages"
                 )
                 raise StageOrderError(msg)
             if n_run == 0:
@@ -149,7 +151,8 @@ def _require_given_files(run: Run) -> None:
             problem = problem_with_file(path, suffix)
             if problem is not None:
                 msg = (
-                    f"{problem}; it is named under {key} in the configuration, where relative paths start at the "
+                    f"{problem}; it is named under {key} in the configuration, where relative paths start at "
+                    "the "
                     "directory of the YAML file"
                 )
                 raise InputFileError(msg)

@@ -66,7 +66,8 @@ class BackgroundYield:
         expected: the number that the analysis uses.
         from_cross_section: cross-section times luminosity times selection.
         error: Monte Carlo error of that.
-        fraction: share of all selected events that was asked for instead; None: ``expected`` is from the cross-section.
+        fraction: share of all selected events that was asked for instead; None: ``expected`` is from the
+            cross-section.
     """
 
     expected: float
@@ -84,7 +85,10 @@ class BackgroundYield:
         known = plus_minus(self.from_cross_section, self.error)
         if self.fraction is None:
             return f"{known} background events: cross-section times luminosity times selection"
-        return f"{self.expected:.0f} background events: {self.fraction:.0%} of all, as asked for; their cross-section gives {known}"
+        return (
+            f"{self.expected:.0f} background events: {self.fraction:.0%} of all, as asked for; their "
+            f"cross-section gives {known}"
+        )
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,8 @@ def background_yield(run: Run, nu: EFTPolynomial) -> BackgroundYield | None:
     total = float(weight.sum())
     if not total > 0:
         msg = (
-            f"the weights of the selected events of the background {background.sample!r} add up to {total:g} events, and an "
+            f"the weights of the selected events of the background {background.sample!r} add up to {total:g} "
+            "events, and an "
             "expected number has to be positive; check its weights and normalisation"
         )
         raise EventWeightError(msg)
@@ -159,7 +164,8 @@ def scored_background(run: Run) -> ScoredEvents:
     scored = run.scored_sample(sample)
     if not all(len(scored.table.rows(split)) for split in SCORED):
         msg = (
-            f"sample {sample!r} has no validation or no test events among its selected ones, so there is no background to learn "
+            f"sample {sample!r} has no validation or no test events among its selected ones, so there is no "
+            "background to learn "
             "from or to draw; generate more events, or enlarge the fractions of the split"
         )
         raise TooFewEventsError(msg)

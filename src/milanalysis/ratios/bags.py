@@ -3,7 +3,8 @@
 A bag never copies features. Dynamic bags are a new index every epoch, a dataset cut into bags is an index
 into the test events, and a leak between splits is an event that both sides know.
 
-Background events are rows of the same table that belong to no parameter point: their theta is NaN (`with_background`).
+Background events are rows of the same table that belong to no parameter point: their theta is NaN
+(`with_background`).
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ def partition(table: EventTable, rows: IntArray, bag_size: int) -> tuple[Bags, I
         bag_size: events per bag.
 
     Returns:
-        ``floor(n_events / bag_size)`` bags with unknown theta, and the rows that are left over: every event is
-        in exactly one bag or in the remainder.
+        ``floor(n_events / bag_size)`` bags with unknown theta, and the rows that are left over: every event
+        is in exactly one bag or in the remainder.
     """
     n_bags = len(rows) // bag_size
     index = rows[: n_bags * bag_size].reshape(n_bags, bag_size)
@@ -128,7 +129,8 @@ def probabilities_at(table: EventTable, rows: IntArray, theta: npt.ArrayLike) ->
         msg = (
             f"no events represent the point {point[0].tolist()}: {len(rows)} events, generated at {known}, "
             f"{'without' if table.event_weights is None else 'with'} event weights, smallest weight "
-            f"{weights.min(initial=0.0):.3g} fb; generate a sample at this point, or give weight_points for one"
+            f"{weights.min(initial=0.0):.3g} fb; generate a sample at this point, or give weight_points for "
+            "one"
         )
         raise EventWeightError(msg)
     return np.asarray(weights / total)

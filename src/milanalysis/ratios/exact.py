@@ -59,9 +59,10 @@ class ExactVisibleRatio:
 
     Attributes:
         visible: the integral, for one beam energy, parton densities and accuracy.
-        rate: ``sigma(c)/sigma(reference)`` of the selected events, ascending, shape ``(5,)``. A selection that looks
-            at visible quantities changes the rate and not the polynomials of the events.
-        u_beam: 1 or 2 if the incoming u is known to come along +z or -z in all events; None if it is not known.
+        rate: ``sigma(c)/sigma(reference)`` of the selected events, ascending, shape ``(5,)``. A selection
+            that looks at visible quantities changes the rate and not the polynomials of the events.
+        u_beam: 1 or 2 if the incoming u is known to come along +z or -z in all events; None if it is not
+            known.
         n_jobs: processes that share the work; the result does not depend on it.
     """
 

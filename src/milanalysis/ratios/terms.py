@@ -93,8 +93,10 @@ def grid_columns(grid: FloatArray, theta: npt.ArrayLike) -> IntArray:
     away = distance[np.arange(len(points)), nearest] > 1e-9
     if away.any():
         msg = (
-            f"the log ratio is known at {len(grid)} grid points from {grid[0].tolist()} to {grid[-1].tolist()} "
-            f"and was asked for at {points[away][0].tolist()}; evaluate it on the grid and interpolate, or use "
+            f"the log ratio is known at {len(grid)} grid points from {grid[0].tolist()} to "
+            f"{grid[-1].tolist()} "
+            f"and was asked for at {points[away][0].tolist()}; evaluate it on the grid and interpolate, or "
+            "use "
             "a method that is defined at any point (polynomial, exact)"
         )
         raise OffGridError(msg)
@@ -106,7 +108,8 @@ def log_mean_ratio(log_ratios: FloatArray, probabilities: FloatArray) -> FloatAr
 
     Args:
         log_ratios: shape ``(n_events, n_points)``.
-        probabilities: with which each event stands for the reference, adding up to one, shape ``(n_events,)``.
+        probabilities: with which each event stands for the reference, adding up to one, shape
+            ``(n_events,)``.
 
     Returns:
         Shape ``(n_points,)``.
@@ -120,8 +123,8 @@ class PolynomialTerms:
     """Terms of events whose ratio is a polynomial in one coefficient c.
 
     The log ratio of an event is the mean over members of
-    ``ln(sum_k polynomials[k] c^k) - ln(sum_k rates[k] c^k)``: members of an ensemble are averaged in log ratio,
-    and each is normalised by its own rate. Exact event weights are one member.
+    ``ln(sum_k polynomials[k] c^k) - ln(sum_k rates[k] c^k)``: members of an ensemble are averaged in log
+    ratio, and each is normalised by its own rate. Exact event weights are one member.
 
     Attributes:
         polynomials: ascending coefficients of ``|M|^2(c)/|M|^2(reference)``, positive wherever they are
@@ -172,7 +175,8 @@ class PolynomialTerms:
             if ratios.size and ratios.min() <= 0:
                 event, point = np.unravel_index(ratios.argmin(), ratios.shape)
                 msg = (
-                    f"the squared matrix element of event {event} is {ratios[event, point]:.3g} times its value at "
+                    f"the squared matrix element of event {event} is {ratios[event, point]:.3g} times its "
+                    "value at "
                     f"the reference at point {points[point].tolist()} and has to be positive; its "
                     "event weights are not those of a squared amplitude, or have lost precision"
                 )
@@ -213,7 +217,10 @@ class GridTerms:
 
     def __post_init__(self) -> None:
         if self.values.shape[1:] != (len(self.grid),):
-            msg = f"{len(self.grid)} grid points need values of shape (n_events, {len(self.grid)}), not {self.values.shape}"
+            msg = (
+                f"{len(self.grid)} grid points need values of shape (n_events, {len(self.grid)}), not "
+                f"{self.values.shape}"
+            )
             raise ValueError(msg)
 
     def __len__(self) -> int:
@@ -307,7 +314,8 @@ def load_terms_of(paths: Sequence[Path], event_id: IntArray) -> PolynomialTerms 
     found = np.concatenate([np.empty(0, dtype=np.int64) if one is None else one for one in names])
     if not np.array_equal(found, event_id):
         msg = (
-            f"{', '.join(map(str, paths))}: {len(found)} events have log ratios here, which are not the {len(event_id)} of the "
+            f"{', '.join(map(str, paths))}: {len(found)} events have log ratios here, which are not the "
+            f"{len(event_id)} of the "
             "tables, or in another order; run `milanalysis run` again"
         )
         raise AccountingError(msg)
@@ -326,7 +334,10 @@ def _read(path: Path) -> tuple[PolynomialTerms | GridTerms, IntArray | None]:
         msg = f"{path} does not exist; `milanalysis infer` writes the log ratios of the events"
         raise InputFileError(msg) from error
     except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        msg = f"{path} does not hold log ratios of events ({error}); delete it and run `milanalysis infer` again"
+        msg = (
+            f"{path} does not hold log ratios of events ({error}); delete it and run `milanalysis infer` "
+            "again"
+        )
         raise InputFileError(msg) from error
 
 

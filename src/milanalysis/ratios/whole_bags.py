@@ -1,8 +1,9 @@
 """Ratios that are those of whole bags, in the form in which the statistics takes ratios of events.
 
-For a ratio that is no sum over events nothing can be cached: every pseudo-experiment is cut into bags of the size of the
-training, and the network looks at each of them. The log ratio of the dataset is the sum over the bags, which are
-independent. So such methods can be compared with all others on the same events, at the price of their evaluation.
+For a ratio that is no sum over events nothing can be cached: every pseudo-experiment is cut into bags of the
+size of the training, and the network looks at each of them. The log ratio of the dataset is the sum over the
+bags, which are independent. So such methods can be compared with all others on the same events, at the price
+of their evaluation.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ _EVENTS_PER_BLOCK = 200_000
 class BagTerms:
     """The events of a table, and a ratio of bags that is evaluated on the datasets that are made of them.
 
-    Use it for models that are not additive. It has the form of `milanalysis.ratios.terms.EventTerms`. There is one
-    difference: an event alone has no log ratio, so `per_event` speaks of the events as the dataset that they are.
+    Use it for models that are not additive. It has the form of `milanalysis.ratios.terms.EventTerms`. There
+    is one
+    difference: an event alone has no log ratio, so `per_event` speaks of the events as the dataset that they
+        are.
 
     Attributes:
         ratio: returns the ratio; called where it is needed, which may be another process.
@@ -81,8 +84,10 @@ class BagTerms:
         if left_over:
             n_bags = rows.shape[-1] // self.bag_size
             msg = (
-                f"{rows.shape[-1]} events are {n_bags} bags of {self.bag_size} events and {left_over} left over, which a "
-                f"ratio of bags cannot say anything about; use {n_bags * self.bag_size} or {(n_bags + 1) * self.bag_size} "
+                f"{rows.shape[-1]} events are {n_bags} bags of {self.bag_size} events and {left_over} left "
+                "over, which a "
+                f"ratio of bags cannot say anything about; use {n_bags * self.bag_size} or "
+                f"{(n_bags + 1) * self.bag_size} "
                 "events, or a model whose log ratio is a sum over events"
             )
             raise BagSizeMismatchError(msg)

@@ -37,7 +37,8 @@ def coverage_table(report: CoverageReport) -> Table:
     mixed = f", of which {report.background:.0%} are background" if report.background else ""
     table = Table(
         title=(
-            f"coverage of {report.parameter}: {report.n_experiments} pseudo-experiments of {report.n_events:.0f} events"
+            f"coverage of {report.parameter}: {report.n_experiments} pseudo-experiments of "
+            f"{report.n_events:.0f} events"
             f"{mixed} ({report.number} number) at each true value"
         ),
         caption=_about_coverage(report),
@@ -78,27 +79,32 @@ def _share(coverage: Sequence[Coverage]) -> str:
 def _about_coverage(report: CoverageReport) -> str:
     """Return what the columns of the coverage table are, and how far the pseudo-experiments are independent."""
     text = (
-        "Coverage in %: pseudo-experiments whose valid interval contains the true value, of all of them, with the "
+        "Coverage in %: pseudo-experiments whose valid interval contains the true value, of all of them, "
+        "with the "
         "Clopper-Pearson interval at 68.27 %. "
     )
     if report.combined:
         text += (
-            "with rate: of shape and number of events together, in pseudo-experiments whose number is Poisson with the mean "
+            "with rate: of shape and number of events together, in pseudo-experiments whose number is "
+            "Poisson with the mean "
             "of the true value; '-' for methods of whole bags. "
         )
     text += (
-        "pull: mean and width of (estimate - true value) over its error. width: median of the valid intervals. not valid: "
+        "pull: mean and width of (estimate - true value) over its error. width: median of the valid "
+        "intervals. not valid: "
         "outcomes other than a valid interval, at the level of the configuration. "
     )
     if report.overlap == 0:
         return text + "No two pseudo-experiments of a true value share an event."
     text += (
-        f"One pseudo-experiment is up to {100 * report.overlap:.2g} % of the events it is drawn from; all together use up to "
+        f"One pseudo-experiment is up to {100 * report.overlap:.2g} % of the events it is drawn from; all "
+        "together use up to "
         f"{report.used:.2g} times the effective number of test events."
     )
     if report.overlap > LARGEST_OVERLAP:
         text += (
-            f" Above {100 * LARGEST_OVERLAP:.2g} % they have too much in common to say anything about coverage: simulate more "
+            f" Above {100 * LARGEST_OVERLAP:.2g} % they have too much in common to say anything about "
+            "coverage: simulate more "
             "events, or set fewer coverage.events."
         )
     return text
@@ -109,8 +115,10 @@ def interval_table(report: CoverageReport) -> Table:
     table = Table(
         title=f"{report.parameter}: intervals constructed from pseudo-experiments",
         caption=(
-            "An end that is not defined lies beyond the true values of the pseudo-experiments. critical: up to which rise "
-            "of -2 ln L values are allowed, lowest and highest over the true values. response: change of the mean estimate with "
+            "An end that is not defined lies beyond the true values of the pseudo-experiments. critical: up "
+            "to which rise "
+            "of -2 ln L values are allowed, lowest and highest over the true values. response: change of the "
+            "mean estimate with "
             "the true value."
         ),
     )
@@ -159,8 +167,10 @@ def limits_table(limits: TemplateLimits, parameter: str) -> Table:
     table = Table(
         title=f"asymptotic CLs limits on {parameter} at {100 * level:.4g} %, template analysis of shape and rate",
         caption=(
-            "expected: median at the reference, and with fluctuations by one and two standard deviations. none: nothing in the "
-            "range of the parameter is excluded. all: everything is. failed: no fit, the data are far from any expectation."
+            "expected: median at the reference, and with fluctuations by one and two standard deviations. "
+            "none: nothing in the "
+            "range of the parameter is excluded. all: everything is. failed: no fit, the data are far from "
+            "any expectation."
         ),
     )
     for heading in ("side", "observed", "expected", "68 %", "95 %"):
@@ -201,8 +211,10 @@ def bartlett_table(tests: Mapping[str, BartlettTest]) -> Table:
     table = Table(
         title="second Bartlett identity of single events at the reference",
         caption=(
-            "T', T'': slope and second derivative of the log ratio, from a parabola around the reference. The ratio is 1 for a "
-            "likelihood ratio, above 1 for a log ratio that is too flat. captured: squared correlation of T' with the exact score."
+            "T', T'': slope and second derivative of the log ratio, from a parabola around the reference. "
+            "The ratio is 1 for a "
+            "likelihood ratio, above 1 for a log ratio that is too flat. captured: squared correlation of T' "
+            "with the exact score."
         ),
     )
     for heading in ("model", "E[-T'']", "Var(T')", "ratio", "pull", "captured"):
@@ -219,7 +231,8 @@ def reading_remark(report: CoverageReport) -> str:
     if not titles:
         return ""
     return (
-        f"Methods on a grid are interpolated: {report.interpolation}. The exact likelihood treated the same way, the most "
+        f"Methods on a grid are interpolated: {report.interpolation}. The exact likelihood treated the same "
+        "way, the most "
         f"they can reach, is the row {' or '.join(repr(title) for title in titles)}."
     )
 

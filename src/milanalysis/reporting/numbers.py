@@ -16,11 +16,12 @@ def in_brackets(
 ) -> str:
     """Return a number with its error in brackets, in units of the last digit: ``0.990(12)``.
 
-    The error has two digits below 3.55 of its leading power of ten, and one above, as in the Review of Particle Physics, but
-    no more decimals than a column has room for; an error that is smaller is left out.
+    The error has two digits below 3.55 of its leading power of ten, and one above, as in the Review of
+    Particle Physics, but no more decimals than a column has room for; an error that is smaller is left out.
 
     Args:
-        value: None where it is not known; a dash stands for it, and for one whose error is ten times as large.
+        value: None where it is not known; a dash stands for it, and for one whose error is ten times as
+            large.
         error: standard error; None where it is not known, and 0 for what is exact.
         sign: whether to write a plus sign.
         most_decimals: largest number of decimals.

@@ -1,7 +1,8 @@
 """Figures, drawn from results and tables, never from a fit.
 
-Every function returns a ``matplotlib`` figure that pyplot knows nothing about (so nothing has to be closed), saves
-nothing and leaves the global style alone; `save` writes a figure to disk. Axes that belong to somebody else can be given as ``ax``.
+Every function returns a ``matplotlib`` figure that pyplot knows nothing about (so nothing has to be closed),
+saves nothing and leaves the global style alone; `save` writes a figure to disk. Axes that belong to somebody
+else can be given as ``ax``.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ def _measurement(comparison: Comparison) -> Table:
     level = f"{100 * comparison.methods[0].level:.4g} %"
     table = _table(
         f"{comparison.parameter} from the shape of {comparison.n_observed} observed events",
-        f"width: median of valid intervals, {comparison.n_experiments} pseudo-experiments of {comparison.n_events:.0f} events.\n"
+        f"width: median of valid intervals, {comparison.n_experiments} pseudo-experiments of "
+        f"{comparison.n_events:.0f} events.\n"
         "coverage: of all of them, with its 68 % Clopper-Pearson interval."
         + _about_background(comparison)
         + _about_overlap(comparison),
@@ -201,7 +202,8 @@ def goodness_remark(goodness: Goodness | None) -> str:
         return ""
     error = f" ± {goodness.error:.3f}" if goodness.error else ""
     return (
-        f"Goodness of fit of the templates: deviance {goodness.deviance:.1f} for {goodness.n_dof} degrees of freedom, "
+        f"Goodness of fit of the templates: deviance {goodness.deviance:.1f} for {goodness.n_dof} degrees of "
+        "freedom, "
         f"p = {goodness.p_value:.2g}{error} ({goodness.source})."
     )
 
@@ -213,7 +215,8 @@ def information_remark(comparison: Comparison) -> str:
     of_visible = "" if visible is None else f", {plus_minus(visible.value, visible.error)} of what is visible"
     of_rate = "" if rate is None else f"; their number adds {rate:.1f}"
     return (
-        f"Fisher information of {comparison.n_events:.0f} events at {comparison.parameter} = {comparison.theta_true:g}: "
+        f"Fisher information of {comparison.n_events:.0f} events at {comparison.parameter} = "
+        f"{comparison.theta_true:g}: "
         f"{plus_minus(information.joint.value, information.joint.error)} of all momenta{of_visible} "
         f"({information.source}){of_rate}."
     )
@@ -228,8 +231,10 @@ def information_table(information: ReferenceInformation) -> Table:
             f"{information.cross_section_fb:.4f} ± {information.cross_section_error_fb:.4f} fb"
         ),
         caption=(
-            "I: Fisher information, from the shape alone and with the number of events. 68 %, 95 %: expected half widths of "
-            "intervals, 1/sqrt(I) and 1.96/sqrt(I). AUC: best possible separation of single events from those at "
+            "I: Fisher information, from the shape alone and with the number of events. 68 %, 95 %: expected "
+            "half widths of "
+            "intervals, 1/sqrt(I) and 1.96/sqrt(I). AUC: best possible separation of single events from "
+            "those at "
             f"{information.theta:g}. {information.n_points:,} phase-space points."
         ),
     )

@@ -21,7 +21,8 @@ def tuning_table(tuning: Tuning) -> Table:
     table = Table(
         title=f"{len(tuning.trials)} trials of {tuning.label} ({tuning.title}), the best first",
         caption=(
-            "validation loss: the lowest of all epochs. pruned: given up, worse than the median of finished trials at the "
+            "validation loss: the lowest of all epochs. pruned: given up, worse than the median of finished "
+            "trials at the "
             "same epoch. The best of many is too good by luck: test events say what it is worth."
         ),
     )

@@ -84,15 +84,15 @@ def vertex_polynomial(
 ) -> FloatArray:
     """Return the squared h W W vertex between two left-handed massless currents, as a polynomial in kappa.
 
-    The currents are ``J1 = <2|gamma|a]`` and ``J2 = <1|gamma|b]``: fermion a turns into 2 on line 1, b into 1 on
-    line 2, and the W momenta are ``q1 = a - 2``, ``q2 = b - 1``. With ``(ij) = p_i.p_j`` and
+    The currents are ``J1 = <2|gamma|a]`` and ``J2 = <1|gamma|b]``: fermion a turns into 2 on line 1, b into 1
+    on line 2, and the W momenta are ``q1 = a - 2``, ``q2 = b - 1``. With ``(ij) = p_i.p_j`` and
     ``G = (ab)(12) + (a2)(b1) - (a1)(b2)`` the square is ::
 
         T(kappa) = 16 { [(ab) - kappa G] [(12) - kappa G] + kappa^2 (a2)(b1) [(ab) - (12)]^2 }.
 
-    It is never negative: its discriminant in kappa is ``-[(ab) - (12)]^2`` times the square of the Levi-Civita tensor
-    contracted with a, b, 1 and 2 (Gram determinant). Crossing a particle to the other side changes the sign of its
-    momentum, hence of its dot products.
+    It is never negative: its discriminant in kappa is ``-[(ab) - (12)]^2`` times the square of the
+    Levi-Civita tensor contracted with a, b, 1 and 2 (Gram determinant). Crossing a particle to the other side
+    changes the sign of its momentum, hence of its dot products.
 
     Args:
         ab: ``p_a . p_b`` [GeV^2], any shape; the others alike (broadcast against each other).
@@ -141,8 +141,8 @@ def production_polynomial(
 ) -> FloatArray:
     """Return ``mean |M(u d > u d h)|^2`` as a polynomial in cHW.
 
-    The incoming u emits a W+ and turns into the outgoing d, the incoming d turns into the outgoing u. Averaged
-    over incoming, summed over outgoing spins and colours. No width in the space-like propagators.
+    The incoming u emits a W+ and turns into the outgoing d, the incoming d turns into the outgoing u.
+    Averaged over incoming, summed over outgoing spins and colours. No width in the space-like propagators.
 
     Args:
         u_in: incoming u quark, shape ``(..., 4)``; all momenta point forward in time.

@@ -141,7 +141,8 @@ def _read_grid(config: LHAPDFConfig) -> TabulatedDensities:
     for path in (folder / f"{config.name}.info", folder / f"{config.name}_{config.member:04d}.dat"):
         if not path.is_file():
             msg = (
-                f"{path} does not exist; `directory` should contain a folder {config.name!r} with the .info and .dat "
+                f"{path} does not exist; `directory` should contain a folder {config.name!r} with the .info "
+                "and .dat "
                 "files of the set, as unpacked from an LHAPDF archive"
             )
             raise InputFileError(msg)
@@ -156,6 +157,9 @@ def _read_grid(config: LHAPDFConfig) -> TabulatedDensities:
         raise InputFileError(msg) from error
     up, down = (np.asarray(value, dtype=np.float64) for value in values)
     if not (np.all(np.isfinite(up)) and np.all(np.isfinite(down))):
-        msg = f"{folder} gives densities that are not finite at Q = {config.scale:g} GeV; is that inside the grid?"
+        msg = (
+            f"{folder} gives densities that are not finite at Q = {config.scale:g} GeV; is that inside the "
+            "grid?"
+        )
         raise InputFileError(msg)
     return TabulatedDensities(log_x, up, down, config.scale, identity)

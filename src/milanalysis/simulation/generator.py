@@ -67,7 +67,8 @@ class Events:
     """A block of events.
 
     Attributes:
-        momenta: ``(E, px, py, pz)`` [GeV] in the order of `PARTICLES`, shape ``(n_events, 8, 4)``; ``E = |p|``.
+        momenta: ``(E, px, py, pz)`` [GeV] in the order of `PARTICLES`, shape ``(n_events, 8, 4)``;
+            ``E = |p|``.
         u_beam: 1 if the incoming u moves along +z, 2 if along -z, shape ``(n_events,)``.
         polynomials: ``|M|^2(c) / |M|^2(0)``, ascending powers of cHW, shape ``(n_events, 5)``.
         weight: cross-section each event stands for [fb], shape ``(n_events,)``.
@@ -296,8 +297,8 @@ def pass_lepton_cuts(momenta: FloatArray, cuts: LeptonCutsConfig) -> npt.NDArray
 
     Args:
         momenta: shape ``(n_events, 8, 4)`` in the order of `PARTICLES`.
-        cuts: smallest transverse momentum, largest |eta|, and smallest distance Delta R between the leptons and
-            from each lepton to each outgoing quark.
+        cuts: smallest transverse momentum, largest |eta|, and smallest distance Delta R between the leptons
+            and from each lepton to each outgoing quark.
     """
     px, py, pz = np.moveaxis(momenta[:, [4, 6, 2, 3], 1:], -1, 0)
     pt = np.hypot(px, py)
@@ -329,8 +330,8 @@ def generate_sample(
         progress: called with the number of events of each block.
 
     Yields:
-        Blocks of `BLOCK_SIZE` events, the last one with the rest. Weights add up to the cross-section over the
-        whole sample.
+        Blocks of `BLOCK_SIZE` events, the last one with the rest. Weights add up to the cross-section over
+        the whole sample.
     """
     sizes = [min(BLOCK_SIZE, n_events - start) for start in range(0, n_events, BLOCK_SIZE)]
     weight = float(generator.rate(generator.theta)) / max(n_events, 1)

@@ -324,7 +324,10 @@ def _preamble(header: SampleHeader) -> str:
         for point in header.weight_points
     )
     sigma, error = header.cross_section_pb, header.cross_section_error_pb
-    beam = f"2212 2212 {header.beam_energy!r} {header.beam_energy!r} 0 0 {header.lhapdf_id} {header.lhapdf_id} -4 1"
+    beam = (
+        f"2212 2212 {header.beam_energy!r} {header.beam_energy!r} 0 0 {header.lhapdf_id} {header.lhapdf_id} "
+        "-4 1"
+    )
     return f"""<LesHouchesEvents version="3.0">
 <header>
 <!--

@@ -1,16 +1,17 @@
 """The paper's generation, for those who have MadGraph: cards for the signal at 39 values of cHW and for the background.
 
-What the paper states is written as stated: program, model, processes, values and the number of events. Of the run card
-it says nothing, so that MadGraph's defaults hold, written out where the built-in generator has the same settings;
-of the parameter card, that all other Wilson coefficients are zero. They are not by themselves: the restriction
-``massless`` of the model gives every coefficient a value of its own, lest MadGraph drop it from the model.
+What the paper states is written as stated: program, model, processes, values and the number of events. Of the
+run card it says nothing, so that MadGraph's defaults hold, written out where the built-in generator has the
+same settings; of the parameter card, that all other Wilson coefficients are zero. They are not by themselves:
+the restriction ``massless`` of the model gives every coefficient a value of its own, lest MadGraph drop it
+from the model.
 
-Differences to the built-in generator: MadGraph sends the u quark along +z only (its cross-sections are half as large, and
-`exact` needs ``generator.u_beam: first``), and its default scale is dynamic.
+Differences to the built-in generator: MadGraph sends the u quark along +z only (its cross-sections are half
+as large, and `exact` needs ``generator.u_beam: first``), and its default scale is dynamic.
 
-What MadGraph5_aMC@NLO 3.5.7 makes of the cards decides some lines: it takes a file for a run card by the words
-``gridpack`` and ``ebeam1``, reads a mass for each particle that has a width, and exits with 0 on every error, so that
-only the file of events says that a value was generated.
+What MadGraph5_aMC@NLO 3.5.7 makes of the cards decides some lines: it takes a file for a run card by the
+words ``gridpack`` and ``ebeam1``, reads a mass for each particle that has a width, and exits with 0 on every
+error, so that only the file of events says that a value was generated.
 
 Source:
     Appendix B.1 of arXiv:2508.07114; the model is that of arXiv:2012.11343.
@@ -112,8 +113,8 @@ def run_card(config: GeneratorConfig, n_events: int) -> str:
     """Return the run card; what it does not name has MadGraph's default.
 
     Args:
-        config: beam energy and cuts. Cuts on leptons apply to decay products too, which MadGraph by default leaves
-            alone.
+        config: beam energy and cuts. Cuts on leptons apply to decay products too, which MadGraph by default
+            leaves alone.
         n_events: events per run.
     """
     cuts, leptons = config.cuts, config.cuts.leptons
@@ -211,7 +212,8 @@ def write_cards(directory: Path, config: GeneratorConfig, *, coefficient: str, n
 
     Args:
         directory: gets ``signal/`` and ``background/``, each with ``proc_card.dat``, ``run_card.dat``, one
-            ``param_card_<value>.dat`` per value and ``launch.dat``; the signal has ``reweight_card.dat``, too.
+            ``param_card_<value>.dat`` per value and ``launch.dat``; the signal has ``reweight_card.dat``,
+            too.
         config: beam energy and cuts.
         coefficient: name of the Wilson coefficient.
         n_events: events per value.
@@ -268,8 +270,10 @@ def check_no_events(directory: Path) -> None:
         found = sorted({path.parent.name for path in runs.glob("*/*.lhe*")})
         if found:
             msg = (
-                f"{runs} holds events of {len(found)} runs ({', '.join(found[:5])}{', ...' if len(found) > 5 else ''}); "
-                "MadGraph deletes them when it writes the process again, and other cards would not be theirs. Give "
+                f"{runs} holds events of {len(found)} runs "
+                f"({', '.join(found[:5])}{', ...' if len(found) > 5 else ''}); "
+                "MadGraph deletes them when it writes the process again, and other cards would not be "
+                "theirs. Give "
                 "another directory with -o, or move them away"
             )
             raise RunDirectoryError(msg)
@@ -282,11 +286,13 @@ def run_madgraph(directory: Path) -> bool:
         directory: where `write_cards` has written, without events.
 
     Returns:
-        False if there is no MadGraph on the PATH; then nothing was done. True if there are events at all values.
+        False if there is no MadGraph on the PATH; then nothing was done. True if there are events at all
+        values.
 
     Raises:
         RunDirectoryError: if there are events already.
-        ExternalProgramError: if MadGraph failed, or has left out values, naming these and those that are there.
+        ExternalProgramError: if MadGraph failed, or has left out values, naming these and those that are
+            there.
     """
     program = shutil.which(PROGRAM)
     if program is None:
@@ -297,7 +303,8 @@ def run_madgraph(directory: Path) -> bool:
         _call(program, folder / "proc_card.dat")
         if not _process_directory(directory, process).is_dir():
             msg = (
-                f"{program} has not written the process {_process_directory(directory, process)}, whatever its exit "
+                f"{program} has not written the process {_process_directory(directory, process)}, whatever "
+                "its exit "
                 f"code says; the reason is above. {_MODEL_HINT}"
             )
             raise ExternalProgramError(msg)
@@ -308,9 +315,12 @@ def run_madgraph(directory: Path) -> bool:
             there = [name for name, path in files.items() if path is not None]
             msg = (
                 f"{program} has generated {len(there)} of {len(files)} runs of {process.name}: there are "
-                f"{', '.join(there) or 'none'}, and there is no Events/<run>/{_EVENTS} of {', '.join(missing)} in "
-                f"{_process_directory(directory, process)}. MadGraph exits with 0 on errors too; the reason is above, or "
-                "in the file *_debug.log it names. The events that are there can be used; for all of them give the same "
+                f"{', '.join(there) or 'none'}, and there is no Events/<run>/{_EVENTS} of "
+                f"{', '.join(missing)} in "
+                f"{_process_directory(directory, process)}. MadGraph exits with 0 on errors too; the reason "
+                "is above, or "
+                "in the file *_debug.log it names. The events that are there can be used; for all of them "
+                "give the same "
                 "command with another directory (-o)"
             )
             raise ExternalProgramError(msg)
@@ -321,7 +331,10 @@ def _call(program: str, script: Path) -> None:
     """Run MadGraph on a file of commands."""
     outcome = subprocess.run([program, str(script)], cwd=script.parent, check=False)
     if outcome.returncode != 0:
-        msg = f"{program} ended with code {outcome.returncode} on {script}; what it said is above. {_MODEL_HINT}"
+        msg = (
+            f"{program} ended with code {outcome.returncode} on {script}; what it said is above. "
+            f"{_MODEL_HINT}"
+        )
         raise ExternalProgramError(msg)
 
 

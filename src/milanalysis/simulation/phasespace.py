@@ -1,8 +1,9 @@
 """Phase space of production and of decay: from the unit hypercube to weights, kinematics and four-momenta.
 
-Production is that of two quarks and a system of any mass between them, for the signal the Higgs boson. Both integrands
-of the signal depend on dot products alone, which follow from transverse momenta, rapidities and invariant masses. Angles that nothing depends on (the azimuth of the event, the orientation of the decay) are drawn
-only for the events that are kept.
+Production is that of two quarks and a system of any mass between them, for the signal the Higgs boson. Both
+integrands of the signal depend on dot products alone, which follow from transverse momenta, rapidities and
+invariant masses. Angles that nothing depends on (the azimuth of the event, the orientation of the decay) are
+drawn only for the events that are kept.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ class Points(_Columns):
     """Points of a phase space.
 
     Attributes:
-        polynomial: density in the unit hypercube as a polynomial in cHW, shape ``(n_points, n_coefficients)``.
+        polynomial: density in the unit hypercube as a polynomial in cHW, shape
+            ``(n_points, n_coefficients)``.
     """
 
     polynomial: FloatArray
@@ -137,7 +139,8 @@ class QuarkPoints(_Columns):
             mass: of the system X [GeV].
 
         Returns:
-            Quarks, shape ``(n, 4, 4)``, with ``E = |p|``, and the system, shape ``(n, 4)``, on its mass shell.
+            Quarks, shape ``(n, 4, 4)``, with ``E = |p|``, and the system, shape ``(n, 4)``, on its mass
+            shell.
         """
         quarks = np.zeros((len(self), 4, 4))
         quarks[:, 0, 3], quarks[:, 1, 3] = self.energy_u, -self.energy_d
@@ -176,8 +179,8 @@ class QuarkPhaseSpace:
         """Map the hypercube to events.
 
         Args:
-            unit: numbers in [0, 1), shape ``(6, n)``: the transverse momenta of d and u, the angle between them,
-                the rapidities of d and u, and that of the system.
+            unit: numbers in [0, 1), shape ``(6, n)``: the transverse momenta of d and u, the angle between
+                them, the rapidities of d and u, and that of the system.
             mass: of the system [GeV], a number or shape ``(n,)``.
 
         Returns:
@@ -187,7 +190,8 @@ class QuarkPhaseSpace:
         pt_d, jacobian = self._transverse_momentum(unit[0])
         pt_u, jacobian_u = self._transverse_momentum(unit[1])
         dphi = np.pi * (1.0 - 2.0 * unit[2])
-        # The forward light-cone momentum of a quark has about the same distribution at any transverse momentum.
+        # The forward light-cone momentum of a quark has about the same distribution at any transverse
+        # momentum.
         y_d, width = self._rapidity(unit[3], pt_d)
         y_u, width_u = self._rapidity(unit[4], pt_u)
         y_u = -y_u
@@ -363,7 +367,8 @@ class DecayPhaseSpace:
 
     ::
 
-        d Gamma = 1/(2 MH) |M|^2  ds_1/(2 pi) ds_2/(2 pi)  p/(4 pi MH)  (1/(8 pi))^2 dOmega_1 dOmega_2 / (4 pi)^2
+        d Gamma = 1/(2 MH) |M|^2  ds_1/(2 pi) ds_2/(2 pi)  p/(4 pi MH)  (1/(8 pi))^2 dOmega_1 dOmega_2 / (4
+        pi)^2
 
     The two Breit-Wigner functions 1/D_1 and 1/D_2 are never both large. The part ``D_2 / (D_1 + D_2)`` of the
     integrand, where only the first is, is half of the whole by symmetry.

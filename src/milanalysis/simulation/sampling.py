@@ -1,7 +1,8 @@
 """Points of a phase space: weighted, or unweighted by acceptance and rejection.
 
-A maximum weight that is never exceeded would be set by the worst of all points, and most points would be rejected.
-Instead a stated small part of the cross-section may lie above the maximum; unweighted events miss it.
+A maximum weight that is never exceeded would be set by the worst of all points, and most points would be
+rejected. Instead a stated small part of the cross-section may lie above the maximum; unweighted events miss
+it.
 """
 
 from __future__ import annotations

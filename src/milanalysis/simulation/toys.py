@@ -1,13 +1,13 @@
 """Analytic generators with exact log ratio and Fisher information.
 
-They stand in for the physics wherever an estimator, an interval or a coverage is compared with the truth. Which
-one to use when:
+They stand in for the physics wherever an estimator, an interval or a coverage is compared with the truth.
+Which one to use when:
 
 - `GaussianShift`: everything in closed form, the log ratio is an exact parabola.
 - `GaussianPlane`: the same with two parameters, whose estimates are correlated.
 - `ExponentialTilt`: closed form, the log ratio is not a parabola, so intervals are asymmetric.
-- `QuadraticEFT`: looks like EFT physics. Twelve features, most of them not sensitive; a squared amplitude with an
-  interference and a quadratic term; exact event weights, as an `EventTable`.
+- `QuadraticEFT`: looks like EFT physics. Twelve features, most of them not sensitive; a squared amplitude
+  with an interference and a quadratic term; exact event weights, as an `EventTable`.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class ToyTerms:
 class GaussianShift:
     """One observable, normally distributed around theta.
 
-    ``ln p(x|theta)/p(x|0) = (theta x - theta^2/2) / width^2``; the maximum-likelihood estimate is the mean of the
-    observable, its standard deviation ``width / sqrt(n)`` exactly, for any n.
+    ``ln p(x|theta)/p(x|0) = (theta x - theta^2/2) / width^2``; the maximum-likelihood estimate is the mean of
+    the observable, its standard deviation ``width / sqrt(n)`` exactly, for any n.
 
     Attributes:
         width: standard deviation of the observable.
@@ -101,8 +101,8 @@ class GaussianShift:
 class GaussianPlane:
     """Two correlated observables of unit variance, normally distributed around two parameters.
 
-    ``ln p(x|theta)/p(x|0) = theta C^-1 x - theta C^-1 theta / 2``; the estimates are the means of the observables, their
-    covariance is ``C / n`` exactly, and the border of an allowed region is an ellipse.
+    ``ln p(x|theta)/p(x|0) = theta C^-1 x - theta C^-1 theta / 2``; the estimates are the means of the
+    observables, their covariance is ``C / n`` exactly, and the border of an allowed region is an ellipse.
 
     Attributes:
         correlation: of the observables, and so of the estimates.

@@ -59,8 +59,8 @@ class MethodCoverage:
     Attributes:
         method: its name.
         theta_true: value of the parameter in the pseudo-experiments.
-        coverage: at each level of the report: the fraction of all pseudo-experiments whose valid interval contains the true
-            value. Empty where it is withheld.
+        coverage: at each level of the report: the fraction of all pseudo-experiments whose valid interval
+            contains the true value. Empty where it is withheld.
         outcomes: how many searches for an interval did not end with an ordinary one, by name.
         pulls: None if there are fewer than two estimates with a curvature.
         width: median width of the valid intervals at the level of the configuration; None if there are none.
@@ -106,16 +106,16 @@ class CoverageReport:
         n_experiments: pseudo-experiments at each true value.
         n_events: mean number of events in each.
         number: whether that number is "fixed" or "poisson".
-        overlap: what fraction of the events it is drawn from one pseudo-experiment is, at the true value where it is
-            largest; 0 if no two of them share an event.
+        overlap: what fraction of the events it is drawn from one pseudo-experiment is, at the true value
+            where it is largest; 0 if no two of them share an event.
         used: events in all pseudo-experiments over the effective number of test events, likewise the largest.
         methods: one entry for each method and true value: the shape of so many events.
-        combined: the same for shape and rate together, with a Poisson number of events whose mean depends on the true value;
-            empty for methods of whole bags.
-        intervals: on the observed data, for each method that knows them and each level; empty if there is a single true
-            value.
-        responses: ``d E[estimate] / d theta`` of each method over all true values, with its error; empty if there is a
+        combined: the same for shape and rate together, with a Poisson number of events whose mean depends on
+            the true value; empty for methods of whole bags.
+        intervals: on the observed data, for each method that knows them and each level; empty if there is a
             single true value.
+        responses: ``d E[estimate] / d theta`` of each method over all true values, with its error; empty if
+            there is a single true value.
         background: expected share of background in the pseudo-experiments.
         interpolation: how methods that know a grid are made continuous, in words.
     """
@@ -188,8 +188,8 @@ def report(
 ) -> CoverageReport:
     """Report the coverage of all methods.
 
-    Where pseudo-experiments overlap by more than `drawing.LARGEST_OVERLAP` there is nothing to say about coverage, pulls,
-    widths and responses, and these are left out for that true value.
+    Where pseudo-experiments overlap by more than `drawing.LARGEST_OVERLAP` there is nothing to say about
+    coverage, pulls, widths and responses, and these are left out for that true value.
 
     Args:
         experiments: one for each true value, of the same methods, with intervals at all levels.
@@ -256,8 +256,8 @@ def response(
     Args:
         experiments: one for each true value; at least two different ones.
         method: its name.
-        common: `drawing.Datasets.common` at each true value; the fluctuation of the simulated events is part of the error,
-            as if it were independent at different true values. None: no datasets share events.
+        common: `drawing.Datasets.common` at each true value; the fluctuation of the simulated events is part
+            of the error, as if it were independent at different true values. None: no datasets share events.
 
     Returns:
         Slope and error of a straight line by least squares; None if there is no estimate at two true values.
@@ -300,8 +300,8 @@ def construct(
 
     Args:
         found: the report.
-        experiments: with as many events each as are observed, at two or more true values; those of a method that are
-            missing leave it out.
+        experiments: with as many events each as are observed, at two or more true values; those of a method
+            that are missing leave it out.
         observation: all methods on the observed data, with their profiles.
         datasets: how the pseudo-experiments were drawn.
     """
@@ -319,7 +319,8 @@ def construct(
                     raise FitError(msg)
                 if overlap > LARGEST_OVERLAP:
                     msg = (
-                        f"one pseudo-experiment of {observation.n_observed} events is {overlap:.0%} of the simulated events it "
+                        f"one pseudo-experiment of {observation.n_observed} events is {overlap:.0%} of the "
+                        "simulated events it "
                         "is drawn from; simulate more events"
                     )
                     raise FitError(msg)

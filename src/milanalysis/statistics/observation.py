@@ -30,11 +30,14 @@ class MethodObservation:
     Attributes:
         title: name of the method in tables and figures.
         shape: interval from what the events look like.
-        combined: interval from shape and number of events together; `Status.INCOMPATIBLE` where the two disagree.
-        compatibility: probability that shape and number of events differ at least as much; None if it cannot be said.
+        combined: interval from shape and number of events together; `Status.INCOMPATIBLE` where the two
+            disagree.
+        compatibility: probability that shape and number of events differ at least as much; None if it cannot
+            be said.
         profile: ``-2 ln L`` of the shape relative to its minimum at the points of the observation; None where
             it could not be computed.
-        interpolation: how log ratios known on a grid were made continuous, in words; empty where nothing had to be.
+        interpolation: how log ratios known on a grid were made continuous, in words; empty where nothing had
+            to be.
     """
 
     title: str
@@ -117,8 +120,8 @@ def observe(
         points: values of the parameter of interest at which profiles are kept, shape ``(n_points,)``.
         level: confidence level of the intervals.
         n_expected: expected number of events at the reference.
-        joint: of methods whose shape and rate share nuisance parameters, the likelihood of both together, by name; for
-            others it is the sum.
+        joint: of methods whose shape and rate share nuisance parameters, the likelihood of both together, by
+            name; for others it is the sum.
     """
     n = len(rows)
     saturated = float(

@@ -1,9 +1,10 @@
 """Every event once: files that are the same file, and different files with the same events.
 
-A file is known by the place it is kept at, however many names and links lead there, and by the identification that ROOT
-gave it, which its copies have, too. Events are known by a digest of their momenta, which survives whatever is done to
-the file around them: written anew, merged with others, put in another order. Events that are there twice stand on two
-sides of a split, or are the data that they are compared with: both make an interval look better than it is.
+A file is known by the place it is kept at, however many names and links lead there, and by the identification
+that ROOT gave it, which its copies have, too. Events are known by a digest of their momenta, which survives
+whatever is done to the file around them: written anew, merged with others, put in another order. Events that
+are there twice stand on two sides of a split, or are the data that they are compared with: both make an
+interval look better than it is.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ _SHOWN = 5
 def momenta_digests(events: Any) -> Digests:
     """Return a number for each event of a chunk that is the same if its momenta are the same in single precision.
 
-    The order of the objects in the event does not count. Events without any object that moves have no identity.
+    The order of the objects in the event does not count. Events without any object that moves have no
+    identity.
 
     Args:
         events: the chunk, with ``events.metadata`` of `Sample.work_items`.
@@ -50,8 +52,8 @@ def momenta_digests(events: Any) -> Digests:
         Shape ``(n_events,)``; 0 for events without identity.
 
     Source:
-        Words of three coordinates are mixed as in SplitMix64 (Steele, Lea and Flood 2014) and summed modulo 2^64, so that
-        two of a million different events agree with a probability of 3e-8.
+        Words of three coordinates are mixed as in SplitMix64 (Steele, Lea and Flood 2014) and summed modulo
+        2^64, so that two of a million different events agree with a probability of 3e-8.
     """
     source = events.metadata["format"]
     if source["kind"] == "lhef":
@@ -139,7 +141,10 @@ def _consequence(first: Sample, second: Sample) -> str:
     if first.name == second.name:
         return "; its events would be on several sides of the split. Name it once"
     if "observed" in {first.role, second.role} and first.role != second.role:
-        return "; the same events as data and as simulation make an interval look better than it is. Take it from one of them"
+        return (
+            "; the same events as data and as simulation make an interval look better than it is. Take it "
+            "from one of them"
+        )
     return "; its events would be counted twice. Take it from one of them"
 
 
@@ -206,7 +211,10 @@ def _report(samples: Sequence[Sample], places: Sequence[tuple[int, int]]) -> lis
         (sample, file), (another, second) = owners[one], owners[other]
         example = f"entries {first[one, other][0]} and {first[one, other][1]}, for example"
         if one == other:
-            text = f"{n} selected events of {file.path} (sample {sample.name!r}) repeat other events of it ({example})"
+            text = (
+                f"{n} selected events of {file.path} (sample {sample.name!r}) repeat other events of it "
+                f"({example})"
+            )
             if n <= _TOLERATED_REPEATS * file.n_events:
                 warnings.append(text)
                 continue
@@ -215,7 +223,8 @@ def _report(samples: Sequence[Sample], places: Sequence[tuple[int, int]]) -> lis
             )
         else:
             problems.append(
-                f"{n} events are there twice: {second.path} has the same selected events as {file.path} ({example}), in "
+                f"{n} events are there twice: {second.path} has the same selected events as {file.path} "
+                f"({example}), in "
                 f"{_where(sample, another)}{_consequence(sample, another)}"
             )
     if problems:

@@ -23,7 +23,8 @@ _BRANCHES = {
     "CouplingQED: float64, CouplingQCD: float64}",
     "Rwgt": "var * {Weight: float64}",
     "Particle": "var * {PID: int32, Status: int32, Mother1: int32, Mother2: int32, ColorLine1: int32, "
-    "ColorLine2: int32, Px: float64, Py: float64, Pz: float64, E: float64, M: float64, PT: float64, Eta: float64, "
+    "ColorLine2: int32, Px: float64, Py: float64, Pz: float64, E: float64, M: float64, PT: float64, Eta: "
+    "float64, "
     "Phi: float64, Rapidity: float64, LifeTime: float64, Spin: float64}",
 }
 
@@ -36,8 +37,8 @@ def open_lhef_tree(path: Path) -> Iterator[Callable[[Mapping[str, ak.Array]], No
         path: of the ROOT file.
 
     Yields:
-        A function that appends events, given the lists ``Event``, ``Rwgt`` and ``Particle`` of `lists_of`. Each
-        call makes one basket per branch.
+        A function that appends events, given the lists ``Event``, ``Rwgt`` and ``Particle`` of `lists_of`.
+        Each call makes one basket per branch.
     """
     # Opened here, since uproot takes :: in a name for a chain of file systems.
     with path.open("w+b") as stream, uproot.recreate(stream, compression=uproot.ZSTD(1)) as file:

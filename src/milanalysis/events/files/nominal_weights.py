@@ -108,12 +108,17 @@ def nominal_weights(file: InputFile) -> NominalWeights:
                 found += _of_column(np.asarray(ak.to_numpy(column), dtype=np.float64))
     except Exception as error:  # uproot raises whatever the damaged bytes happen to cause
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        msg = f"{file.path}: Event.Weight cannot be read: the file is damaged ({reason:.150}). Copy or produce it again"
+        msg = (
+            f"{file.path}: Event.Weight cannot be read: the file is damaged ({reason:.150}). Copy or produce "
+            "it again"
+        )
         raise UnreadableEventsError(file.path, msg) from error
     if n_odd:
         msg = (
-            f"{file.path}: {n_odd} of {file.n_events} events do not have exactly one Event record, so that they have no "
-            "weight of their own; produce the file again, with one Event (and one Event.Weight) for each entry"
+            f"{file.path}: {n_odd} of {file.n_events} events do not have exactly one Event record, so that "
+            "they have no "
+            "weight of their own; produce the file again, with one Event (and one Event.Weight) for each "
+            "entry"
         )
         raise EventWeightError(msg)
     return found
@@ -139,9 +144,9 @@ def _of_column(weights: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Nominal
 def weight_problem(sample: Sample) -> str | None:
     """Say what the nominal weights of a sample cannot mean; None if there is nothing.
 
-    The events of an observed sample count as one each, so their weights have to be equal within a file. Weights of
-    simulation that are all 1, or that add up to exactly 1 pb, are counts or normalised to one, unless somebody says that
-    this is the cross-section.
+    The events of an observed sample count as one each, so their weights have to be equal within a file.
+    Weights of simulation that are all 1, or that add up to exactly 1 pb, are counts or normalised to one,
+    unless somebody says that this is the cross-section.
 
     Raises:
         EventWeightError, UnreadableEventsError: as `nominal_weights`.
@@ -155,13 +160,19 @@ def weight_problem(sample: Sample) -> str | None:
             if not found.are_equal:
                 return (
                     f"sample {sample.name!r}: role: observed, and the nominal weights of {file.path} go from "
-                    f"{found.smallest:g} to {found.largest:g} (their sum is that of {_effective(found):.3g} events of equal "
-                    f"weight, and {found.n_finite} would be counted); observed events count as one each, weights of theirs "
-                    "are not used. Give real or unweighted events, or generate a dataset from the weights first"
+                    f"{found.smallest:g} to {found.largest:g} (their sum is that of {_effective(found):.3g} "
+                    "events of equal "
+                    f"weight, and {found.n_finite} would be counted); observed events count as one each, "
+                    "weights of theirs "
+                    "are not used. Give real or unweighted events, or generate a dataset from the weights "
+                    "first"
                 )
         return None
     if every.n_finite == 0:
-        return f"sample {sample.name!r}: none of its {every.n_events} nominal weights is a finite number; produce it again"
+        return (
+            f"sample {sample.name!r}: none of its {every.n_events} nominal weights is a finite number; "
+            "produce it again"
+        )
     units = [file.path for file, found in zip(sample.files, by_file, strict=True) if found.are_units]
     others = [
         file.path
@@ -170,11 +181,15 @@ def weight_problem(sample: Sample) -> str | None:
     ]
     if units and others:
         return (
-            f"sample {sample.name!r}: the nominal weights of {units[0]} are all 1 and those of {others[0]} are not, so that "
+            f"sample {sample.name!r}: the nominal weights of {units[0]} are all 1 and those of {others[0]} "
+            "are not, so that "
             "they do not mean the same; make a sample of each kind"
         )
     if every.largest_absolute == 0.0:
-        return f"sample {sample.name!r}: all nominal weights are 0, so that its events stand for nothing; produce it again"
+        return (
+            f"sample {sample.name!r}: all nominal weights are 0, so that its events stand for nothing; "
+            "produce it again"
+        )
     if sample.normalisation == "unit" or sample.expected_cross_section_fb is not None:
         return None
     total = sum(
@@ -187,8 +202,10 @@ def weight_problem(sample: Sample) -> str | None:
     else:
         return None
     return (
-        f"{what} and no cross-section is known, and normalisation: {sample.normalisation} would take them for "
-        f"{total:g} fb; give normalisation: unit and cross_section_fb under samples.{sample.name} (if the cross-section "
+        f"{what} and no cross-section is known, and normalisation: {sample.normalisation} would take them "
+        "for "
+        f"{total:g} fb; give normalisation: unit and cross_section_fb under samples.{sample.name} (if the "
+        "cross-section "
         f"really is {total:g} fb, give it as cross_section_fb)"
     )
 
@@ -196,8 +213,8 @@ def weight_problem(sample: Sample) -> str | None:
 def negative_weights(sample: Sample) -> str | None:
     """Say how many nominal weights of a simulated sample are negative, and what follows; None if there are none.
 
-    Tables, cutflows and yields keep their signs. Bags and pseudo-experiments are drawn with probabilities in proportion to the
-    weights, so nothing can be trained on such events or tested with them.
+    Tables, cutflows and yields keep their signs. Bags and pseudo-experiments are drawn with probabilities in
+    proportion to the weights, so nothing can be trained on such events or tested with them.
 
     Raises:
         EventWeightError, UnreadableEventsError: as `nominal_weights`.
@@ -207,8 +224,10 @@ def negative_weights(sample: Sample) -> str | None:
         return None
     return (
         f"{every.n_negative} of {every.n_finite} nominal weights are negative "
-        f"({every.n_negative / every.n_finite:.2%}). The cutflow and the expected yield keep their signs; networks cannot be "
-        "trained on them and pseudo-experiments cannot be drawn from them, since a probability is not negative. For these give "
+        f"({every.n_negative / every.n_finite:.2%}). The cutflow and the expected yield keep their signs; "
+        "networks cannot be "
+        "trained on them and pseudo-experiments cannot be drawn from them, since a probability is not "
+        "negative. For these give "
         "leading-order events, or events whose weights have been resampled to positive ones"
     )
 
@@ -223,7 +242,8 @@ def weight_warnings(sample: Sample) -> list[str]:
     warnings = []
     if sample.order is not None:
         warnings.append(
-            f"the order of weight_points cannot be checked: {sample.order}. Give them by name (weight_points: "
+            f"the order of weight_points cannot be checked: {sample.order}. Give them by name "
+            "(weight_points: "
             "{name: value}, with the names in the JSON file beside the ROOT file or under weight_names)"
         )
     if sample.role == "observed":
@@ -232,7 +252,8 @@ def weight_warnings(sample: Sample) -> list[str]:
         ]
         if means and max(means) - min(means) > _EQUAL * max(map(abs, means)):
             warnings.append(
-                f"the nominal weights of its files differ (from {min(means):g} to {max(means):g}); weights of observed "
+                f"the nominal weights of its files differ (from {min(means):g} to {max(means):g}); weights "
+                "of observed "
                 "events are not used, each event counts as one"
             )
     elif sample.normalisation in ("mean", "file_sum"):
@@ -241,7 +262,8 @@ def weight_warnings(sample: Sample) -> list[str]:
     if unknown and sample.cross_section_fb is None and sample.role != "observed":
         others = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         warnings.append(
-            f"the cross-section is not known ({unknown[0]}{others}), so the weights are not checked against it; "
+            f"the cross-section is not known ({unknown[0]}{others}), so the weights are not checked against "
+            "it; "
             "cross_section_fb states it"
         )
     negative = negative_weights(sample)
@@ -268,7 +290,8 @@ def _disagreement(sample: Sample) -> list[str]:
         return []
     first = int(np.argmax(off))
     text = (
-        f"the weights of {by_file[first][0].path} alone give {FB_PER_PB * sections[first]:g} fb and those of all files "
+        f"the weights of {by_file[first][0].path} alone give {FB_PER_PB * sections[first]:g} fb and those of "
+        "all files "
         f"{FB_PER_PB * mean:g} fb; files of one sample should be of one process with one normalisation"
     )
     return [text]

@@ -38,8 +38,8 @@ class InputFile:
         place: device and inode; links to one file have the same.
         cross_section_fb: as the JSON file beside it says; None if there is none, or it is not known there.
         cross_section_error_fb: its standard error, 0 if it is not known.
-        unknown_cross_section: what the JSON file says instead of a cross-section, in words; empty if it says one, or
-            does not speak of it.
+        unknown_cross_section: what the JSON file says instead of a cross-section, in words; empty if it says
+            one, or does not speak of it.
         description: what the JSON file beside it says.
     """
 
@@ -84,7 +84,8 @@ def read_description(path: Path) -> dict[str, Any]:
         found = json.loads(place.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         msg = (
-            f"{place}, which says what the weights in {path} mean, is no readable JSON file ({error}); run `milanalysis convert` "
+            f"{place}, which says what the weights in {path} mean, is no readable JSON file ({error}); run "
+            "`milanalysis convert` "
             "again, or take it away if it does not belong to the events"
         )
         raise EventWeightError(msg) from error
@@ -103,8 +104,8 @@ def open_root_file(
         number: of the file within the analysis.
 
     Raises:
-        InputFileError: naming the file, if it is missing, empty, truncated, was not closed, is not a ROOT file, or does
-            not have the tree or the branches.
+        InputFileError: naming the file, if it is missing, empty, truncated, was not closed, is not a ROOT
+            file, or does not have the tree or the branches.
         EventWeightError: if the JSON file beside it cannot be read, or is about another number of events.
     """
     expected = f"expected a ROOT file with a tree {source.tree!r}"
@@ -166,7 +167,8 @@ def _inspect(
         msg = (
             f"{path} has no tree {tree!r}; its trees are: {', '.join(trees) or 'none'}"
             f"{f' (it holds {others:.200})' if others and not trees else ''}. "
-            "Give format and name of the tree in the configuration (format: {kind: delphes} for Delphes), or another file"
+            "Give format and name of the tree in the configuration (format: {kind: delphes} for Delphes), or "
+            "another file"
         )
         raise InputFileError(msg)
     leaves = {name.split("/")[-1] for name in file[tree].keys()}  # noqa: SIM118 (not a dictionary)
@@ -175,8 +177,10 @@ def _inspect(
     if absent:
         collections = sorted(leaf.removesuffix("_size") for leaf in leaves if leaf.endswith("_size"))
         msg = (
-            f"{path}: the tree {tree!r} has no branch {', '.join(absent)}; this selection reads {', '.join(branches)}. "
-            f"Its collections are {', '.join(collections) or 'none'}; the configuration names those to be read under format"
+            f"{path}: the tree {tree!r} has no branch {', '.join(absent)}; this selection reads "
+            f"{', '.join(branches)}. "
+            f"Its collections are {', '.join(collections) or 'none'}; the configuration names those to be "
+            "read under format"
         )
         raise InputFileError(msg)
     description = read_description(path)
@@ -184,7 +188,8 @@ def _inspect(
     n_events, announced = int(file[tree].num_entries), description.get("n_events", None)
     if announced is not None and announced != n_events:
         msg = (
-            f"{beside(path)} says that {path} has {announced!r:.40} events, and it has {n_events}: one of the two is from another time; "
+            f"{beside(path)} says that {path} has {announced!r:.40} events, and it has {n_events}: one of "
+            "the two is from another time; "
             "copy or produce both again"
         )
         raise EventWeightError(msg)

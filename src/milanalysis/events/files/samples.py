@@ -41,8 +41,8 @@ class Sample:
         files: in order; the table has the events in this order.
         source: format of the files.
         theta: parameter point of the nominal weight; None if it is not known.
-        weight_points: value of the coefficient for each weight beside the nominal one, in the order of the file;
-            None for weights that are to be ignored; empty to ignore all of them.
+        weight_points: value of the coefficient for each weight beside the nominal one, in the order of the
+            file; None for weights that are to be ignored; empty to ignore all of them.
         variations: for each uncertainty the places of its weights up and down in that order, counting from 0.
         normalisation: what the nominal weights add up to.
         cross_section_fb: cross-section that the user states; None if it is not stated.
@@ -160,7 +160,8 @@ class Sample:
         """Return the sample without a file that turned out to be unreadable.
 
         Raises:
-            InputFileError: if no file is left, or the weights of those left add up to an unknown cross-section.
+            InputFileError: if no file is left, or the weights of those left add up to an unknown
+                cross-section.
         """
         gone = [SkippedFile(file.path, reason, file.n_events) for file in self.files if file.path == path]
         kept = tuple(file for file in self.files if file.path != path)
@@ -176,7 +177,8 @@ class Sample:
             raise InputFileError(msg)
         if self.skipped and self.normalisation == "sum":
             msg = (
-                f"sample {self.name!r}: {self.skipped[0].path} cannot be read ({self.skipped[0].reason}), and with "
+                f"sample {self.name!r}: {self.skipped[0].path} cannot be read ({self.skipped[0].reason}), "
+                "and with "
                 "normalisation: sum the other files do not add up to the cross-section; "
                 "repair the file, or take it from the list and correct the weights"
             )
@@ -208,10 +210,11 @@ def open_sample(
         files: ROOT files, in the order the table shall have.
         source: their format; LHEF if it is not given.
         theta: value of the coefficient the nominal weight belongs to; None if it is not known.
-        weight_points: values of the coefficient in the order of the weights in the file, None for a weight that
-            belongs to no value; or values by the names of the weights; empty to ignore the weights.
+        weight_points: values of the coefficient in the order of the weights in the file, None for a weight
+            that belongs to no value; or values by the names of the weights; empty to ignore the weights.
         variations: for each uncertainty the names of its weights up and down, or their places in the file.
-        weight_names: JSON file with ``weight_names`` in the order of the file; by default the one beside each file.
+        weight_names: JSON file with ``weight_names`` in the order of the file; by default the one beside each
+            file.
         normalisation: what the nominal weights add up to.
         cross_section_fb: cross-section in fb, to be checked (or, with ``unit``, to be used).
         on_bad_file: whether an unreadable file is an error, or is left out and named in the report.

@@ -1,9 +1,9 @@
 """How coffea sees a ROOT tree: ``LHEF`` trees and Delphes trees, each with the names of their branches.
 
-`LHEFSchema` reads the ``LHEF`` trees of ExRootLHEFConverter and those that milanalysis writes; `DelphesSchema` reads
-the trees of Delphes, with whatever collections its card has. Both read only the branches that are used. coffea's own
-``DelphesSchema`` is not used, since its ``MissingET.pt`` is ``MET * cosh(Eta)``: here ``MissingET`` has the fields
-``MET`` and ``Phi`` and no others that look like them.
+`LHEFSchema` reads the ``LHEF`` trees of ExRootLHEFConverter and those that milanalysis writes;
+`DelphesSchema` reads the trees of Delphes, with whatever collections its card has. Both read only the
+branches that are used. coffea's own ``DelphesSchema`` is not used, since its ``MissingET.pt`` is
+``MET * cosh(Eta)``: here ``MissingET`` has the fields ``MET`` and ``Phi`` and no others that look like them.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ class ExRootSchema(BaseSchema):
 class LHEFSchema(ExRootSchema):
     """Reads ``LHEF`` trees: ``Event`` one record per event, ``Particle`` and ``Rwgt`` lists.
 
-    Particles are Lorentz vectors (``px``, ``pt``, ``eta``, ``energy``, sums, ...) made from ``Px``, ``Py``, ``Pz``,
-    ``E``; the mass as written in the file is ``Mass``, since ``E`` and ``M`` beside each other would give a vector
-    two temporal coordinates.
+    Particles are Lorentz vectors (``px``, ``pt``, ``eta``, ``energy``, sums, ...) made from ``Px``, ``Py``,
+    ``Pz``, ``E``; the mass as written in the file is ``Mass``, since ``E`` and ``M`` beside each other would
+    give a vector two temporal coordinates.
     """
 
     mixins: ClassVar[dict[str, str]] = {"Particle": "LorentzVector"}
@@ -86,6 +86,6 @@ class LHEFSchema(ExRootSchema):
 class DelphesSchema(ExRootSchema):
     """Reads ``Delphes`` trees: ``Event`` one record per event, every other collection a list.
 
-    Members have the names of the file (``events.Jet.PT``, ``events.MissingET.MET``); leptons, jets and missing
-    momentum as vectors are made by `milanalysis.events.objects.read_objects`.
+    Members have the names of the file (``events.Jet.PT``, ``events.MissingET.MET``); leptons, jets and
+    missing momentum as vectors are made by `milanalysis.events.objects.read_objects`.
     """

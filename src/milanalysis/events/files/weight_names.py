@@ -32,8 +32,8 @@ def points_in_order(
         names_file: JSON file with the names; None: those beside the files.
 
     Raises:
-        EventWeightError: if the files do not say the names, have other ones, or have them in different orders; or say
-            that other values belong to the weights.
+        EventWeightError: if the files do not say the names, have other ones, or have them in different
+            orders; or say that other values belong to the weights.
     """
     if not isinstance(points, Mapping):
         orders = {_names_beside(file) for file in files}
@@ -66,8 +66,9 @@ def unchecked_order(
 ) -> str | None:
     """Say why a wrong order of weight points would not be noticed; None if it would.
 
-    Weights lie on a polynomial only if they belong to the right points, or if the points are so few that there always
-    is one, or if all points are mirrored at the generated one: that polynomial has the mirrored coefficient.
+    Weights lie on a polynomial only if they belong to the right points, or if the points are so few that
+    there always is one, or if all points are mirrored at the generated one: that polynomial has the mirrored
+    coefficient.
 
     Args:
         files: whose JSON files may say which weight is which.
@@ -100,7 +101,8 @@ def _refuse_other_points(sample: str, file: InputFile, points: Sequence[float | 
     if any(point not in (None, known) for point, known in zip(points, stated, strict=False)):
         msg = (
             f"sample {sample!r}: the JSON file beside {file.path} says that its weights belong to "
-            f"{', '.join(f'{point:g}' for point in stated)}, and weight_points has other values or another order"
+            f"{', '.join(f'{point:g}' for point in stated)}, and weight_points has other values or another "
+            "order"
         )
         raise EventWeightError(msg)
 
@@ -142,8 +144,8 @@ def names_of_weights(
         names_file: JSON file with the names; None: those beside the files.
 
     Raises:
-        EventWeightError: if a file does not say them, lacks one that is wanted or has it twice, or has another order of
-            these.
+        EventWeightError: if a file does not say them, lacks one that is wanted or has it twice, or has
+            another order of these.
     """
     given = _stated_names(names_file) if names_file is not None else ()
     orders = []
@@ -152,8 +154,10 @@ def names_of_weights(
         names = given if names_file is not None else _names_beside(file)
         if not names:
             msg = (
-                f"sample {sample!r} gives {key} by name, and {origin} does not say the names of the weights in "
-                f"{file.path}; make it with `milanalysis convert`, or list the values in the order of the file"
+                f"sample {sample!r} gives {key} by name, and {origin} does not say the names of the weights "
+                "in "
+                f"{file.path}; make it with `milanalysis convert`, or list the values in the order of the "
+                "file"
             )
             raise EventWeightError(msg)
         for what, found in (

@@ -47,8 +47,8 @@ def conversion_targets(paths: Sequence[Path], directory: Path | None = None) -> 
         directory: for the trees; by default each goes beside its text.
 
     Raises:
-        InputFileError: if a file cannot be Les Houches text, if two files would become the same tree, or if a tree
-            that is there was made from another file.
+        InputFileError: if a file cannot be Les Houches text, if two files would become the same tree, or if a
+            tree that is there was made from another file.
     """
     targets: dict[Path, Path] = {}
     for path in paths:
@@ -119,10 +119,10 @@ def convert_lhe(path: Path, output: Path, advance: Callable[..., None] = lambda 
     Args:
         path: of the text, compressed or not.
         output: of the ROOT file; the same name with suffix ``.json`` gets ``weight_names`` (in the order of
-            ``Rwgt.Weight``), ``weight_descriptions``, ``cross_section_pb`` and ``cross_section_error_pb`` (null if not
-            known), ``strategy`` (IDWTUP), ``normalisation`` (what the weights do add up to: mean, sum, unit, or null),
-            ``n_events``, and ``n_trials`` (null if events have none; if they have, all weights are multiplied by
-            ``n_events / n_trials``, so that their mean is the cross-section).
+            ``Rwgt.Weight``), ``weight_descriptions``, ``cross_section_pb`` and ``cross_section_error_pb``
+            (null if not known), ``strategy`` (IDWTUP), ``normalisation`` (what the weights do add up to:
+            mean, sum, unit, or null), ``n_events``, and ``n_trials`` (null if events have none; if they have,
+            all weights are multiplied by ``n_events / n_trials``, so that their mean is the cross-section).
         advance: called with the number of bytes of text each time some have been read.
 
     Returns:
@@ -200,18 +200,22 @@ def _remarks_on_cross_section(file: LHEFile, sums: _Sums, summary: dict[str, Any
     mean, section = sums.total / sums.n, file.head.cross_section_pb
     if file.has_trials:
         yield (
-            f"events have trials ({summary['n_trials']} for {sums.n} events), so that the cross-section is the sum of "
-            f"weights over the sum of trials, {sums.total / file.n_trials:.6g} pb; <init> gives {section}, which is not "
+            f"events have trials ({summary['n_trials']} for {sums.n} events), so that the cross-section is "
+            "the sum of "
+            f"weights over the sum of trials, {sums.total / file.n_trials:.6g} pb; <init> gives {section}, "
+            "which is not "
             f"used. All weights are multiplied by {sums.n / file.n_trials:.6g} to average to it"
         )
     elif file.head.unknown is not None:
         yield (
-            f"the cross-section is not known: {file.head.unknown}; give cross_section_fb for samples of this file"
+            f"the cross-section is not known: {file.head.unknown}; give cross_section_fb for samples of this "
+            "file"
         )
     elif summary["normalisation"] is None:
         agree = "both agree" if _agreements(file, sums) else "neither agrees"
         yield (
-            f"the weights have the mean {mean:.6g} pb and the sum {sums.total:.6g} pb, and the cross-section is "
+            f"the weights have the mean {mean:.6g} pb and the sum {sums.total:.6g} pb, and the cross-section "
+            "is "
             f"{section:.6g} pb: {agree}; give normalisation for samples of this file"
         )
 

@@ -32,8 +32,8 @@ def read_events(bodies: Sequence[bytes]) -> tuple[FloatArray, FloatArray, list[b
         bodies: text of each event between ``<event>`` and ``</event>``.
 
     Returns:
-        The first lines, shape ``(n_events, 6)``, the lines of all particles, shape ``(n_particles, 13)``, and the
-        text of each event after its particles.
+        The first lines, shape ``(n_events, 6)``, the lines of all particles, shape ``(n_particles, 13)``, and
+        the text of each event after its particles.
 
     Raises:
         MalformedEventError: naming the first event and line that do not hold the numbers they should.
@@ -154,7 +154,8 @@ def _refuse_values(bodies: Sequence[bytes], event: int, row: int, meaning: str) 
     """Raise an error about a line of an event."""
     offset, text = list(event_rows(bodies[event]))[row]
     msg = (
-        f"{_BAD_LINE}: one is not finite, or is a fraction where a whole number belongs, in {decoded(text[:80])!r}; "
+        f"{_BAD_LINE}: one is not finite, or is a fraction where a whole number belongs, in "
+        f"{decoded(text[:80])!r}; "
         f"expected {meaning}"
     )
     raise MalformedEventError(event, offset, msg)

@@ -90,7 +90,10 @@ def read_head(text: bytes, init: re.Match[bytes]) -> Head:
     lines = [line for line in body.split(b"\n") if line.strip()]
     words = body.split()
     if len(words) < _BEAM_NUMBERS:
-        msg = f"it has {len(words)} numbers ({init[1][:100]!r}); expected beams, IDWTUP and NPRUP: 10 in the first line"
+        msg = (
+            f"it has {len(words)} numbers ({init[1][:100]!r}); expected beams, IDWTUP and NPRUP: 10 in the "
+            "first line"
+        )
         raise MalformedHeadError(init.start(1), msg)
     beams = _read(text, init, words[:_BEAM_NUMBERS])
     strategy, n_processes = beams[8:]

@@ -1,8 +1,8 @@
 """Les Houches text files (``.lhe``, ``.lhe.gz``), read as a stream.
 
-Lines are collected and turned into numbers by the thousand, which is several times faster than reading event by
-event, and correctly rounded. Only where that fails is an event looked at by itself, to read it or to say what is
-wrong in which line. XML comments are taken out, and CDATA is text, before anything is looked for.
+Lines are collected and turned into numbers by the thousand, which is several times faster than reading event
+by event, and correctly rounded. Only where that fails is an event looked at by itself, to read it or to say
+what is wrong in which line. XML comments are taken out, and CDATA is text, before anything is looked for.
 
 Source:
     hep-ph/0109068 (initialisation and events), hep-ph/0609017 (the file), arXiv:1405.1067 (weights).
@@ -72,8 +72,8 @@ class LHEBlock:
 
     Attributes:
         info: number of particles, process, weight, scale, alpha_QED, alpha_QCD; shape ``(n_events, 6)``.
-        particles: PDG id, status, two mothers, two colours, px, py, pz, E, m [GeV], lifetime, spin of all particles;
-            shape ``(n_particles, 13)``.
+        particles: PDG id, status, two mothers, two colours, px, py, pz, E, m [GeV], lifetime, spin of all
+            particles; shape ``(n_particles, 13)``.
         weights: weights beside the nominal one, shape ``(n_events, n_weights)``.
     """
 
@@ -148,7 +148,8 @@ class LHEFile:
         path: of the file.
         head: what the file says about all of its events.
         weight_names: names of the weights in the order of `LHEBlock.weights`; known after the first block.
-        has_trials: whether events say how many attempts they took (Sherpa), of which the cross-section is a mean.
+        has_trials: whether events say how many attempts they took (Sherpa), of which the cross-section is a
+            mean.
         n_events: events read so far.
         n_trials: sum of the trials read so far.
         weight_rounding: half a unit of the last digit of the first event's weight.
@@ -217,8 +218,8 @@ class LHEFile:
         """Yield the events, about 20,000 at a time.
 
         Raises:
-            InputFileError: if the file ends early or an event is not what it should be, with the number of the
-                event, counted from 1, and the line.
+            InputFileError: if the file ends early or an event is not what it should be, with the number of
+                the event, counted from 1, and the line.
         """
         waiting: list[LHEBlock] = []
         for chunk in self._chunks():
@@ -286,7 +287,8 @@ class LHEFile:
 
     def _fail(self, what: str, cause: Exception | None = None) -> NoReturn:
         msg = (
-            f"{self.path} is truncated or damaged in event {self.n_events + 1}: {what}, after {self.n_events} complete "
+            f"{self.path} is truncated or damaged in event {self.n_events + 1}: {what}, after "
+            f"{self.n_events} complete "
             "events; expected </event> and </LesHouchesEvents>. Copy or produce the file again"
         )
         raise InputFileError(msg) from cause
@@ -383,8 +385,10 @@ class LHEFile:
             self._check_between(piece[:start], chunk.line(event, -begin))
             if len(tags) > 1:
                 msg = (
-                    f"{self.path}: event {self.n_events + event + 1} (line {chunk.line(event)}) has no </event>: another <event> begins "
-                    f"in line {chunk.line(event, tags[1].start() - begin)}. It was not written to its end, or files were "
+                    f"{self.path}: event {self.n_events + event + 1} (line {chunk.line(event)}) has no "
+                    "</event>: another <event> begins "
+                    f"in line {chunk.line(event, tags[1].start() - begin)}. It was not written to its end, "
+                    "or files were "
                     "joined; produce the file again, or take out what there is of this event"
                 )
                 raise InputFileError(msg)
@@ -429,7 +433,8 @@ class LHEFile:
         if _ANOTHER_FILE.match(stray[0]):
             self._refuse_line(
                 line,
-                f"{shown!r} where the next <event> or the end of the file should be; files that were joined have "
+                f"{shown!r} where the next <event> or the end of the file should be; files that were joined "
+                "have "
                 "different heads, so convert them one by one",
             )
         groups = " (groups of events that belong together are not supported)" if "group" in shown else ""

@@ -1,9 +1,9 @@
 """Event weights of Les Houches files: their names in the header, and their values in each event.
 
-Three forms are in use: ``<rwgt>`` with ``<wgt id="name"> value </wgt>`` (version 3), ``<weight name="name"> value
-</weight>`` (version 2), and ``<weights> value value ... </weights>``, whose names are those of the header in order.
-Weights without a name are numbered from 0, which is their place in the file. What looks like a weight and cannot be
-read is an error, never left out.
+Three forms are in use: ``<rwgt>`` with ``<wgt id="name"> value </wgt>`` (version 3),
+``<weight name="name"> value </weight>`` (version 2), and ``<weights> value value ... </weights>``, whose
+names are those of the header in order. Weights without a name are numbered from 0, which is their place in
+the file. What looks like a weight and cannot be read is an error, never left out.
 
 Source:
     arXiv:1405.1067 (version 3), arXiv:1003.1643 (version 2).
@@ -120,7 +120,8 @@ class EventWeightReader:
             Weights, shape ``(n_events, n_weights)``.
 
         Raises:
-            MalformedEventError: if a weight cannot be read, has another name in another event, or is there twice.
+            MalformedEventError: if a weight cannot be read, has another name in another event, or is there
+                twice.
         """
         words: list[bytes] = []
         for i, rest in enumerate(rests):
@@ -160,7 +161,8 @@ class EventWeightReader:
             raise MalformedEventError(
                 event,
                 0,
-                f"it has {len(names)} weights ({_listed(names)}) and the events before have {len(self.names)} "
+                f"it has {len(names)} weights ({_listed(names)}) and the events before have "
+                f"{len(self.names)} "
                 f"({_listed(self.names)}); expected the same weights in all events",
             )
         by_name = dict(zip(names, values, strict=True))
@@ -185,8 +187,10 @@ class EventWeightReader:
                 raise MalformedEventError(
                     event,
                     rest.find(b"<weights"),
-                    f"the header names {len(known)} weights ({_listed([str(one) for one in known])}) and the event has "
-                    f"{n_compact} in <weights>, so that it is not known which is which; complete the names in <initrwgt>, "
+                    f"the header names {len(known)} weights ({_listed([str(one) for one in known])}) and the "
+                    "event has "
+                    f"{n_compact} in <weights>, so that it is not known which is which; complete the names "
+                    "in <initrwgt>, "
                     "or take them out to have the weights numbered",
                 )
             found += known or [None] * n_compact

@@ -1,8 +1,8 @@
 """One chunk of events on its way from coffea to an `EventTable`.
 
 What a processor says about an event (which objects, which cuts, which features) stands in the processor; what
-every processor needs besides (weights, event ids, split, cutflow) stands here. Everything is taken from ``events``
-and from ``events.metadata``, which `milanalysis.events.files.samples` fills with
+every processor needs besides (weights, event ids, split, cutflow) stands here. Everything is taken from
+``events`` and from ``events.metadata``, which `milanalysis.events.files.samples` fills with
 
 ======================  =====================================================================
 ``sample``              name of the sample
@@ -202,8 +202,8 @@ def chunk_table(events: Any, keep: BoolArray, columns: Mapping[str, npt.ArrayLik
 
     Raises:
         EventWeightError: if the weights do not belong to the weight points.
-        ProcessorError: if a feature is not finite, is no number, has the wrong length, or has the name of a column of
-            the table that is no feature.
+        ProcessorError: if a feature is not finite, is no number, has the wrong length, or has the name of a
+            column of the table that is no feature.
     """
     metadata = events.metadata
     n_selected = int(keep.sum())
@@ -243,8 +243,10 @@ def _check_names(names: Sequence[object]) -> None:
             raise ProcessorError(msg)
         if is_reserved(name):
             msg = (
-                f"a feature is called {name!r}, and tables use that name for something else (weight, weight_..., w_1, "
-                "theta, theta_..., event_id, split are reserved), so that a network could be trained on it; give the "
+                f"a feature is called {name!r}, and tables use that name for something else (weight, "
+                "weight_..., w_1, "
+                "theta, theta_..., event_id, split are reserved), so that a network could be trained on it; "
+                "give the "
                 "feature another name in the processor"
             )
             raise ProcessorError(msg)
@@ -254,7 +256,10 @@ def _feature(name: str, values: npt.ArrayLike, n_selected: int) -> FloatArray:
     """Return the numbers of a feature, shape ``(n_selected,)``."""
     column = _numbers(f"feature {name!r}", values)
     if column.shape != (n_selected,):
-        msg = f"feature {name!r} has shape {column.shape} and {n_selected} events are selected; give one number for each"
+        msg = (
+            f"feature {name!r} has shape {column.shape} and {n_selected} events are selected; give one "
+            "number for each"
+        )
         raise ProcessorError(msg)
     with np.errstate(over="ignore"):  # what is too large for single precision is found to be infinite
         return column.astype(np.float32)
@@ -266,12 +271,16 @@ def _decisions(name: object, passes: npt.ArrayLike, n_events: int) -> BoolArray:
         msg = f"a cut is called {name!r}; its name should be a word, such as 'two jets'"
         raise ProcessorError(msg)
     if name in (_READ, _FINITE_WEIGHTS):
-        msg = f"a cut is called {name!r}, which is a step of every cutflow; give it another name in the processor"
+        msg = (
+            f"a cut is called {name!r}, which is a step of every cutflow; give it another name in the "
+            "processor"
+        )
         raise ProcessorError(msg)
     column = _numbers(f"cut {name!r}", passes)
     if column.dtype != np.bool_ or column.shape != (n_events,):
         msg = (
-            f"cut {name!r} has shape {column.shape} and type {column.dtype}, and there are {n_events} events; give one "
+            f"cut {name!r} has shape {column.shape} and type {column.dtype}, and there are {n_events} "
+            "events; give one "
             "boolean for each event of the chunk"
         )
         raise ProcessorError(msg)
@@ -282,7 +291,8 @@ def _numbers(what: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return numbers or booleans as a plain array.
 
     Raises:
-        ProcessorError: if some are undefined, there are different numbers of them per event, or they are something else.
+        ProcessorError: if some are undefined, there are different numbers of them per event, or they are
+            something else.
     """
     try:
         column = ak.to_numpy(values) if isinstance(values, ak.Array) else np.asanyarray(values)
@@ -292,7 +302,10 @@ def _numbers(what: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
     if isinstance(column, np.ma.MaskedArray):
         n_undefined = int(np.ma.getmaskarray(column).sum())
         if n_undefined:
-            msg = f"{what} is undefined (None) for {n_undefined} events; say what it is there, with ak.fill_none"
+            msg = (
+                f"{what} is undefined (None) for {n_undefined} events; say what it is there, with "
+                "ak.fill_none"
+            )
             raise ProcessorError(msg)
         column = column.data
     if column.dtype.kind not in "bifu":
@@ -330,8 +343,10 @@ def _variations(events: Any) -> dict[str, FloatArray]:
     for name, pair in places.items():
         if len(events) and max(pair) >= table.shape[1]:
             msg = (
-                f"{events.metadata['filename']} has {table.shape[1]} weights per event and weight_variations.{name} of sample "
-                f"{events.metadata['sample']!r} names the weight at place {max(pair)}, counting from 0; correct the places, "
+                f"{events.metadata['filename']} has {table.shape[1]} weights per event and "
+                f"weight_variations.{name} of sample "
+                f"{events.metadata['sample']!r} names the weight at place {max(pair)}, counting from 0; "
+                "correct the places, "
                 "or give the names of the weights"
             )
             raise EventWeightError(msg)
@@ -349,7 +364,8 @@ def _all_weights(events: Any) -> FloatArray:
     if collection not in events.fields:
         msg = (
             f"{metadata['filename']} has no branch {collection}.Weight, and weights are named for sample "
-            f"{metadata['sample']!r}; remove weight_points and weight_variations, or make the file of an LHE file that has "
+            f"{metadata['sample']!r}; remove weight_points and weight_variations, or make the file of an LHE "
+            "file that has "
             "<rwgt> blocks"
         )
         raise EventWeightError(msg)
@@ -366,9 +382,11 @@ def _all_weights(events: Any) -> FloatArray:
             else f"names {len(points)} weights"
         )
         msg = (
-            f"{metadata['filename']} has {found} weights per event in {collection}.Weight{nominal} and sample "
+            f"{metadata['filename']} has {found} weights per event in {collection}.Weight{nominal} and "
+            "sample "
             f"{metadata['sample']!r} {known}; list one "
-            "value for each weight, in the order of the file (that of <initrwgt>), null for a weight that belongs to "
+            "value for each weight, in the order of the file (that of <initrwgt>), null for a weight that "
+            "belongs to "
             "no value, or none to ignore the weights"
         )
         raise EventWeightError(msg)
@@ -386,8 +404,10 @@ def _check_leading(leading: FloatArray, events: Any, collection: str) -> None:
     off = np.abs(leading - nominal) > _FLOAT32_ROUNDING * np.abs(nominal)
     if np.any(off & np.isfinite(leading) & np.isfinite(nominal)):
         msg = (
-            f"{events.metadata['filename']}: the first weight of {collection}.Weight is not Event.Weight in {off.sum()} of "
-            f"{len(off)} events; set leading_nominal: false under format if the list begins with the first weight point"
+            f"{events.metadata['filename']}: the first weight of {collection}.Weight is not Event.Weight in "
+            f"{off.sum()} of "
+            f"{len(off)} events; set leading_nominal: false under format if the list begins with the first "
+            "weight point"
         )
         raise EventWeightError(msg)
 

@@ -1,8 +1,9 @@
 """coffea's executors, with our progress bar, warm workers, and errors that arrive as they were raised.
 
-Which one to use when: ``iterative`` for small files and for debugging, since everything happens in this process;
-``futures`` for everything else on one machine; ``dask`` for a cluster, or where workers may die; ``parsl`` where parsl
-is at home. All give the same output. Chunks on dask and parsl go through the same coffea executor as those on local
+Which one to use when: ``iterative`` for small files and for debugging, since everything happens in this
+process; ``futures`` for everything else on one machine; ``dask`` for a cluster, or where workers may die;
+``parsl`` where parsl is at home. All give the same output. Chunks on dask and parsl go through the same
+coffea executor as those on local
 processes: it is given a pool whose workers are theirs.
 """
 
@@ -88,7 +89,8 @@ class ChunkFailure(BaseException):
         error = self.original
         if not isinstance(error, MilAnalysisError):
             error = ProcessorError(
-                f"{self.place}: processing failed with {self.summary}{self.line}. The file can be read; run with --debug for the traceback"
+                f"{self.place}: processing failed with {self.summary}{self.line}. The file can be read; run "
+                "with --debug for the traceback"
             )
         elif type(error) is ProcessorError and self.line:
             error = ProcessorError(f"{error}{self.line}")
@@ -134,7 +136,10 @@ def _pool(config: FuturesExecutorConfig | DaskExecutorConfig | ParslExecutorConf
             return _DaskCalls(_dask_client(config.scheduler, config.workers))
         return _parsl_pool(config.workers)
     except ImportError as error:
-        msg = f"the executor {config.kind!r} needs a package: pip install 'milanalysis[{config.kind}]' ({error})"
+        msg = (
+            f"the executor {config.kind!r} needs a package: pip install 'milanalysis[{config.kind}]' "
+            f"({error})"
+        )
         raise ConfigError(msg) from error
 
 
@@ -148,7 +153,8 @@ def _dask_client(scheduler: str | None, workers: int) -> Any:
             client = Client(scheduler, timeout=_CONNECTING_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:  # nobody answers there, or it is no address
             msg = (
-                f"processing.executor.scheduler: there is no dask scheduler at {scheduler} ({error}); start one with `dask "
+                f"processing.executor.scheduler: there is no dask scheduler at {scheduler} ({error}); start "
+                "one with `dask "
                 "scheduler`, and give its address as it says it (tcp://host:port)"
             )
             raise ConfigError(msg) from error
@@ -298,7 +304,8 @@ class _WatchedPool(concurrent.futures.Executor):
 def _worker_error(error: Exception) -> ProcessorError:
     """Return the error for a chunk whose worker process died or could not send its result."""
     return ProcessorError(
-        f"a worker process stopped without an answer ({type(error).__name__}); most often it ran out of memory. "
+        f"a worker process stopped without an answer ({type(error).__name__}); most often it ran out of "
+        "memory. "
         "Try fewer workers, a smaller chunk_size, or the iterative executor"
     )
 
@@ -341,8 +348,8 @@ def _run_chunk(function: Callable[[WorkItem], Any], item: WorkItem) -> Any:
 def _keep_freed_memory() -> None:
     """Let this process use freed memory again instead of giving it back to the system after each array.
 
-    The arrays of a chunk are as large as those of the one before, and getting their pages anew from the system
-    takes as long as the arithmetic on them. Only glibc needs to be told.
+    The arrays of a chunk are as large as those of the one before, and getting their pages anew from the
+    system takes as long as the arithmetic on them. Only glibc needs to be told.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -355,8 +362,8 @@ def _keep_freed_memory() -> None:
 def _unreadable(item: WorkItem, error: Exception) -> Exception:
     """Return an error that names the file if its events cannot be read, else the one that was raised.
 
-    Whether they can be read is tried out. Branches that every selection needs are read; the baskets of the others only if
-    the error came through uproot, since a processor may have asked for any of them.
+    Whether they can be read is tried out. Branches that every selection needs are read; the baskets of the
+    others only if the error came through uproot, since a processor may have asked for any of them.
     """
     source = item.usermeta.get("format") if item.usermeta else None
     if source is None or isinstance(error, MilAnalysisError):

@@ -1,9 +1,9 @@
 """Parts: the tables of single chunks, kept on disk until all of a sample are there.
 
-A part is an Arrow file that also holds the cutflow of its chunk, and its name holds a key: the digest of all that
-the part depends on. It appears under its name only when it is complete. So a run that was killed at any moment finds
-its finished chunks again, and a part of other settings, another processor or another state of an input file is
-never mistaken for one of this run.
+A part is an Arrow file that also holds the cutflow of its chunk, and its name holds a key: the digest of all
+that the part depends on. It appears under its name only when it is complete. So a run that was killed at any
+moment finds its finished chunks again, and a part of other settings, another processor or another state of an
+input file is never mistaken for one of this run.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def _entries(table: EventTable, events: Any) -> IntArray:
     entries = table.event_id - first
     if np.any((entries < 0) | (entries >= len(events))):
         msg = (
-            f"the table of {metadata['filename']} has event ids that are not of its chunk; make the table with "
+            f"the table of {metadata['filename']} has event ids that are not of its chunk; make the table "
+            "with "
             "chunk_table, which names the events"
         )
         raise ProcessorError(msg)
@@ -164,8 +165,8 @@ class PartsDirectory:
 class Merge:
     """Reads parts one after the other, as soon as they are there, and counts what passes.
 
-    Used as a context around the work that makes the parts, it writes the table in a thread of its own meanwhile, and
-    has it in place at the end; if the work fails, there is none.
+    Used as a context around the work that makes the parts, it writes the table in a thread of its own
+    meanwhile, and has it in place at the end; if the work fails, there is none.
 
     Attributes:
         n_events: rows that have passed.
@@ -218,8 +219,10 @@ class Merge:
             else "their order differs"
         )
         msg = (
-            f"the processor gives the chunks {self.paths[0].stem} and {path.stem} of {self._table.parents[2].name!r} different columns: "
-            f"{how}; chunks are named by the number of their file, their first event and the one after their last. Give the same "
+            f"the processor gives the chunks {self.paths[0].stem} and {path.stem} of "
+            f"{self._table.parents[2].name!r} different columns: "
+            f"{how}; chunks are named by the number of their file, their first event and the one after their "
+            "last. Give the same "
             "features in the same order whatever the events are"
         )
         raise ProcessorError(msg)

@@ -1,8 +1,8 @@
 """Find a coffea processor and run it over a sample; what it raises arrives as it was raised, in one piece.
 
-A processor is a class in a file of its own. `load_processor` takes it from a path and has it pickled by value, so
-worker processes need milanalysis and nothing else. Functions that keep something between chunks (a loaded model)
-have to live in an importable module: a processor is unpickled anew for every chunk.
+A processor is a class in a file of its own. `load_processor` takes it from a path and has it pickled by
+value, so worker processes need milanalysis and nothing else. Functions that keep something between chunks (a
+loaded model) have to live in an importable module: a processor is unpickled anew for every chunk.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def make_processor(path: Path, *arguments: Any, **options: Any) -> ProcessorABC:
     except (Exception, SystemExit) as error:
         msg = (
             f"{path}: {found.__name__} cannot be made ({in_words(error)}); a feature processor takes no "
-            "arguments and a bag processor those of processors/bag_likelihood.py: check which file is named under "
+            "arguments and a bag processor those of processors/bag_likelihood.py: check which file is named "
+            "under "
             "processing.features and which under processing.bag_likelihood"
         )
         raise ProcessorError(msg) from error
@@ -116,7 +117,8 @@ def run_processor(
         finished: names of chunks that are left out.
 
     Returns:
-        The outputs of all chunks added up by coffea, in no particular order of the chunks; empty if none is left.
+        The outputs of all chunks added up by coffea, in no particular order of the chunks; empty if none is
+        left.
 
     Raises:
         MilAnalysisError: as raised in the processor.
@@ -147,7 +149,8 @@ def run_processor(
             raise
         except Exception as error:
             msg = (
-                f"what {type(processor).__name__} returned for the chunks of sample {sample.name!r} cannot be put together "
+                f"what {type(processor).__name__} returned for the chunks of sample {sample.name!r} cannot "
+                "be put together "
                 f"({in_words(error)}); process returns what can be added up over chunks (see "
                 "processors/features.py), and postprocess takes the sum"
             )

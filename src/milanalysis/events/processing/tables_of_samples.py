@@ -1,7 +1,7 @@
 """From a sample to its table: every chunk once, nothing lost, the same bytes however the work was done.
 
-`make_tables` runs a feature processor over what is not done yet, and merges the parts in the order of files and
-entries. It can be killed at any moment and called again.
+`make_tables` runs a feature processor over what is not done yet, and merges the parts in the order of files
+and entries. It can be killed at any moment and called again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ _CROSS_SECTION_TOLERANCE = 0.02
 _LARGEST_ERROR = 0.1
 """Relative error of a cross-section in a JSON file that is believed; with a larger one nothing would be checked."""
 _EXPECTED = (
-    "a feature processor returns {'cutflow': cutflow, 'parts': write_part(table, cutflow, events)} for every chunk, as "
+    "a feature processor returns {'cutflow': cutflow, 'parts': write_part(table, cutflow, events)} for every "
+    "chunk, as "
     "processors/features.py does"
 )
 _SIGMAS = 5.0
@@ -64,8 +65,8 @@ def make_tables(
 ) -> dict[str, Any]:
     """Run a feature processor over a sample and write its table.
 
-    Chunks that an earlier call has finished before it was interrupted are used again if nothing that they depend on
-    has changed: the processor's file, the settings, and the size and time of the input files.
+    Chunks that an earlier call has finished before it was interrupted are used again if nothing that they
+    depend on has changed: the processor's file, the settings, and the size and time of the input files.
 
     Args:
         processor: returns ``"cutflow"`` and ``"parts"`` as processors/features.py does.
@@ -76,16 +77,18 @@ def make_tables(
         multiple: chunks begin at multiples of this number of events of a file.
         on_bad_file: whether a file whose events turn out to be unreadable is an error or is left out.
         theta_range: where event weights are expected to be positive; how far they are is reported.
-        stamp: file that says what the table was made of; if it says that nothing has changed, nothing is done.
+        stamp: file that says what the table was made of; if it says that nothing has changed, nothing is
+            done.
 
     Returns:
-        The content of ``cutflow.json``: ``sample``, ``n_read``, ``n_selected``, ``steps`` (cut, events, rejected,
-        cross_section_fb), ``files``, ``skipped`` (file, reason, events), ``polynomials`` (how many event weights are
-        not positive everywhere in ``theta_range``, and between which values all are) and ``warnings``. A
-        sample without selected events gives an empty table and a warning.
+        The content of ``cutflow.json``: ``sample``, ``n_read``, ``n_selected``, ``steps`` (cut, events,
+        rejected, cross_section_fb), ``files``, ``skipped`` (file, reason, events), ``polynomials`` (how many
+        event weights are not positive everywhere in ``theta_range``, and between which values all are) and
+        ``warnings``. A sample without selected events gives an empty table and a warning.
 
     Raises:
-        AccountingError: if the parts, the cutflow and the files do not agree event by event and weight by weight.
+        AccountingError: if the parts, the cutflow and the files do not agree event by event and weight by
+            weight.
         EventWeightError: if the weights do not add up to the cross-section.
         ProcessorError, InputFileError: as `run_processor`.
     """
@@ -207,7 +210,10 @@ def _checked(
     }
     for what, (expected, found) in counts.items():
         if expected != found:
-            msg = f"sample {sample.name!r}: {expected} {what} expected and {found} found; nothing has been written"
+            msg = (
+                f"sample {sample.name!r}: {expected} {what} expected and {found} found; nothing has been "
+                "written"
+            )
             raise AccountingError(msg)
     written = parts.finished()
     for chunk in chunks:
@@ -221,7 +227,8 @@ def _summary(sample: Sample, cutflow: Cutflow, merge: Merge) -> dict[str, Any]:
     """Check that the table is what the cutflow says, and describe it."""
     if (merge.n_events, merge.weight) != (cutflow.n_selected, cutflow.selected_weight):
         msg = (
-            f"sample {sample.name!r}: {cutflow.n_selected} events with {float(cutflow.selected_weight):g} fb were "
+            f"sample {sample.name!r}: {cutflow.n_selected} events with {float(cutflow.selected_weight):g} fb "
+            "were "
             f"selected and the table has {merge.n_events} with {float(merge.weight):g} fb"
         )
         raise AccountingError(msg)
@@ -235,7 +242,8 @@ def _summary(sample: Sample, cutflow: Cutflow, merge: Merge) -> dict[str, Any]:
     if positive is not None and positive.n_events:
         warnings.append(
             f"the event weights of {positive.n_events} events are not positive everywhere between "
-            f"{merge.theta_range[0]:g} and {merge.theta_range[1]:g}; all are between {positive.low:g} and {positive.high:g}"
+            f"{merge.theta_range[0]:g} and {merge.theta_range[1]:g}; all are between {positive.low:g} and "
+            f"{positive.high:g}"
         )
     return {
         "sample": sample.name,
@@ -297,8 +305,10 @@ def _require_cross_section(sample: Sample, found: float, expected: float, error:
     else:
         advice = "check normalisation, cross_section_fb, and that no file is missing or listed twice"
     msg = (
-        f"sample {sample.name!r}: with normalisation: {sample.normalisation} the weights of its {sample.n_events} events add up to "
-        f"{found:g} fb, and the cross-section is {expected:g} fb by {origin} (they may differ by {allowed:.2g} fb); {advice}"
+        f"sample {sample.name!r}: with normalisation: {sample.normalisation} the weights of its "
+        f"{sample.n_events} events add up to "
+        f"{found:g} fb, and the cross-section is {expected:g} fb by {origin} (they may differ by "
+        f"{allowed:.2g} fb); {advice}"
     )
     raise EventWeightError(msg)
 

@@ -1,21 +1,22 @@
 """Classifiers of single events that are not neural networks, as likelihood ratios like any other.
 
-They do what networks do with bags of one event: tell apart events drawn in equal numbers at the points of a grid, so that
-differences of their logits are log ratios (section 4.1 of arXiv:2508.07114, where they are the baseline). As for all
-per-event methods the mean ratio on reference events is made one. Which one to use when:
+They do what networks do with bags of one event: tell apart events drawn in equal numbers at the points of a
+grid, so that differences of their logits are log ratios (section 4.1 of arXiv:2508.07114, where they are the
+baseline). As for all per-event methods the mean ratio on reference events is made one. Which one to use when:
 
-- boosted trees (`milanalysis.learning.classifiers.boosting`): no inputs to transform and little to tune, so a fair measure of what plain
-  features are worth. They are constant between thresholds, and what a small coefficient gives is a weak dependence on many
-  features at once, which costs them many trees. LightGBM (leaf by leaf) is a little better than XGBoost (level by level);
-  both need 1.8 s on one core for a round of 21 classes and 200,000 events with twelve features.
-- TabPFN (`milanalysis.learning.classifiers.tabpfn`): no training at all, for tables of a few thousand events. Of larger ones it sees a
-  part only.
+- boosted trees (`milanalysis.learning.classifiers.boosting`): no inputs to transform and little to tune, so a
+  fair measure of what plain features are worth. They are constant between thresholds, and what a small
+  coefficient gives is a weak dependence on many features at once, which costs them many trees. LightGBM (leaf
+  by leaf) is a little better than XGBoost (level by level); both need 1.8 s on one core for a round of 21
+  classes and 200,000 events with twelve features.
+- TabPFN (`milanalysis.learning.classifiers.tabpfn`): no training at all, for tables of a few thousand events.
+  Of larger ones it sees a part only.
 
-None of them knows that the ratio is a smooth function of the parameter, and none learns from event weights themselves, only
-from events drawn by them. On 100,000 events of `milanalysis.simulation.toys.QuadraticEFT` with information 0.3, squared
-correlation with the exact log ratio across the grid: XGBoost 0.89, LightGBM 0.90 (three points; with 21 points and 20 rounds
-0.68 and 0.73), a network that learns polynomials from the event weights of the same events 0.995, in the same time
-(`milanalysis.learning.tasks.task`).
+None of them knows that the ratio is a smooth function of the parameter, and none learns from event weights
+themselves, only from events drawn by them. On 100,000 events of `milanalysis.simulation.toys.QuadraticEFT`
+with information 0.3, squared correlation with the exact log ratio across the grid: XGBoost 0.89, LightGBM
+0.90 (three points; with 21 points and 20 rounds 0.68 and 0.73), a network that learns polynomials from the
+event weights of the same events 0.995, in the same time (`milanalysis.learning.tasks.task`).
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def train_classifier(
     """Train one classifier.
 
     Args:
-        table: events; those of the training split are learned from, those of the validation split say when to stop.
+        table: events; those of the training split are learned from, those of the validation split say when to
+            stop.
         model: which classifier, and its settings.
         task: a task on a grid.
         label: name of the model; with ``member`` it names the random streams.
@@ -158,7 +160,8 @@ def read_classifier(model: BaselineConfig, path: Path) -> Classifier:
             raise
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         msg = (
-            f"{path} does not hold a classifier of kind {model.kind} ({reason:.200}); delete it and run `milanalysis "
+            f"{path} does not hold a classifier of kind {model.kind} ({reason:.200}); delete it and run "
+            "`milanalysis "
             "train` to train it again"
         )
         raise InputFileError(msg) from error
@@ -187,7 +190,8 @@ def require_baseline(model: BaselineConfig) -> None:
         __import__(model.kind)
     except ImportError as error:
         msg = (
-            f"models: kind: {model.kind} needs a package: pip install 'milanalysis[baselines]' ({error}); or use kind: "
+            f"models: kind: {model.kind} needs a package: pip install 'milanalysis[baselines]' ({error}); or "
+            "use kind: "
             "network"
         )
         raise ConfigError(msg) from error

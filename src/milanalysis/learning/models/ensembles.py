@@ -1,8 +1,9 @@
 """Several networks as one ratio: members that are averaged, and networks that know a point each.
 
-Which average to use when: the mean of log ratios, unless the paper is to be reproduced. Probabilities of bags are far
-from linear in the log ratios, so the member that is most sure of itself decides, and their mean is not a sum over events.
-For single events of weak signals, where log ratios are small, the two are the same up to second order.
+Which average to use when: the mean of log ratios, unless the paper is to be reproduced. Probabilities of bags
+are far from linear in the log ratios, so the member that is most sure of itself decides, and their mean is
+not a sum over events. For single events of weak signals, where log ratios are small, the two are the same up
+to second order.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ def average_of(model: AnyModelConfig) -> Average | None:
 class PointwiseRatio:
     """The ratio at several points, each from a network of its own.
 
-    Nothing ties the errors of the networks to each other, so what is smooth in the parameter need not be so here.
+    Nothing ties the errors of the networks to each other, so what is smooth in the parameter need not be so
+    here.
 
     Attributes:
         networks: of binary tasks with the same reference; at least one.
@@ -230,8 +232,10 @@ class EnsembleRatio:
             BagSizeMismatchError: saying why.
         """
         msg = (
-            f"this ratio is one of bags of {self.bag_size} events and not a sum over their events, so events have no terms "
-            "of their own and bags of another size no ratio; show it bags of this size, or train with mean or sum "
+            f"this ratio is one of bags of {self.bag_size} events and not a sum over their events, so events "
+            "have no terms "
+            "of their own and bags of another size no ratio; show it bags of this size, or train with mean "
+            "or sum "
             "pooling, a loss whose output is the log ratio, and members that are averaged in log ratio"
         )
         raise BagSizeMismatchError(msg)

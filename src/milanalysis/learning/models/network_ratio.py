@@ -44,8 +44,8 @@ class NetworkRatio:
         normalisation: constants of the task.
         feature_names: features it was trained on, in order.
         trained_bag_size: events per bag in training.
-        n_averaged: events of a bag whose mean its outputs are: the bag size for a mean over the bag, one for a sum; None
-            if the log ratio of a bag is not a sum over its events.
+        n_averaged: events of a bag whose mean its outputs are: the bag size for a mean over the bag, one for
+            a sum; None if the log ratio of a bag is not a sum over its events.
         is_summed: whether per-event terms are added up instead of showing the network whole bags.
     """
 
@@ -92,7 +92,8 @@ class NetworkRatio:
         """Return the log ratios of bags, shape ``(n_bags, n_points)``.
 
         Raises:
-            BagSizeMismatchError: if the bags are not of the size the network was trained on, and it is pooled.
+            BagSizeMismatchError: if the bags are not of the size the network was trained on, and it is
+                pooled.
             ModelMismatchError: if the table has other features, or in another order.
             OffGridError: if the task knows a grid and a point is not on it.
         """
@@ -104,8 +105,10 @@ class NetworkRatio:
         if bags.bag_size != self.bag_size:
             msg = (
                 f"model {self.label!r} was trained on bags of {self.bag_size} events and was given bags of "
-                f"{bags.bag_size}; its log ratios are only meaningful at the trained size. Rebuild the bags with "
-                f"bag_size={self.bag_size}, load a model trained at this size, or ask for the sum of per-event terms "
+                f"{bags.bag_size}; its log ratios are only meaningful at the trained size. Rebuild the bags "
+                "with "
+                f"bag_size={self.bag_size}, load a model trained at this size, or ask for the sum of "
+                "per-event terms "
                 "(summed())"
             )
             raise BagSizeMismatchError(msg)
@@ -130,8 +133,10 @@ class NetworkRatio:
         """
         if self.n_averaged is None:
             msg = (
-                f"model {self.label!r} gives log ratios of bags of {self.trained_bag_size} events that are not sums over "
-                "their events, so events have no terms of their own and bags of another size no ratio; show it bags of "
+                f"model {self.label!r} gives log ratios of bags of {self.trained_bag_size} events that are "
+                "not sums over "
+                "their events, so events have no terms of their own and bags of another size no ratio; show "
+                "it bags of "
                 "this size, or train it with mean or sum pooling and a loss whose output is the log ratio"
             )
             raise BagSizeMismatchError(msg)
@@ -150,7 +155,8 @@ class NetworkRatio:
         )
         msg = (
             f"model {self.label!r} was trained on {len(self.feature_names)} features and the table has "
-            f"{len(table.feature_names)}, or their order differs{detail}; process the events with the feature processor "
+            f"{len(table.feature_names)}, or their order differs{detail}; process the events with the "
+            "feature processor "
             "that made the training table, or train the model again"
         )
         raise ModelMismatchError(msg)

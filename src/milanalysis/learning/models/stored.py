@@ -92,7 +92,10 @@ class Manifest:
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
-            msg = f"{path} is not the manifest of a model ({place}: {first['msg']}); run `milanalysis train` again"
+            msg = (
+                f"{path} is not the manifest of a model ({place}: {first['msg']}); run `milanalysis train` "
+                "again"
+            )
             raise InputFileError(msg) from error
         return manifest
 
@@ -122,7 +125,8 @@ class Manifest:
         for name, found in here.items():
             if name != "title" and found != there[name]:
                 msg = (
-                    f"model {self.label!r} was trained with {name} {found} and the analysis has {there[name]}; "
+                    f"model {self.label!r} was trained with {name} {found} and the analysis has "
+                    f"{there[name]}; "
                     "run `milanalysis train` to train it again"
                 )
                 raise ModelMismatchError(msg)
@@ -145,7 +149,8 @@ def load_model(directory: Path) -> EnsembleRatio:
     model = manifest.model
     if len(manifest.members) != model.n_networks:
         msg = (
-            f"{directory / 'manifest.json'} lists {len(manifest.members)} networks and its model has {model.n_networks}; run "
+            f"{directory / 'manifest.json'} lists {len(manifest.members)} networks and its model has "
+            f"{model.n_networks}; run "
             "`milanalysis train` to complete it"
         )
         raise ModelMismatchError(msg)
@@ -156,7 +161,8 @@ def load_model(directory: Path) -> EnsembleRatio:
         network = _read_member(model, task, path)
         if file_digest(path) != record.sha256:
             msg = (
-                f"{path} is not the network that {directory / 'manifest.json'} describes: it was changed after the "
+                f"{path} is not the network that {directory / 'manifest.json'} describes: it was changed "
+                "after the "
                 "training; run `milanalysis train` to train it again"
             )
             raise ModelMismatchError(msg)

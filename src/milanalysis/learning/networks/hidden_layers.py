@@ -1,8 +1,8 @@
 """Batch normalisation and dropout as Keras has them, computed with fewer passes over the batch.
 
-A layer of 64 units does so little arithmetic that its time is that of reading and writing the batch. Keras' batch
-normalisation and dropout take three quarters of a training step; these two take half as much of it. Out of training they
-are Keras' own.
+A layer of 64 units does so little arithmetic that its time is that of reading and writing the batch. Keras'
+batch normalisation and dropout take three quarters of a training step; these two take half as much of it. Out
+of training they are Keras' own.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _RESOLUTION = 2**16
 class EventNormalization(keras.layers.BatchNormalization):
     """Batch normalisation over all axes but the last.
 
-    What goes over the batch is compiled into a few loops, and the gradient is written out: with the normalised
-    ``n = (x - mean) r``, ``r = 1 / sqrt(variance + epsilon)`` and ``y = gamma n + beta``,
+    What goes over the batch is compiled into a few loops, and the gradient is written out: with the
+    normalised ``n = (x - mean) r``, ``r = 1 / sqrt(variance + epsilon)`` and ``y = gamma n + beta``,
 
         dL/dx = gamma r (dL/dy - <dL/dy> - n <n dL/dy>),
 

@@ -26,12 +26,14 @@ class SymmetricInputs(keras.layers.Layer):
 
     - ``*_phi`` becomes cosine and sine of its azimuth relative to ``q0_phi`` (which is dropped itself);
     - ``dphi_*`` (azimuth of the object at larger eta minus the other's) becomes its cosine and sine;
-    - ``*_eta`` changes its sign if ``q0_eta < q1_eta``; so do the sines of ``dphi_*``, whose ordering turns round;
-    - ``*_pt``, ``*_e``, ``*_m``, ``met``, ``m_*``, ``pt_*`` become the logarithm of their value in GeV, and not less
-      than ``ln 0.001``;
+    - ``*_eta`` changes its sign if ``q0_eta < q1_eta``; so do the sines of ``dphi_*``, whose ordering turns
+      round;
+    - ``*_pt``, ``*_e``, ``*_m``, ``met``, ``m_*``, ``pt_*`` become the logarithm of their value in GeV, and
+      not less than ``ln 0.001``;
     - anything else stays.
 
-    With ``reflection`` all sines change their sign where that of ``q1_phi`` is negative. With ``products`` there are two
+    With ``reflection`` all sines change their sign where that of ``q1_phi`` is negative. With ``products``
+    there are two
     more: ``q0_pt q1_pt`` and the same times the cosine of the azimuth between them, in units of (100 GeV)^2.
     """
 

@@ -1,14 +1,15 @@
 """The network: a per-event network, and what makes one output of a bag.
 
-Inputs are the raw features of a bag, shape ``(n_bags, bag_size, n_features)``; preparing and standardising them is
-part of the network, so a saved model needs nothing else. With ``pooled=True`` the output is one row per bag: by
-default the mean over the bag of the last hidden layer, then a linear layer. Without it the output is one row per event.
+Inputs are the raw features of a bag, shape ``(n_bags, bag_size, n_features)``; preparing and standardising
+them is part of the network, so a saved model needs nothing else. With ``pooled=True`` the output is one row
+per bag: by default the mean over the bag of the last hidden layer, then a linear layer. Without it the output
+is one row per event.
 
 The network with mean or sum pooling is additive. Mean and linear layer commute, so ``output(bag) = mean_i
 output({x_i})``: what looks like a function of the whole bag is, once trained, a sum over its events. The sum has no bias
-in its last layer, so ``output(bag) = sum_i output({x_i})`` exactly. Then the logit of a bag is the sum of the logits of
-its events, which is Eq. (32) of arXiv:2101.07263: a network trained on bags (f_N) with a fixed head, whose inside is a
-classifier of events (f_N -> 1).
+in its last layer, so ``output(bag) = sum_i output({x_i})`` exactly. Then the logit of a bag is the sum of the
+logits of its events, which is Eq. (32) of arXiv:2101.07263: a network trained on bags (f_N) with a fixed
+head, whose inside is a classifier of events (f_N -> 1).
 """
 
 from __future__ import annotations
@@ -60,26 +61,27 @@ def build_network(
     """Build a network that has learned nothing but how its inputs are standardised.
 
     Args:
-        config: inputs, hidden layers, pooling and regularisation. With the defaults it is the paper's network: for 36
-            features and one output 11,137 trainable parameters, and 11,201 with one parameter value as an input.
+        config: inputs, hidden layers, pooling and regularisation. With the defaults it is the paper's
+            network: for 36 features and one output 11,137 trainable parameters, and 11,201 with one parameter
+                value as an input.
         feature_names: names of the features, in order.
         n_outputs: numbers the network gives.
         pooled: one row per bag or one row per event.
         training_features: what the standardisation is adapted to, shape ``(n_events, n_features)``.
         seed: seed of the initial weights and of dropout; nothing depends on Keras' global seed.
-        n_theta: parameter values that follow the features of each event, the same for all events of a bag. They are
-            not standardised.
+        n_theta: parameter values that follow the features of each event, the same for all events of a bag.
+            They are not standardised.
         n_constants: trainable numbers that are the same for all events; they follow the outputs.
-        bag_size: events per bag. The list forms exist for bags of this size only, and the last layer after a sum
-            starts with weights smaller by this factor, where that after a mean starts.
+        bag_size: events per bag. The list forms exist for bags of this size only, and the last layer after a
+            sum starts with weights smaller by this factor, where that after a mean starts.
 
     Returns:
         A ``keras.Model`` from ``(n_bags, bag_size, n_features + n_theta)`` to ``(n_bags, n_outputs)`` or
         ``(n_bags, bag_size, n_outputs)``, where constants count as outputs.
 
     Raises:
-        ConfigError: if the inputs or the order of events need features that are not there, a list has no size, or a
-            network that is asked for one row per event has a pooling.
+        ConfigError: if the inputs or the order of events need features that are not there, a list has no
+            size, or a network that is asked for one row per event has a pooling.
 
     Source:
         Appendix B.2.1 of arXiv:2508.07114; order in a hidden layer: dense, batch normalisation, activation,
@@ -88,7 +90,8 @@ def build_network(
     pooling = config.pooling
     if not pooled and not isinstance(pooling, MeanPoolConfig):
         msg = (
-            f"network.pooling: a task that adds up its events by itself has no use for {pooling.kind} pooling; leave out "
+            f"network.pooling: a task that adds up its events by itself has no use for {pooling.kind} "
+            "pooling; leave out "
             "`pooling`"
         )
         raise ConfigError(msg)
@@ -209,7 +212,8 @@ class EventNetwork:
         """
         if self.bag_size not in (None, features.shape[1]):
             msg = (
-                f"this network is a list of {self.bag_size} events and was given bags of {features.shape[1]}; make bags "
+                f"this network is a list of {self.bag_size} events and was given bags of "
+                f"{features.shape[1]}; make bags "
                 f"of {self.bag_size}, or train a network with mean or sum pooling"
             )
             raise BagSizeMismatchError(msg)
@@ -246,7 +250,8 @@ def read_network(path: Path) -> Any:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         msg = (
-            f"{path} is not a readable Keras model ({reason:.200}); delete it and run `milanalysis train` to train "
+            f"{path} is not a readable Keras model ({reason:.200}); delete it and run `milanalysis train` to "
+            "train "
             "it again"
         )
         raise InputFileError(msg) from error

@@ -4,11 +4,11 @@ It is the multiclass cross-entropy, but the logits are not free: that of point t
 nu(theta_k)``, summed over the events of a bag, where r is a function of a few outputs for each event. What the forms are
 and which one to use when:
 
-- `Morphing`: a product of positive quadratics. For physics it is exact: a squared amplitude that is linear in the
-  parameter is one quadratic, and with the parameter in production and in decay it is the product of two. (Every positive
-  quartic is one.) The ratio is a positive polynomial, known at any point.
-- `Logits`: a polynomial in the exponent. For a dependence on the parameter that is not a squared amplitude. It has to
-  bend where the physics does, which costs outputs and some precision far from the reference.
+- `Morphing`: a product of positive quadratics. For physics it is exact: a squared amplitude that is linear in
+  the parameter is one quadratic, and with the parameter in production and in decay it is the product of two.
+  (Every positive quartic is one.) The ratio is a positive polynomial, known at any point.
+- `Logits`: a polynomial in the exponent. For a dependence on the parameter that is not a squared amplitude.
+  It has to bend where the physics does, which costs outputs and some precision far from the reference.
 """
 
 from __future__ import annotations
@@ -178,13 +178,14 @@ def make_form(config: MorphingFormConfig | LogitsFormConfig) -> Form:
 class PolynomialSamplesTask(EventTask):
     """Tell the points of a grid apart with logits that are functions of the parameter, the same for all events.
 
-    Use it if there are samples at several points and no event weights. Few numbers for each event, tied to each other by
-    what is known of the physics, instead of one for each point: nothing is left of the independent errors at the points
-    which add up over the events of a dataset.
+    Use it if there are samples at several points and no event weights. Few numbers for each event, tied to
+    each other by what is known of the physics, instead of one for each point: nothing is left of the
+    independent errors at the points which add up over the events of a dataset.
 
-    The loss of a bag is ``-ln softmax_k [sum_i ln r(x_i, theta_k) - n ln nu(theta_k)]`` at the true point, the points being
-    drawn equally often. In training ``ln nu(theta_k)`` are free numbers beside the network, whose best values are
-    ``ln E[r(theta_k)]`` over the reference. What is used in the end is that mean itself, over all events of training and
+    The loss of a bag is ``-ln softmax_k [sum_i ln r(x_i, theta_k) - n ln nu(theta_k)]`` at the true point,
+    the points being drawn equally often. In training ``ln nu(theta_k)`` are free numbers beside the network,
+    whose best values are ``ln E[r(theta_k)]`` over the reference. What is used in the end is that mean
+    itself, over all events of training and
     validation: an error of nu is the same for all events, so it grows with their number.
 
     Attributes:

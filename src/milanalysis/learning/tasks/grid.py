@@ -111,8 +111,8 @@ class GridTask(ABC):
 class MulticlassTask(GridTask):
     """Tell the points of a grid apart by softmax cross-entropy.
 
-    Use it to do as the paper does. The log ratio is a difference of logits, since the normalisation of the softmax and
-    the (equal) shares of the classes cancel.
+    Use it to do as the paper does. The log ratio is a difference of logits, since the normalisation of the
+    softmax and the (equal) shares of the classes cancel.
 
     Source:
         Section 4.2 and appendix B.2.4 of arXiv:2508.07114.
@@ -143,7 +143,8 @@ class MulticlassTask(GridTask):
 class BinaryTask(GridTask):
     """Tell one point from the reference.
 
-    Use it for a discriminant, or to compare losses. For a profile there have to be several, each with its own error.
+    Use it for a discriminant, or to compare losses. For a profile there have to be several, each with its own
+    error.
 
     Attributes:
         loss_function: which also says what the output means.
@@ -157,7 +158,10 @@ class BinaryTask(GridTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.grid) != 2:
-            msg = f"a binary task tells a point from the reference, and these are {len(self.grid)} different points"
+            msg = (
+                f"a binary task tells a point from the reference, and these are {len(self.grid)} different "
+                "points"
+            )
             raise ConfigError(msg)
 
     @property

@@ -1,18 +1,20 @@
 """Losses that turn "from theta or from the reference?" into a log ratio, Table I of arXiv:2101.07263.
 
-A bag comes from theta (label 1) or from the reference (label 0), as often from one as from the other, and the network
-gives one number z for it. A loss of the form ``-A(f)`` for label 1 and ``-B(f)`` for label 0 has its minimum where
-``-B'(f)/A'(f)`` is the ratio ``p(bag|theta)/p(bag|reference)``, so each loss comes with a map from z to the log ratio.
-With enough events all have the same minimum; they differ in which events they care about. Which one to use when:
+A bag comes from theta (label 1) or from the reference (label 0), as often from one as from the other, and the
+network gives one number z for it. A loss of the form ``-A(f)`` for label 1 and ``-B(f)`` for label 0 has its
+minimum where ``-B'(f)/A'(f)`` is the ratio ``p(bag|theta)/p(bag|reference)``, so each loss comes with a map
+from z to the log ratio. With enough events all have the same minimum; they differ in which events they care
+about. Which one to use when:
 
 - `CrossEntropy`: the default, and the paper's. Bounded pull of every event, robust.
-- `MeanSquaredError`: where few events are mislabelled or far out. Flat where the network is sure of itself, so it learns
-  little from the events that tell most.
-- `SquareRoot`, `MaximumLikelihoodExponential`: weigh events by the (root of the) ratio; their value at the minimum is a
-  Hellinger and a Kullback-Leibler distance, which is what they are for. Gradients grow exponentially with z: use them on
-  single events or small bags.
-- `MaximumLikelihoodLinear`: as the former, but the network gives the ratio itself. It cannot give ratios near zero with
-  any precision, and the log ratio of a bag is no longer a sum over its events even if the network is. For comparison.
+- `MeanSquaredError`: where few events are mislabelled or far out. Flat where the network is sure of itself,
+  so it learns little from the events that tell most.
+- `SquareRoot`, `MaximumLikelihoodExponential`: weigh events by the (root of the) ratio; their value at the
+  minimum is a Hellinger and a Kullback-Leibler distance, which is what they are for. Gradients grow
+  exponentially with z: use them on single events or small bags.
+- `MaximumLikelihoodLinear`: as the former, but the network gives the ratio itself. It cannot give ratios near
+  zero with any precision, and the log ratio of a bag is no longer a sum over its events even if the network
+  is. For comparison.
 """
 
 from __future__ import annotations

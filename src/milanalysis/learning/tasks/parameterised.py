@@ -1,15 +1,16 @@
 """One network for all points, which is shown the parameter value beside the features.
 
-It says whether a bag belongs to the value it is shown with. What it is shown in training decides what it learns. Which
-pairing to use when:
+It says whether a bag belongs to the value it is shown with. What it is shown in training decides what it
+learns. Which pairing to use when:
 
-- ``reference``: for every value theta_k, the reference included, bags of theta_k against bags of the reference, both
-  shown with theta_k. For each value it is a binary classifier against the reference, so the best output is the log
-  ratio at all of them, and theta alone says nothing about the label.
-- ``paper``: as published. It is the same, but at the reference: there, bags of the reference stand against bags of points
-  near by. So the best output jumps at the reference, from a log ratio to that of the reference against a mixture, and a
-  network that is smooth in theta has to settle between the two. The paper finds wrong answers at the reference, for which it
-  blames the pairs; on the toys of ``benchmarks/tasks.py`` the two pairings do equally well, the mixture being narrow.
+- ``reference``: for every value theta_k, the reference included, bags of theta_k against bags of the
+  reference, both shown with theta_k. For each value it is a binary classifier against the reference, so the
+  best output is the log ratio at all of them, and theta alone says nothing about the label.
+- ``paper``: as published. It is the same, but at the reference: there, bags of the reference stand against
+  bags of points near by. So the best output jumps at the reference, from a log ratio to that of the reference
+  against a mixture, and a network that is smooth in theta has to settle between the two. The paper finds
+  wrong answers at the reference, for which it blames the pairs; on the toys of ``benchmarks/tasks.py`` the
+  two pairings do equally well, the mixture being narrow.
 
 Log ratios are outputs relative to that at the reference, as the paper reads its profiles.
 """
@@ -79,8 +80,8 @@ def make_pairs(config: ParameterisedTaskConfig, reference: FloatArray) -> Pairs:
 class ParameterisedTask(GridTask):
     """Tell whether a bag belongs to the parameter value that is shown with it.
 
-    Use it to do as the paper does, or where there are more parameters than a grid can be laid through. For one parameter
-    and a known dependence on it, polynomials have the better form.
+    Use it to do as the paper does, or where there are more parameters than a grid can be laid through. For
+    one parameter and a known dependence on it, polynomials have the better form.
 
     Attributes:
         loss_function: which also says what the output means.

@@ -26,8 +26,8 @@ _SMALLEST_RATIO = 1e-6
 class EventTask(ABC):
     """What tasks have in common that learn a function of the parameter for each event.
 
-    The log ratio of a bag is the sum over its events by construction, so a bag of one event is nothing special, and
-    whatever the bag size of the training, the ratio is defined for bags of any size.
+    The log ratio of a bag is the sum over its events by construction, so a bag of one event is nothing
+    special, and whatever the bag size of the training, the ratio is defined for bags of any size.
 
     Attributes:
         reference: has to be 0, where polynomials are one; shape ``(1,)``.
@@ -38,7 +38,8 @@ class EventTask(ABC):
     def __post_init__(self) -> None:
         if self.reference.shape != (1,) or self.reference[0] != 0:
             msg = (
-                "the polynomial tasks learn ratios relative to their value at 0, so the reference has to be 0 and there "
+                "the polynomial tasks learn ratios relative to their value at 0, so the reference has to be "
+                "0 and there "
                 f"can be one parameter; the reference is {self.reference.tolist()}"
             )
             raise ConfigError(msg)
@@ -85,24 +86,27 @@ class PolynomialTask(EventTask):
 
         r(c) = (1 + a c + b c^2)^2 + (g c + d c^2)^2,
 
-    the form of every non-negative quartic with r(0) = 1: a quartic that is never negative is a sum of two squares of
-    quadratics, and a rotation among the two moves the constant term into the first. The score at c = 0 is 2 a.
-    The ratio of a bag is the product of those of its events; a bag of one event is nothing special.
+    the form of every non-negative quartic with r(0) = 1: a quartic that is never negative is a sum of two
+    squares of quadratics, and a rotation among the two moves the constant term into the first. The score at c
+    = 0 is 2 a. The ratio of a bag is the product of those of its events; a bag of one event is nothing
+    special.
 
     Training bags are drawn at the reference, and their exact ratios r at a few values of c are the labels of
 
         L = (1 + r) softplus(l) - r l,    l = ln r_hat,
 
-    the cross-entropy of telling an event of one hypothesis from the other, averaged over which of the two it came
-    from. Its minimum over functions of what is seen is ``r_hat = E[r | seen]``, the ratio with the
-    invisible integrated out. The factor (1 + r) is what makes it the mean: a cross-entropy with the bounded label
-    r / (1 + r) has another minimum, and so does any transformed or clipped label. Being of order c^2, the loss is
-    divided by ``c^2 + 0.01``; it is quoted relative to its value at r_hat = r, since only the difference is of use.
+    the cross-entropy of telling an event of one hypothesis from the other, averaged over which of the two it
+    came from. Its minimum over functions of what is seen is ``r_hat = E[r | seen]``, the ratio with the
+    invisible integrated out. The factor (1 + r) is what makes it the mean: a cross-entropy with the bounded
+    label r / (1 + r) has another minimum, and so does any transformed or clipped label. Being of order c^2,
+    the loss is divided by ``c^2 + 0.01``; it is quoted relative to its value at r_hat = r, since only the
+    difference is of use.
 
     The probability ratio is r_hat over the rate, ``sigma(c)/sigma(0)``, taken as the mean of the learned
     polynomials over the reference: then the mean ratio of reference events is one, as it has to be.
 
-    Use it if there are event weights: no other task learns as much from an event, see `milanalysis.learning.tasks.task`.
+    Use it if there are event weights: no other task learns as much from an event, see
+    `milanalysis.learning.tasks.task`.
 
     Attributes:
         theta_range: training values of c are drawn within this distance of the reference.
@@ -155,7 +159,8 @@ class PolynomialTask(EventTask):
             ratio *= 1 + c * (w_1 + c * (w_2 + c * (w_3 + c * w_4)))
         if ratio.size and ratio.min() < 0:
             msg = (
-                f"the squared matrix element of an event is negative ({ratio.min():.3g} times its value at the "
+                f"the squared matrix element of an event is negative ({ratio.min():.3g} times its value at "
+                "the "
                 "reference); its event weights are not those of a squared amplitude, or have lost precision"
             )
             raise EventWeightError(msg)

@@ -2,23 +2,24 @@
 
 The training loop does not know which task it works on. Which one to use when, from the one that learns most:
 
-- `milanalysis.learning.tasks.polynomial.PolynomialTask`, if the simulation carries exact event weights. The network learns the
-  coefficients of a quartic in the parameter, so the ratio is defined, smooth and positive at every point, a per-event
-  network adds up over any number of events, and the events of one sample represent all points at once.
-- `milanalysis.learning.tasks.from_samples.PolynomialSamplesTask`, if there are samples at several points and no event
-  weights. The same sort of function, learned by telling the points apart: products of positive quadratics where a squared
-  amplitude stands behind it, polynomials in the exponent where it does not.
-- `milanalysis.learning.tasks.grid.MulticlassTask`, the paper's: tell the points of a grid apart, with free outputs. Nothing
-  ties the outputs at different points to each other, so each has an error of its own; that of an event is small, but it is
-  the same for all events, and a dataset is the sum of them.
-- `milanalysis.learning.tasks.parameterised.ParameterisedTask`, the paper's other one: a network that is shown the parameter. Smooth in
-  it whatever it is shown, also where the answer is not.
-- `milanalysis.learning.tasks.grid.BinaryTask`: one point against the reference, for a discriminant; as ``binary_grid`` in a
-  configuration a network for each point of a grid, the paper's first attempt.
+- `milanalysis.learning.tasks.polynomial.PolynomialTask`, if the simulation carries exact event weights. The
+  network learns the coefficients of a quartic in the parameter, so the ratio is defined, smooth and positive
+  at every point, a per-event network adds up over any number of events, and the events of one sample
+  represent all points at once.
+- `milanalysis.learning.tasks.from_samples.PolynomialSamplesTask`, if there are samples at several points and
+  no event weights. The same sort of function, learned by telling the points apart: products of positive
+  quadratics where a squared amplitude stands behind it, polynomials in the exponent where it does not.
+- `milanalysis.learning.tasks.grid.MulticlassTask`, the paper's: tell the points of a grid apart, with free
+  outputs. Nothing ties the outputs at different points to each other, so each has an error of its own; that
+  of an event is small, but it is the same for all events, and a dataset is the sum of them.
+- `milanalysis.learning.tasks.parameterised.ParameterisedTask`, the paper's other one: a network that is shown
+  the parameter. Smooth in it whatever it is shown, also where the answer is not.
+- `milanalysis.learning.tasks.grid.BinaryTask`: one point against the reference, for a discriminant; as
+  ``binary_grid`` in a configuration a network for each point of a grid, the paper's first attempt.
 
-Measured with ``benchmarks/tasks.py`` on toys with an exact ratio: 420,000 events in all at 21 points, the same network and
-number of steps for all, one seed; captured information rho^2 with 0.3 of information per event and datasets of 1000
-events | with 0.01 and datasets of 10,000:
+Measured with ``benchmarks/tasks.py`` on toys with an exact ratio: 420,000 events in all at 21 points, the
+same network and number of steps for all, one seed; captured information rho^2 with 0.3 of information per
+event and datasets of 1000 events | with 0.01 and datasets of 10,000:
 
     polynomial from weights            0.992 | 0.923
     morphing (one quadratic)           0.928 | 0.823
@@ -30,25 +31,29 @@ events | with 0.01 and datasets of 10,000:
     parameterised                      0.913 | 0.266
     parameterised, pairs of the paper  0.926 | 0.342
 
-So what counts most is what an event is made to say: with its weight it speaks about all points, with its label about one.
-With the strong signal, 2.1 million labelled events for training and a third hidden layer the morphing form captures 0.991.
+So what counts most is what an event is made to say: with its weight it speaks about all points, with its
+label about one. With the strong signal, 2.1 million labelled events for training and a third hidden layer the
+morphing form captures 0.991.
 
 Three things that hold for all tasks:
 
-- The mean ratio of reference events is one, for an exact ratio. Where the network looks at single events it is made so
-  (`Task.normalise`), always, on all events of training and validation, because an error that is the same for all events grows
-  with their number. With the weak signal, ``-2 ln L`` of the multiclass network is off a parabola by 110 without it and by 9
-  with it (root mean square, near the minimum); of the polynomial tasks by less than 0.2. For a pooled network and bags of
-  several events it must not be done: their log ratios may be too small by a common factor (next paragraph), and dividing by
-  the mean of the exponential of a wrongly scaled log ratio makes it worse.
-- Larger bags cannot teach the network more. A linear output after a mean is a sum over events (see `networks`), there are
-  fewer labels for as many events, and the weights after a mean over n events have to grow to n times their usual size, which
-  they do not quite do in the time of a training. At bags of 250 and the strong signal the inverse variance of the estimates
-  is 1.75 times the curvature of the log ratio, which is too small by that much.
-  The polynomial tasks sum the events themselves, so that their scale is that of an event whatever the bag size.
-- A log ratio that is too small or too large by a factor, as it may be after training on bags, has a temperature. It is not part
-  of a task: ``calibration: {<model>: [{kind: temperature}]}`` in a configuration fits it on validation bags of the size of the
-  training, for any method, and makes it a row of the comparison.
+- The mean ratio of reference events is one, for an exact ratio. Where the network looks at single events it
+  is made so (`Task.normalise`), always, on all events of training and validation, because an error that is
+  the same for all events grows with their number. With the weak signal, ``-2 ln L`` of the multiclass network
+  is off a parabola by 110 without it and by 9 with it (root mean square, near the minimum); of the polynomial
+  tasks by less than 0.2. For a pooled network and bags of several events it must not be done: their log
+  ratios may be too small by a common factor (next paragraph), and dividing by the mean of the exponential of
+  a wrongly scaled log ratio makes it worse.
+- Larger bags cannot teach the network more. A linear output after a mean is a sum over events (see
+  `networks`), there are fewer labels for as many events, and the weights after a mean over n events have to
+  grow to n times their usual size, which they do not quite do in the time of a training. At bags of 250 and
+  the strong signal the inverse variance of the estimates is 1.75 times the curvature of the log ratio, which
+  is too small by that much. The polynomial tasks sum the events themselves, so that their scale is that of an
+  event whatever the bag size.
+- A log ratio that is too small or too large by a factor, as it may be after training on bags, has a
+  temperature. It is not part of a task: ``calibration: {<model>: [{kind: temperature}]}`` in a configuration
+  fits it on validation bags of the size of the training, for any method, and makes it a row of the
+  comparison.
 """
 
 from __future__ import annotations
@@ -154,7 +159,8 @@ class Task(Protocol):
         Args:
             outputs: shape ``(n_events, n_outputs)``.
             normalisation: what `normalise` returned, or `unnormalised`.
-            n_averaged: events of a bag whose mean its outputs are: the bag size for a mean over the bag, one for a sum.
+            n_averaged: events of a bag whose mean its outputs are: the bag size for a mean over the bag, one
+                for a sum.
         """
 
     def bag_log_ratio(self, outputs: FloatArray, normalisation: FloatArray, theta: FloatArray) -> FloatArray:
@@ -212,7 +218,8 @@ def normalisation(
         outputs: from features of events to outputs for each as a bag of its own.
         features: of all events, shape ``(n_events, n_features)``.
         rows: the events that are used, shape ``(n_rows,)``.
-        probabilities: with which each of them stands for the reference, adding up to one, shape ``(n_rows,)``.
+        probabilities: with which each of them stands for the reference, adding up to one, shape
+            ``(n_rows,)``.
     """
     constants, shares = [], []
     for start in range(0, len(rows), ROWS_PER_BLOCK):

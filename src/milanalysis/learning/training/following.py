@@ -41,7 +41,8 @@ def describe(epoch: Epoch) -> str:
         'loss 3.0451, validation 3.0447, learning rate 0.001, 81,234 events/s'
     """
     return (
-        f"loss {epoch.loss:.5g}, validation {epoch.validation_loss:.5g}, learning rate {epoch.learning_rate:.2g}, "
+        f"loss {epoch.loss:.5g}, validation {epoch.validation_loss:.5g}, learning rate "
+        f"{epoch.learning_rate:.2g}, "
         f"{epoch.events_per_second:,.0f} events/s"
     )
 

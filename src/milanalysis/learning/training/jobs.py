@@ -1,8 +1,8 @@
 """Trained models on disk, and training several of them at once.
 
-A model is a directory: ``member-00.keras`` and so on, ``member-00.json`` beside each (what it was trained on, and how
-it went), ``member-00.csv`` with the metrics of each epoch, and, once all members are there, ``manifest.json``. Only
-what has a manifest is a model; what does not fit its manifest is refused.
+A model is a directory: ``member-00.keras`` and so on, ``member-00.json`` beside each (what it was trained on,
+and how it went), ``member-00.csv`` with the metrics of each epoch, and, once all members are there,
+``manifest.json``. Only what has a manifest is a model; what does not fit its manifest is refused.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class TrainingJob:
         reference: point the ratios are taken against.
         seed: root seed of the analysis.
         directory: of the model.
-        labels: files of exact visible terms, one for each table, whose polynomials replace the event weights; empty
-            to learn from the event weights.
+        labels: files of exact visible terms, one for each table, whose polynomials replace the event weights;
+            empty to learn from the event weights.
         background: parquet files of the background events in the bags of the model, if there are any.
         tracking: who is told how the training goes, beside the file of metrics.
     """
@@ -119,7 +119,8 @@ def training_jobs(
         reference: point the ratios are taken against, shape ``(n_parameters,)``.
         seed: root seed of the analysis.
         directory: of all models.
-        exact_labels: files of exact visible terms, one for each table, for the models whose task asks for them.
+        exact_labels: files of exact visible terms, one for each table, for the models whose task asks for
+            them.
         backgrounds: parquet files of background samples by name, for the models whose bags hold background.
         tracking: who is told how the trainings go, beside the files of metrics.
     """
@@ -146,7 +147,8 @@ def train_member(job: TrainingJob, after_epoch: Callable[[Epoch], None] = lambda
     """Train one member and write it, in this process; does nothing if it is there already.
 
     Raises:
-        FitError, ConfigError, EventWeightError, InputFileError: see `milanalysis.learning.training.loop.train` and
+        FitError, ConfigError, EventWeightError, InputFileError: see
+            `milanalysis.learning.training.loop.train` and
             `milanalysis.learning.classifiers.trained.train_classifier`.
     """
     from milanalysis.learning.training.loop import train, training_digest
@@ -250,7 +252,8 @@ def write_manifest(members: Sequence[TrainingJob]) -> None:
     about = [read_json(member.file(".json")) for member in members]
     if len({entry["table_sha256"] for entry in about}) != 1:
         msg = (
-            f"the members of model {job.label!r} were trained on different tables; delete {job.directory} and train "
+            f"the members of model {job.label!r} were trained on different tables; delete {job.directory} "
+            "and train "
             "again"
         )
         raise ModelMismatchError(msg)

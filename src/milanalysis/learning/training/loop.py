@@ -198,7 +198,8 @@ def train(
             )
             if not np.isfinite([epoch.loss, epoch.validation_loss]).all():
                 msg = (
-                    f"the training of {label!r} (member {member}) diverged in epoch {number}: loss {epoch.loss}, "
+                    f"the training of {label!r} (member {member}) diverged in epoch {number}: loss "
+                    f"{epoch.loss}, "
                     f"validation loss {epoch.validation_loss}; lower the learning rate of its schedule "
                     f"(it was {epoch.learning_rate:.3g}), and look at the features for extreme values"
                 )
@@ -256,14 +257,17 @@ def _require_useful_features(table: EventTable, label: str) -> None:
     ]
     if bad := [name for name, good in found if not good]:
         msg = (
-            f"model {label!r} cannot be trained: the features {', '.join(bad)} are not finite for some events; "
+            f"model {label!r} cannot be trained: the features {', '.join(bad)} are not finite for some "
+            "events; "
             "reject such events in the feature processor"
         )
         raise FitError(msg)
     if found and len(table) > 1:
         msg = (
-            f"model {label!r} is not trained: the features {', '.join(name for name, _ in found)} are the same in all "
-            "events, so something went wrong when they were computed, or there is nothing to learn from them; take them "
+            f"model {label!r} is not trained: the features {', '.join(name for name, _ in found)} are the "
+            "same in all "
+            "events, so something went wrong when they were computed, or there is nothing to learn from "
+            "them; take them "
             "out of the feature processor, or repair them there"
         )
         raise FitError(msg)
@@ -279,8 +283,9 @@ def _validation_bags(task: Task, table: EventTable, model: ModelConfig, rng: np.
 def _normalisation(task: Task, network: Any, table: EventTable, model: ModelConfig) -> FloatArray:
     """Return the constants with which the mean ratio of reference events is one.
 
-    Networks that look at bags of several events get none. Where their log ratios are a common factor too small, the
-    mean of the exponential is not what it would be for the ratio, and dividing by it makes them worse.
+    Networks that look at bags of several events get none. Where their log ratios are a common factor too
+    small, the mean of the exponential is not what it would be for the ratio, and dividing by it makes them
+    worse.
     """
     from milanalysis.learning.networks.network import EventNetwork
 
@@ -307,8 +312,8 @@ def _run_epoch(
 ) -> float:
     """Train for one epoch on its bags and return the mean loss of its steps.
 
-    Batches are gathered as a whole, and several small ones are handed to TensorFlow at a time: a call costs as
-    much as a step of a thousand events.
+    Batches are gathered as a whole, and several small ones are handed to TensorFlow at a time: a call costs
+    as much as a step of a thousand events.
     """
     n_bags = len(bags) // len(rates)
     per_call = max(1, _EVENTS_PER_CALL // (n_bags * bags.bag_size))

@@ -1,12 +1,14 @@
 """The events that networks learn from, on disk: tables of any size train in little memory.
 
-Parquet is read row group by row group, and what training needs - the events of the training and of the validation split,
-without varied weights - is written to one ``.npy`` file for each kind of column. These files are mapped into memory, not
-read: they look like arrays to all that follows, the operating system keeps in memory what is used and what there is room
+Parquet is read row group by row group, and what training needs - the events of the training and of the
+validation split, without varied weights - is written to one ``.npy`` file for each kind of column. These
+files are mapped into memory, not
+read: they look like arrays to all that follows, the operating system keeps in memory what is used and what
+    there is room
 for, and several trainings at the same time share that.
 
-The files are kept under a name made of the digests of all they come from, until the last training that was started with
-them has ended well.
+The files are kept under a name made of the digests of all they come from, until the last training that was
+started with them has ended well.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ class TrainingFiles:
 
     Attributes:
         tables: parquet files of the simulated events; their rows are joined in this order.
-        labels: files of exact visible terms, one for each table, whose polynomials replace the event weights; empty
-            to learn from the event weights.
+        labels: files of exact visible terms, one for each table, whose polynomials replace the event weights;
+            empty to learn from the event weights.
         background: parquet files of background events, which belong to no parameter point.
     """
 
@@ -108,7 +110,8 @@ class TrainingFiles:
                 yield _learned_from(table)
             if polynomials is not None and len(polynomials) != n_read:
                 msg = (
-                    f"{self.labels[number]} holds exact labels of {len(polynomials)} events and {path} has {n_read}; run "
+                    f"{self.labels[number]} holds exact labels of {len(polynomials)} events and {path} has "
+                    f"{n_read}; run "
                     "`milanalysis exact` again"
                 )
                 raise ModelMismatchError(msg)
@@ -120,7 +123,8 @@ class TrainingFiles:
 class _GrowingArray:
     """An ``.npy`` file that gets its rows one block after the other, and its header at the end.
 
-    The header of a format 1.0 file is padded, so one with the largest number of rows leaves room for any other.
+    The header of a format 1.0 file is padded, so one with the largest number of rows leaves room for any
+    other.
     """
 
     def __init__(self, path: Path, like: npt.NDArray[np.generic]) -> None:
@@ -180,7 +184,8 @@ def _filled(place: Path) -> Iterator[Path]:
         if isinstance(error, InputFileError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         msg = (
-            f"there is no room in {place.parent} for the events of the training ({error.strerror}): they take about 200 "
+            f"there is no room in {place.parent} for the events of the training ({error.strerror}): they "
+            "take about 200 "
             "bytes each while networks are trained; make room, or choose another run directory with --output"
         )
         raise RunDirectoryError(msg) from error
@@ -191,7 +196,10 @@ def _filled(place: Path) -> Iterator[Path]:
 def _present(path: Path) -> Path:
     """Refuse a file that is not there."""
     if not path.is_file():
-        msg = f"{path} does not exist; `milanalysis process` writes the tables, and `milanalysis exact` exact labels"
+        msg = (
+            f"{path} does not exist; `milanalysis process` writes the tables, and `milanalysis exact` exact "
+            "labels"
+        )
         raise InputFileError(msg)
     return path
 

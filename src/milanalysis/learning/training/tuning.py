@@ -1,16 +1,16 @@
 """Settings of a model, searched by training it many times.
 
-Every trial is a training like any other, of one member, on the same training and the same validation events and bags, and
-from the same random streams; it is judged by the lowest loss on the validation bags. Trials that are worse than the median
-of the finished ones at the same epoch are given up. The settings of the next trials come from a tree-structured Parzen
-estimator, which has seen all that is finished.
+Every trial is a training like any other, of one member, on the same training and the same validation events
+and bags, and from the same random streams; it is judged by the lowest loss on the validation bags. Trials
+that are worse than the median of the finished ones at the same epoch are given up. The settings of the next
+trials come from a tree-structured Parzen estimator, which has seen all that is finished.
 
-Trials are run in rounds of as many as there are workers, and everything random comes from the root seed and the number of the
-trial. So the search depends on the number of workers but not on their speed, and one that was interrupted, even in the middle
-of a training, goes on as if it had not been.
+Trials are run in rounds of as many as there are workers, and everything random comes from the root seed and
+the number of the trial. So the search depends on the number of workers but not on their speed, and one that
+was interrupted, even in the middle of a training, goes on as if it had not been.
 
-The settings that are found are the best of many on one set of validation events: their validation loss is too good by the
-luck of the best. What they are worth the test events have to say.
+The settings that are found are the best of many on one set of validation events: their validation loss is too
+good by the luck of the best. What they are worth the test events have to say.
 """
 
 from __future__ import annotations
@@ -95,7 +95,10 @@ class Tuning:
         """
         finished = [trial for trial in self.trials if trial.state == "complete"]
         if not finished:
-            msg = f"none of {len(self.trials)} trials of model {self.label!r} has finished; narrow the ranges under `tune`"
+            msg = (
+                f"none of {len(self.trials)} trials of model {self.label!r} has finished; narrow the ranges "
+                "under `tune`"
+            )
             raise FitError(msg)
         return min(finished, key=lambda trial: (trial.validation_loss, trial.number))
 
@@ -105,7 +108,8 @@ def with_settings(model: AnyModelConfig, settings: Mapping[str, float]) -> AnyMo
 
     Args:
         model: a network or boosted trees.
-        settings: by the names of `milanalysis.config.RangeName`; numbers of layers, units and so on are rounded.
+        settings: by the names of `milanalysis.config.RangeName`; numbers of layers, units and so on are
+            rounded.
 
     Raises:
         ConfigError: if the model has no such setting.
@@ -113,7 +117,10 @@ def with_settings(model: AnyModelConfig, settings: Mapping[str, float]) -> AnyMo
     for name, value in settings.items():
         setters = _SETTERS.get(type(model), {})
         if name not in setters:
-            msg = f"tune.ranges.{name}: a model of kind {model.kind} has no such setting; it has {', '.join(setters) or 'none'}"
+            msg = (
+                f"tune.ranges.{name}: a model of kind {model.kind} has no such setting; it has "
+                f"{', '.join(setters) or 'none'}"
+            )
             raise ConfigError(msg)
         model = setters[name](model, value)
     return model
@@ -184,7 +191,8 @@ def search(job: TrainingJob, config: TuneConfig, *, workers: int) -> Tuning:
     """Search settings of a model, or go on where an interrupted search stopped.
 
     Args:
-        job: member 0 of the model; its directory is that of the search, in which every trial gets one of its own.
+        job: member 0 of the model; its directory is that of the search, in which every trial gets one of its
+            own.
         config: ranges and number of trials.
         workers: trials that are run at the same time.
 

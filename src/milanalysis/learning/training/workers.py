@@ -27,7 +27,8 @@ def training_processes(n: int) -> Iterator[Executor]:
             yield pool
     except ChildProcessError as error:
         msg = (
-            "a training process was killed, most likely because memory ran out; train with fewer workers, then "
+            "a training process was killed, most likely because memory ran out; train with fewer workers, "
+            "then "
             "the same command takes up the work after the last epoch"
         )
         raise FitError(msg) from error

@@ -145,8 +145,10 @@ class _Learner:
         drawn = self.sample.datasets(self.theta, n_experiments, n_events, stream(config.seed, "calibrate"))
         if drawn.overlap > LARGEST_OVERLAP:
             msg = (
-                f"calibration.{self.label}: one pseudo-experiment of {n_events} events is {drawn.overlap:.0%} of the validation events "
-                f"it is drawn from, and above {LARGEST_OVERLAP:.0%} they have too much in common to learn from; simulate more events, "
+                f"calibration.{self.label}: one pseudo-experiment of {n_events} events is "
+                f"{drawn.overlap:.0%} of the validation events "
+                f"it is drawn from, and above {LARGEST_OVERLAP:.0%} they have too much in common to learn "
+                "from; simulate more events, "
                 "enlarge split.validation, or set fewer coverage.events"
             )
             raise TooFewEventsError(msg)

@@ -47,7 +47,8 @@ logger = logging.getLogger(__name__)
 _SAME = 1e-5
 """Difference between the log ratios of bags and of their events, relative to these, that single precision may cause."""
 _BAG_OUTPUT = (
-    "a bag processor returns 'event_id', and for each model 'points', 'bags', 'counts' and, where its ratio is a sum over "
+    "a bag processor returns 'event_id', and for each model 'points', 'bags', 'counts' and, where its ratio "
+    "is a sum over "
     "events, 'terms', as processors/bag_likelihood.py does"
 )
 _PROFILE_POINTS = 201
@@ -91,7 +92,8 @@ def infer(run: Run) -> Sequence[Path]:
     background = background_yield(run, signal)
     if background is None and has_background(config):
         logger.warning(
-            "the observed events contain generated ZZ background and the configuration has no `background:`; every method takes "
+            "the observed events contain generated ZZ background and the configuration has no `background:`; "
+            "every method takes "
             "them for signal, and its title says so"
         )
     nu = signal
@@ -164,12 +166,13 @@ def _limits(run: Run, methods: Methods, signal: EFTPolynomial, counts: IntArray)
 def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
     """Evaluate all models on a sample and keep the log-ratio terms of the events in some splits, in the order of its table.
 
-    For an additive model the bags are a check: their log ratios and those of the events left over are the sum of the terms. For
-    any other they are the answer, if they hold all events, and each event gets an equal share of that of its bag.
+    For an additive model the bags are a check: their log ratios and those of the events left over are the sum
+    of the terms. For any other they are the answer, if they hold all events, and each event gets an equal
+    share of that of its bag.
 
     Raises:
-        AccountingError: if the events are not those of the table, if one is in no bag and not left over, or if terms and bags
-            contradict each other.
+        AccountingError: if the events are not those of the table, if one is in no bag and not left over, or
+            if terms and bags contradict each other.
         ProcessorError: if the processor returns something else.
     """
     from milanalysis.events.processing.processors import using_output_of
@@ -192,7 +195,10 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
             }
         table = EventTable.read(run.table(name), with_features=False)
         if not np.array_equal(event_id, table.event_id[table.rows(*splits)]):
-            msg = f"sample {name!r}: the bag processor did not see the events of {run.table(name)}; process it again"
+            msg = (
+                f"sample {name!r}: the bag processor did not see the events of {run.table(name)}; process it "
+                "again"
+            )
             raise AccountingError(msg)
         for label, of_bags in bags.items():
             path = run.log_ratios(name, label)
@@ -200,7 +206,10 @@ def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
             if label in files:
                 terms = concatenate_terms([load_terms(one) for one in files[label]])
                 if len(terms) != len(event_id):
-                    msg = f"sample {name!r}, model {label!r}: {len(event_id)} events and log ratios of {len(terms)}"
+                    msg = (
+                        f"sample {name!r}, model {label!r}: {len(event_id)} events and log ratios of "
+                        f"{len(terms)}"
+                    )
                     raise AccountingError(msg)
                 of_bags.require_agreement(
                     f"{run.config.processing.bag_likelihood}: sample {name!r}, model {label!r}", terms
@@ -256,7 +265,8 @@ class _Bags:
         off = np.abs(total) > _SAME * size
         if off.any():
             msg = (
-                f"{what}: the log ratios of bags and those of their events differ by {np.abs(total).max():g} in their sum, first at "
+                f"{what}: the log ratios of bags and those of their events differ by {np.abs(total).max():g} "
+                "in their sum, first at "
                 f"{self.points[off][0].tolist()}; a bag processor evaluates both with the same model"
             )
             raise AccountingError(msg)
@@ -280,7 +290,8 @@ def _bags_of(output: Mapping[str, Any], label: str, chunks: Sequence[str], model
     size = model.bag_size if not model.is_additive else n_bagged // n_bags if n_bags else 1
     if n_bags * size != n_bagged or any(one.shape != (len(one), len(points)) for one in ratios):
         msg = (
-            f"'bags' of model {label!r} have shapes {', '.join(sorted({str(one.shape) for one in ratios}))} for {n_bagged} events in "
+            f"'bags' of model {label!r} have shapes {', '.join(sorted({str(one.shape) for one in ratios}))} "
+            f"for {n_bagged} events in "
             f"bags of {size} and {len(points)} points"
         )
         raise ValueError(msg)

@@ -1,10 +1,12 @@
 """Events of the background: ``u d > u d Z Z`` by electroweak exchange, ``Z > e+ e-``, ``Z > nu nu~``.
 
-It looks like the signal in the detector and does not depend on cHW. The Z bosons are off their mass shell within 15
-widths, with all spin correlations. Pairs within 1 GeV of the Higgs boson are left out: there stands a peak 4 MeV wide,
-the decay ``h > Z Z`` with both of them at the very end of their line, which no sample of this size resolves.
+It looks like the signal in the detector and does not depend on cHW. The Z bosons are off their mass shell
+within 15 widths, with all spin correlations. Pairs within 1 GeV of the Higgs boson are left out: there stands
+a peak 4 MeV wide, the decay ``h > Z Z`` with both of them at the very end of their line, which no sample of
+this size resolves.
 
-The matrix element is in `milanalysis.simulation.background.zz_amplitude`, which needs some seconds to be compiled once.
+The matrix element is in `milanalysis.simulation.background.zz_amplitude`, which needs some seconds to be
+compiled once.
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ class BackgroundPoints(Points):
     """Points of the phase space; the polynomial is the cross-section density [fb], shape ``(n_points, 1)``.
 
     Attributes:
-        momenta: of u_in, d_in, u_out, d_out, e+, nu, e-, nu~ [GeV], shape ``(n_points, 8, 4)``, with u along +z and
-            the outgoing u in the half plane x > 0, y = 0.
+        momenta: of u_in, d_in, u_out, d_out, e+, nu, e-, nu~ [GeV], shape ``(n_points, 8, 4)``, with u along
+            +z and the outgoing u in the half plane x > 0, y = 0.
     """
 
     momenta: FloatArray
@@ -53,7 +55,8 @@ class BackgroundPhaseSpace:
 
     ::
 
-        d sigma = d sigma(u d X)  dM^2/(2 pi)  2 k/(M 8 pi) dOmega/(4 pi)  prod_2 [ds/(2 pi) dOmega/(8 pi 4 pi)]
+        d sigma = d sigma(u d X)  dM^2/(2 pi)  2 k/(M 8 pi) dOmega/(4 pi)  prod_2 [ds/(2 pi) dOmega/(8 pi 4
+        pi)]
 
     with M the mass of the pair X of Z bosons, k their momentum in its rest frame, and s their squared masses.
 
@@ -74,8 +77,8 @@ class BackgroundPhaseSpace:
         """Map the hypercube to events.
 
         Args:
-            unit: numbers in [0, 1), shape ``(15, n)``: six of `QuarkPhaseSpace`, the masses of both Z bosons and of
-                the pair, and two angles each for the pair, the charged leptons and the neutrinos.
+            unit: numbers in [0, 1), shape ``(15, n)``: six of `QuarkPhaseSpace`, the masses of both Z bosons
+                and of the pair, and two angles each for the pair, the charged leptons and the neutrinos.
 
         Returns:
             The points inside the cuts, in order, and which of the ``n`` they are.

@@ -1,24 +1,26 @@
 """The squared matrix element of ``u d > u d Z Z``, ``Z > e+ e-``, ``Z > nu nu~``, at tree level without gluons.
 
-All diagrams with two resonant Z bosons are there: exchange of a photon, Z or W between the quark lines, with both Z
-bosons radiated from quarks, from the exchanged W (three- and four-boson vertices), or from a Higgs boson. Each Z is
-replaced by the current of its leptons times its propagator, so that all spin correlations are kept.
+All diagrams with two resonant Z bosons are there: exchange of a photon, Z or W between the quark lines, with
+both Z bosons radiated from quarks, from the exchanged W (three- and four-boson vertices), or from a Higgs
+boson. Each Z is replaced by the current of its leptons times its propagator, so that all spin correlations
+are kept.
 
 Massless quarks have a chirality, and a current of two-component spinors for each ::
 
     J^mu[S] = sum over A + B = S  < out; A | sigma^mu | in; B >,
 
-where S is the set of Z bosons radiated from the line and ``| in; B >`` the spinor of the incoming quark after it has
-radiated those in B. Neutral currents go u to u and d to d; charged ones u to d and d to u and are left-handed. With
-vertices ``+i g gamma^mu`` of the fermions and all bosons incoming, the vertex of W+, W- and a neutral boson V is ::
+where S is the set of Z bosons radiated from the line and ``| in; B >`` the spinor of the incoming quark after
+it has radiated those in B. Neutral currents go u to u and d to d; charged ones u to d and d to u and are
+left-handed. With vertices ``+i g gamma^mu`` of the fermions and all bosons incoming, the vertex of W+, W- and
+a neutral boson V is ::
 
     i G_V [ (W+.W-) (k+ - k-).V + (W-.V) (k- - k_V).W+ + (V.W+) (k_V - k+).W- ],   G_V = g_V(d) - g_V(u),
 
 which is what makes the amplitude vanish when V is a photon and its polarisation is replaced by its momentum.
 
-Functions here are compiled with numba, for one event at a time: four-vectors are tuples ``(E, px, py, pz)``, spinors
-tuples of two. ``h`` is -1 for left-handed and +1 for right-handed fermions. The first call compiles (some seconds); the
-result is kept on disk.
+Functions here are compiled with numba, for one event at a time: four-vectors are tuples ``(E, px, py, pz)``,
+spinors tuples of two. ``h`` is -1 for left-handed and +1 for right-handed fermions. The first call compiles
+(some seconds); the result is kept on disk.
 """
 
 from __future__ import annotations
@@ -280,8 +282,9 @@ def _neutral(up, down, zs, exchange, e1, k1, e2):  # type: ignore[no-untyped-def
         up: currents u to u (see `_currents`).
         down: currents d to d.
         zs: product of the couplings of the exchanged Z boson to both lines.
-        exchange: momenta that leave the u line, one for each of its currents; momentum that leaves the d line without
-            radiation; propagator of a Higgs boson that decays into both bosons; 1, or 0 without Higgs bosons.
+        exchange: momenta that leave the u line, one for each of its currents; momentum that leaves the d line
+            without radiation; propagator of a Higgs boson that decays into both bosons; 1, or 0 without Higgs
+            bosons.
         e1: polarisation of the first boson.
         k1: its momentum.
         e2: polarisation of the second boson.
@@ -394,7 +397,8 @@ def _squared_amplitudes(momenta, squares):  # type: ignore[no-untyped-def]
             ll, lr, rl, rr, charged = _amplitudes(
                 u_in, d_in, u_out, d_out, e1, k1, Z_COUPLINGS, e2, k2, Z_COUPLINGS, 1.0
             )
-            # Colour: 9 for each square; 3 for the interference, and a minus sign for the exchange of fermions.
+            # Colour: 9 for each square; 3 for the interference, and a minus sign for the exchange of
+            # fermions.
             for one in (ll, lr, rl, rr, charged):
                 total += 9.0 * (one.real**2 + one.imag**2)
             total -= 6.0 * (ll * charged.conjugate()).real

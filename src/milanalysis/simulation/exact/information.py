@@ -1,11 +1,12 @@
 """The information that is there: what no method of inference can exceed, for given cuts, beams and densities.
 
-Computed from weighted phase-space points, whose density follows the cross-section times the square of the score: the
-information sits in rare events with hard quarks, of which a sample like the data has few (its variance of the score
+Computed from weighted phase-space points, whose density follows the cross-section times the square of the
+score: the information sits in rare events with hard quarks, of which a sample like the data has few (its
+    variance of the score
 is uncertain by percents at a million events). Nothing is unweighted and nothing is clipped.
 
-Three levels are compared: all that is in the event (``joint``: neutrinos and beams too), what is visible, and what would
-be visible if the beam of the u quark were known.
+Three levels are compared: all that is in the event (``joint``: neutrinos and beams too), what is visible, and
+what would be visible if the beam of the u quark were known.
 """
 
 from __future__ import annotations
@@ -56,12 +57,14 @@ class LevelInformation:
     Attributes:
         name: ``joint``, ``visible`` or ``beam_known``.
         title: name for tables.
-        shape: Fisher information of one event on the parameter, from what it looks like: the variance of the score.
+        shape: Fisher information of one event on the parameter, from what it looks like: the variance of the
+            score.
         shape_error: its standard error.
-        rate_and_shape: the same per expected event when the number of events counts, too: the mean squared score.
+        rate_and_shape: the same per expected event when the number of events counts, too: the mean squared
+            score.
         rate_and_shape_error: its standard error.
-        auc: for each value of the parameter asked for, the largest area under the curve by which single events
-            at this value can be told from those at the reference.
+        auc: for each value of the parameter asked for, the largest area under the curve by which single
+            events at this value can be told from those at the reference.
         auc_error: their standard errors.
     """
 
@@ -127,8 +130,8 @@ def reference_information(
     """Compute the reference information.
 
     Args:
-        config: beams, cuts and parton densities. With ``u_beam: first`` the beam is known, and there is no level that
-            does not know it.
+        config: beams, cuts and parton densities. With ``u_beam: first`` the beam is known, and there is no
+            level that does not know it.
         parameter: name of the parameter.
         theta: value of cHW at which the information is wanted, the reference of the areas under the curves.
         auc_at: values of cHW to be told from it.

@@ -1,16 +1,17 @@
 """The decay ``h > e+ ve e- ve~`` integrated over the neutrinos at a given momentum of the Higgs boson.
 
 With both leptons and the Higgs boson fixed, ``Q = ve + ve~`` is fixed as well, and what is hidden is the
-direction n of ve in the rest frame of Q. The integral over n needs only invariants: ``alpha = e+.Q``, ``beta = e-.Q``
-and ``e+.e-``. The masses of both W bosons are ``s1 = alpha (1 - n.a)`` and ``s2 = beta (1 + n.b)`` (a, b: directions of
-e+ and e-), and ``1/D1``, ``1/D2`` their squared propagators, ``D = (s - MW^2)^2 + MW^2 Gamma^2``. The identity ::
+direction n of ve in the rest frame of Q. The integral over n needs only invariants: ``alpha = e+.Q``,
+``beta = e-.Q`` and ``e+.e-``. The masses of both W bosons are ``s1 = alpha (1 - n.a)`` and
+``s2 = beta (1 + n.b)`` (a, b: directions of e+ and e-), and ``1/D1``, ``1/D2`` their squared propagators,
+``D = (s - MW^2)^2 + MW^2 Gamma^2``. The identity ::
 
     1 / (D1 D2) = (1/D1 + 1/D2) / (D1 + D2)
 
-splits it in two channels with one peak each: ``D1 + D2`` is never small because ``sqrt(s1) + sqrt(s2) <= MH < 2 MW``.
-In the channel of 1/D1 the polar axis is a, and ``s1 = MW^2 + MW Gamma tan(theta)`` absorbs the peak; the other one is its
-mirror image. Theta takes Gauss-Legendre points; in azimuth the integrand is even and periodic, so that few
-midpoints are enough.
+splits it in two channels with one peak each: ``D1 + D2`` is never small because
+``sqrt(s1) + sqrt(s2) <= MH < 2 MW``. In the channel of 1/D1 the polar axis is a, and
+``s1 = MW^2 + MW Gamma tan(theta)`` absorbs the peak; the other one is its mirror image. Theta takes
+Gauss-Legendre points; in azimuth the integrand is even and periodic, so that few midpoints are enough.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def decay_integral(
         n_phi: points in azimuth, on half of the circle.
 
     Returns:
-        ``int dOmega_n T(c) / (D1 D2)`` as coefficients of c^0, c^1, c^2, shape ``(3, n_points)`` [GeV^-4], c = cHW,
-        with T as in `milanalysis.simulation.amplitudes.vertex_polynomial`.
+        ``int dOmega_n T(c) / (D1 D2)`` as coefficients of c^0, c^1, c^2, shape ``(3, n_points)`` [GeV^-4], c
+        = cHW, with T as in `milanalysis.simulation.amplitudes.vertex_polynomial`.
     """
     neutrinos = np.maximum(0.5 * MH**2 - leptons - alpha - beta, 0.0)
     product = neutrinos * leptons

@@ -84,8 +84,9 @@ def visible_momenta(table: EventTable) -> FloatArray:
 def production_estimate(momenta: FloatArray) -> FloatArray:
     """Return the linear and the quadratic coefficient in cHW of an estimate of the production amplitude squared.
 
-    The Higgs boson is given the rapidity of the lepton pair, and both assignments of the beams are added. A closed form
-    without any integral; by itself its linear term has a squared correlation of 0.98 with the exact visible score.
+    The Higgs boson is given the rapidity of the lepton pair, and both assignments of the beams are added. A
+    closed form without any integral; by itself its linear term has a squared correlation of 0.98 with the
+    exact visible score.
 
     Args:
         momenta: of u, d, e+, e- as `visible_momenta` returns them [GeV], shape ``(n_events, 4, 3)``.
@@ -121,7 +122,8 @@ def _require(good: npt.NDArray[np.bool_], what: str) -> None:
         return
     wrong = np.flatnonzero(~good)
     msg = (
-        f"{len(wrong)} of {len(good)} events (the first is row {wrong[0]}) do not {what}. The exact visible ratio is known for "
+        f"{len(wrong)} of {len(good)} events (the first is row {wrong[0]}) do not {what}. The exact visible "
+        "ratio is known for "
         "u d > u d h, h > e+ ve e- ve~ at parton level only; leave it out for other processes and for events "
         "after a detector simulation."
     )

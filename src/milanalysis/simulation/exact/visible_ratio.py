@@ -1,24 +1,25 @@
 """The exact likelihood ratio of what is seen: neutrinos and momentum fractions integrated out.
 
 Seen are the momenta of the outgoing u and d quarks, the positron and the electron. The missing transverse
-momentum is minus their sum, so it adds nothing. Hidden are two neutrinos and both momentum fractions: 8 numbers,
-less 4 by momentum conservation and one by the mass of the Higgs boson (the narrow width makes it a delta
-function). The other three are its rapidity y and the direction n of the neutrino ve in the rest frame of
-Q = ve + ve~::
+momentum is minus their sum, so it adds nothing. Hidden are two neutrinos and both momentum fractions: 8
+numbers, less 4 by momentum conservation and one by the mass of the Higgs boson (the narrow width makes it a
+delta function). The other three are its rapidity y and the direction n of the neutrino ve in the rest frame
+of Q = ve + ve~::
 
     g(c) = sum_beams int dy  [x1 f(x1)] [x2 f(x2)] / (x1 x2)^2  |M_P(c; y)|^2  int dOmega_n |M_D(c; y, n)|^2
 
     x1 = (P+ + mT e^y) / sqrt(S),   x2 = (P- + mT e^-y) / sqrt(S),   mT^2 = MH^2 + |pT_u + pT_d|^2
 
 with P+- = E +- pz of both quarks together. All other phase-space factors are constant: two massless
-neutrinos give ``d^4Q dOmega_n / 8``, fixed leptons make ``d^4Q`` the ``d^4P`` of the Higgs boson, on its mass shell that
-is ``d^2P_T dy / 2``, and the balance of energy and momentum removes the rest. Both squared amplitudes are
-quadratic in c = cHW, so g(c) is a quartic, and ``g(c) / g(0) = 1 + r_1 c + ... + r_4 c^4``. Each r_k is the mean of
-the exact event weight w_k over everything hidden, at c = 0; r_1 is the score. Like the event weights the ratio is
-not normalised: divided by ``sigma(c) / sigma(0)`` it is a ratio of probability densities. It is never negative.
+neutrinos give ``d^4Q dOmega_n / 8``, fixed leptons make ``d^4Q`` the ``d^4P`` of the Higgs boson, on its mass
+shell that is ``d^2P_T dy / 2``, and the balance of energy and momentum removes the rest. Both squared
+amplitudes are quadratic in c = cHW, so g(c) is a quartic, and ``g(c) / g(0) = 1 + r_1 c + ... + r_4 c^4``.
+Each r_k is the mean of the exact event weight w_k over everything hidden, at c = 0; r_1 is the score. Like
+the event weights the ratio is not normalised: divided by ``sigma(c) / sigma(0)`` it is a ratio of probability
+densities. It is never negative.
 
-The integral over n stands in `milanalysis.simulation.exact.neutrinos`; the one over y is a Gauss-Legendre sum, see
-`Accuracy`.
+The integral over n stands in `milanalysis.simulation.exact.neutrinos`; the one over y is a Gauss-Legendre
+sum, see `Accuracy`.
 """
 
 from __future__ import annotations
@@ -55,8 +56,9 @@ _RAPIDITY_TOLERANCE = 1e-3
 class Accuracy:
     """How finely the three hidden variables are integrated.
 
-    Measured with 20,000 unweighted events at cHW = 0 (13 TeV, quark cuts only) against ``(24, 64, 10, split)``, which
-    agrees with ``(40, 96, 16, split)`` to 1.1e-7; time on one core of an EPYC processor (Zen 4)::
+    Measured with 20,000 unweighted events at cHW = 0 (13 TeV, quark cuts only) against
+    ``(24, 64, 10, split)``, which agrees with ``(40, 96, 16, split)`` to 1.1e-7; time on one core of an EPYC
+    processor (Zen 4)::
 
         n_y n_theta n_phi split   us/event   r_1: rms    99 %     max     mean    1000 Var r_1
           6     4     2    no         6       1.2e-3   4.6e-3   2.7e-2   3e-4    -0.07
@@ -73,7 +75,8 @@ class Accuracy:
 
     Attributes:
         n_y: points in the rapidity of the Higgs boson, in each panel.
-        n_theta: points in the mass of each W boson (mapped to an angle, which flattens the Breit-Wigner peak).
+        n_theta: points in the mass of each W boson (mapped to an angle, which flattens the Breit-Wigner
+            peak).
         n_phi: points in azimuth.
         split: cut the range of y into panels where a W boson can just become real. The integrand changes
             quickly there and would otherwise limit the accuracy.
@@ -152,7 +155,10 @@ class VisibleRatio:
         else:
             beam = np.broadcast_to(np.asarray(u_beam), len(densities))
             if not np.all((beam == 1) | (beam == 2)):
-                msg = f"u_beam is 1 or 2 for every event, not {np.unique(beam)[:5].tolist()}; leave it out if it is not known"
+                msg = (
+                    f"u_beam is 1 or 2 for every event, not {np.unique(beam)[:5].tolist()}; leave it out if "
+                    "it is not known"
+                )
                 raise ValueError(msg)
             total = densities[np.arange(len(densities)), beam.astype(np.int64) - 1]
         return np.asarray(total / total[:, :1])
@@ -184,8 +190,8 @@ class VisibleRatio:
     ) -> FloatArray:
         """Return the density of each event under each assignment of beams and flavours.
 
-        Sums and ratios of these are all there is to know; for example the probability at c = 0 that the u came
-        from the beam along +z is ``g[:, 0, :, 0].sum(1) / g[..., 0].sum((1, 2))``.
+        Sums and ratios of these are all there is to know; for example the probability at c = 0 that the u
+        came from the beam along +z is ``g[:, 0, :, 0].sum(1) / g[..., 0].sum((1, 2))``.
 
         Args:
             momenta: as in `polynomials`.
@@ -193,9 +199,9 @@ class VisibleRatio:
             n_jobs: as in `polynomials`.
 
         Returns:
-            Coefficients ``g_0 ... g_4`` of the powers of cHW, shape ``(n_events, 2, 1 or 2, 5)`` with axes event, beam
-            of the incoming u (+z, -z), flavours (as given, exchanged), power. The unit is arbitrary and another
-            one for each event.
+            Coefficients ``g_0 ... g_4`` of the powers of cHW, shape ``(n_events, 2, 1 or 2, 5)`` with axes
+            event, beam of the incoming u (+z, -z), flavours (as given, exchanged), power. The unit is
+            arbitrary and another one for each event.
         """
         kinematics = _Kinematics.of(_three_momenta(momenta), 2.0 * self.beam_energy)
         step = max(1, _COLUMNS // self.accuracy.n_y)
@@ -239,7 +245,8 @@ class VisibleRatio:
 class _Kinematics:
     """What is the same at all points of the integration; arrays of shape ``(n_events,)`` [GeV, GeV^2].
 
-    ``x_plus``, ``x_minus``: E + pz, E - pz. ``quarks``, ``leptons``: dot products u.d and e+.e-. ``positron_offset``:
+    ``x_plus``, ``x_minus``: E + pz, E - pz. ``quarks``, ``leptons``: dot products u.d and e+.e-.
+        ``positron_offset``:
     ``pT.pT_h + e+.e-``, so that ``e+.Q = e+.P_h - e+.e-`` is ``(e+ P- + e- P+) / 2`` less this.
     ``y_low``, ``y_high``: range of the rapidity of the Higgs boson.
     """
@@ -281,7 +288,8 @@ class _Kinematics:
         )
         mass = np.sqrt(MH**2 + _dot(higgs, higgs))
         pair_mass = np.sqrt(2.0 * leptons + _dot(pair, pair))
-        # Q^2 is largest where the Higgs boson has the rapidity of the lepton pair; Q^2 >= 0 bounds y on both sides.
+        # Q^2 is largest where the Higgs boson has the rapidity of the lepton pair; Q^2 >= 0 bounds y on both
+        # sides.
         missing = np.sqrt(_dot(higgs - pair, higgs - pair))
         energy = mass - pair_mass
         q_squared = np.maximum(energy - missing, 0.0) * (energy + missing)
@@ -295,8 +303,10 @@ class _Kinematics:
         if not np.all(possible):
             wrong = np.flatnonzero(~possible)
             msg = (
-                f"{len(wrong)} of {len(momenta)} events (the first is number {wrong[0]}) cannot be u d > u d h, "
-                f"h > e+ ve e- ve~: no Higgs boson of {MH} GeV fits their momenta at sqrt(s) = {root_s:g} GeV. The exact "
+                f"{len(wrong)} of {len(momenta)} events (the first is number {wrong[0]}) cannot be u d > u d "
+                "h, "
+                f"h > e+ ve e- ve~: no Higgs boson of {MH} GeV fits their momenta at sqrt(s) = {root_s:g} "
+                "GeV. The exact "
                 "ratio is for signal events at parton level: check the sample and the beam energy."
             )
             raise ProcessMismatchError(msg)

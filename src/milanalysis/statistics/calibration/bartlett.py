@@ -1,8 +1,8 @@
 """What a log ratio per event has to fulfil, and what it keeps: the second Bartlett identity and captured information.
 
-Both are measured event by event, without pseudo-experiments, in units of the Fisher information of one event. ``T'`` and
-``T''`` are slope and second derivative of an event's log ratio at the reference, from a least-squares parabola in a window:
-the same smoothing as that of fits with a parabola.
+Both are measured event by event, without pseudo-experiments, in units of the Fisher information of one event.
+``T'`` and ``T''`` are slope and second derivative of an event's log ratio at the reference, from a
+least-squares parabola in a window: the same smoothing as that of fits with a parabola.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ class BartlettTest:
     Attributes:
         curvature: ``E[-T'']``.
         variance: ``Var(T')``.
-        ratio: curvature over variance: 1 for a likelihood ratio, ``1 / alpha`` for a log ratio that is alpha times too
-            large, so above 1 for one that is too flat.
+        ratio: curvature over variance: 1 for a likelihood ratio, ``1 / alpha`` for a log ratio that is alpha
+            times too large, so above 1 for one that is too flat.
         covariance: ``Cov(T', exact score)``, if the exact score is known: the response to the truth.
-        captured: squared correlation of ``T'`` with the exact score, if it is known: the fraction of information kept.
+        captured: squared correlation of ``T'`` with the exact score, if it is known: the fraction of
+            information kept.
     """
 
     curvature: Measured
@@ -63,7 +64,8 @@ def bartlett_test(
         parameter: reference and range of the parameter.
         weights: of the events at the reference, shape ``(n_events,)``.
         half_width: of the window of the parabola.
-        exact_score: of each event at the reference, as `information.event_score` returns it; None if not known.
+        exact_score: of each event at the reference, as `information.event_score` returns it; None if not
+            known.
 
     Raises:
         FitError: if fewer than three points lie in the window.
@@ -77,7 +79,8 @@ def bartlett_test(
     points = points[(points[:, 0] > low - 1e-9) & (points[:, 0] < high + 1e-9)]
     if len(points) < 3:
         msg = (
-            f"a parabola needs 3 points and there are {len(points)} within {half_width} of the reference; widen the window "
+            f"a parabola needs 3 points and there are {len(points)} within {half_width} of the reference; "
+            "widen the window "
             "(half_width) or refine the grid"
         )
         raise FitError(msg)
@@ -111,7 +114,8 @@ def captured_information(observable: FloatArray, exact_score: FloatArray, weight
         weights: of the events at the point of the score, shape ``(n_events,)``.
 
     Returns:
-        The squared correlation. It is what an analysis of the mean of the observable keeps, whatever its scale.
+        The squared correlation. It is what an analysis of the mean of the observable keeps, whatever its
+        scale.
     """
 
     def statistic(weight: FloatArray, value: FloatArray, score: FloatArray) -> FloatArray:
@@ -159,7 +163,10 @@ def asimov_significance(signal: float, background: float, background_error: floa
         (0.984, 0.69)
     """
     if not (background > 0 and signal >= 0 and background_error >= 0):
-        msg = f"signal {signal:g} on background {background:g} ± {background_error:g}: background has to be positive"
+        msg = (
+            f"signal {signal:g} on background {background:g} ± {background_error:g}: background has to be "
+            "positive"
+        )
         raise ValueError(msg)
     s, b = signal, background
     if background_error == 0:

@@ -1,15 +1,18 @@
 """Calibration: a method made honest with constants learned on events it is not judged on.
 
-Every calibration is a small frozen object with its constants and their errors. ``apply`` makes a `LikelihoodModel` of
-a method that has been shown any table of events; the constants come from a `CalibrationSample`. Which one to use when:
+Every calibration is a small frozen object with its constants and their errors. ``apply`` makes a
+`LikelihoodModel` of a method that has been shown any table of events; the constants come from a
+`CalibrationSample`. Which one to use when:
 
-- `Rescaling`: the log ratio times a constant, and the estimate moved. The constants are learned by `learn_bartlett`
-  or `learn_coverage` (what arXiv:2508.07114 does), `learn_bias`, or `learn_temperature`. Repairs a log ratio that has
-  the right shape and the wrong scale, and holds at the one true value where it was learned.
-- `RateOffset`: the mean of a ratio over events of the reference is 1; what it is instead is divided out. For per-event
-  ratios, whose error adds up over a dataset; not for networks trained on bags whose scale is wrong.
-- `milanalysis.statistics.calibration.observable.Observable`: the log ratio is an observable like any other, and its distribution is
-  taken from simulation. Repairs any method, at all true values, and needs event weights.
+- `Rescaling`: the log ratio times a constant, and the estimate moved. The constants are learned by
+  `learn_bartlett` or `learn_coverage` (what arXiv:2508.07114 does), `learn_bias`, or `learn_temperature`.
+  Repairs a log ratio that has the right shape and the wrong scale, and holds at the one true value where it
+  was learned.
+- `RateOffset`: the mean of a ratio over events of the reference is 1; what it is instead is divided out. For
+  per-event ratios, whose error adds up over a dataset; not for networks trained on bags whose scale is wrong.
+- `milanalysis.statistics.calibration.observable.Observable`: the log ratio is an observable like any other,
+  and its distribution is taken from simulation. Repairs any method, at all true values, and needs event
+  weights.
 """
 
 from __future__ import annotations
@@ -83,8 +86,9 @@ class CalibrationSample:
 
     Attributes:
         rows: which of the events that the methods know, shape ``(n_events,)``.
-        contents: cross-section that each stands for as a polynomial in the coefficient, ascending, in fb, shape
-            ``(n_events, n_coefficients)``: `EventTable.weights_at` 0 times `EventTable.event_polynomials`.
+        contents: cross-section that each stands for as a polynomial in the coefficient, ascending, in fb,
+            shape ``(n_events, n_coefficients)``: `EventTable.weights_at` 0 times
+            `EventTable.event_polynomials`.
         event_id: names of the events, shape ``(n_events,)``.
     """
 
@@ -123,7 +127,8 @@ class CalibrationSample:
         shared = np.intersect1d(self.event_id, judged)
         if len(shared):
             msg = (
-                f"{len(shared)} of {len(self.event_id)} events that calibrations are learned on are also among those "
+                f"{len(shared)} of {len(self.event_id)} events that calibrations are learned on are also "
+                "among those "
                 f"they are judged on (event_id {shared[0]} is one of them); use different splits for the two"
             )
             raise DataLeakError(msg)
@@ -248,15 +253,15 @@ def learn_coverage(fits: MethodFits, level: float = 0.6827) -> Measured:
         level: confidence level.
 
     Returns:
-        The constant. The error is half the distance of the quantiles one binomial standard deviation apart; it is
-        infinite where there are too few pseudo-experiments to have one.
+        The constant. The error is half the distance of the quantiles one binomial standard deviation apart;
+        it is infinite where there are too few pseudo-experiments to have one.
 
     Raises:
         FitError: if so many fits failed that the level cannot be reached.
 
     Source:
-        "A single empirically determined calibration constant ... to restore correct frequentist coverage", section 4.2
-        of arXiv:2508.07114.
+        "A single empirically determined calibration constant ... to restore correct frequentist coverage",
+        section 4.2 of arXiv:2508.07114.
     """
     rises = np.sort(np.where(np.isfinite(fits.rise), fits.rise, np.inf))
     n = len(rises)
@@ -266,8 +271,10 @@ def learn_coverage(fits: MethodFits, level: float = 0.6827) -> Measured:
         quantiles = np.interp(places, np.arange(1, n + 1), rises, left=0.0, right=np.inf)
     if not 0 < quantiles[1] < np.inf:
         msg = (
-            f"{np.isinf(rises).sum()} of {n} pseudo-experiments have no estimate, so no constant makes intervals cover "
-            f"in {100 * level:.1f} %; look at why the fits fail, or calibrate with simulation (kind: observable)"
+            f"{np.isinf(rises).sum()} of {n} pseudo-experiments have no estimate, so no constant makes "
+            "intervals cover "
+            f"in {100 * level:.1f} %; look at why the fits fail, or calibrate with simulation (kind: "
+            "observable)"
         )
         raise FitError(msg)
     target = rise_of_level(level)
@@ -287,7 +294,8 @@ def learn_temperature(
 ) -> Measured:
     """Return the factor on the log ratio with which it tells bags of different points apart best.
 
-    It minimises the cross-entropy of the true point, all points being equally likely. The temperature is one over it.
+    It minimises the cross-entropy of the true point, all points being equally likely. The temperature is one
+    over it.
 
     Args:
         terms: log ratios of the events.
@@ -324,7 +332,8 @@ def learn_temperature(
                 float(scale), float(np.sqrt(np.sum((gradient - gradient.mean()) ** 2)) / curvature.sum())
             )
     msg = (
-        "the log ratios do not tell bags of different points apart, so there is no temperature; look at the training of "
+        "the log ratios do not tell bags of different points apart, so there is no temperature; look at the "
+        "training of "
         "the model, or leave the temperature out"
     )
     raise FitError(msg)
@@ -425,7 +434,8 @@ def _estimates(fits: MethodFits, good: npt.NDArray[np.bool_]) -> FloatArray:
     estimate = fits.estimate[good]
     if len(estimate) < 2 or np.ptp(estimate) == 0:
         msg = (
-            f"{len(estimate)} of {len(fits.status)} pseudo-experiments have an estimate with a curvature, and a constant "
+            f"{len(estimate)} of {len(fits.status)} pseudo-experiments have an estimate with a curvature, "
+            "and a constant "
             "needs at least two different ones; look at why the fits fail, or raise pseudo_experiments"
         )
         raise FitError(msg)

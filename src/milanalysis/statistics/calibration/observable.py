@@ -1,10 +1,10 @@
 """A log ratio as an observable like any other: its distribution is taken from simulation.
 
-Whatever a network has learned, ``s(x)``, the slope of its log ratio with the parameter, is a number for each event. Its
-mean ``mu(theta)`` and standard deviation ``sigma(theta)`` follow from simulated events by their weights, without any
-fit, and the mean of N events is normally distributed around ``mu(theta)`` with variance ``sigma^2(theta) / N``. That
-likelihood is calibrated by construction, at all values of the parameter: what a network has got wrong costs width, not
-coverage. A scale, a bias or a temperature of the network drops out.
+Whatever a network has learned, ``s(x)``, the slope of its log ratio with the parameter, is a number for each
+event. Its mean ``mu(theta)`` and standard deviation ``sigma(theta)`` follow from simulated events by their
+weights, without any fit, and the mean of N events is normally distributed around ``mu(theta)`` with variance
+``sigma^2(theta) / N``. That likelihood is calibrated by construction, at all values of the parameter: what a
+network has got wrong costs width, not coverage. A scale, a bias or a temperature of the network drops out.
 
 The Fisher information of N events in it is ``N mu'^2 / sigma^2``, known without pseudo-experiments.
 """
@@ -52,7 +52,8 @@ def log_ratio_slopes(terms: EventTerms, parameter: Parameter, half_width: float 
         points = terms.grid[inside]
     if len(points) < 2:
         msg = (
-            f"a slope needs two grid points and there are {len(points)} from {low:g} to {high:g}; widen the window "
+            f"a slope needs two grid points and there are {len(points)} from {low:g} to {high:g}; widen the "
+            "window "
             "(half_width) or refine the grid"
         )
         raise ConfigError(msg)
@@ -65,17 +66,17 @@ def log_ratio_slopes(terms: EventTerms, parameter: Parameter, half_width: float 
 class Observable:
     """What simulation says about the mean of the observable.
 
-    The sums over simulated events of ``w(theta)``, ``w(theta) s`` and ``w(theta) s^2`` are polynomials, because the
-    event weights are, and so mean and variance are ratios of polynomials.
+    The sums over simulated events of ``w(theta)``, ``w(theta) s`` and ``w(theta) s^2`` are polynomials,
+    because the event weights are, and so mean and variance are ratios of polynomials.
 
     Attributes:
         parameter: name, reference and range of the parameter.
         half_width: of the window in which slopes are taken; None for the whole range.
         moments: ascending coefficients of the three sums, shape ``(3, n_coefficients)``.
-        squares: matrix A with ``sum_i w_i(theta)^2 = p A p``, p the powers of the parameter: how much simulation there
-            is. Shape ``(n_coefficients, n_coefficients)``.
-        constants: mean, standard deviation and response ``mu'`` at the reference, and the Fisher information of one
-            event; errors from a jackknife over events.
+        squares: matrix A with ``sum_i w_i(theta)^2 = p A p``, p the powers of the parameter: how much
+            simulation there is. Shape ``(n_coefficients, n_coefficients)``.
+        constants: mean, standard deviation and response ``mu'`` at the reference, and the Fisher information
+            of one event; errors from a jackknife over events.
     """
 
     parameter: Parameter

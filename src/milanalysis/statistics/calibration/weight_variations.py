@@ -1,9 +1,10 @@
 """Event-weight systematics: what simulation would say if something not of interest were a bit different.
 
-A `WeightVariation` holds two weights for each simulated event, one standard deviation up and down, as analyses store them in
-columns ``weight_<name>_up`` and ``weight_<name>_down``. Between and beyond, the weight of each event is interpolated; a
-nuisance parameter of mean 0 and width 1 says where. `VariedObservable` carries that into the likelihood of
-`milanalysis.statistics.calibration.observable`, which needs varied weights of simulated events only, not of data.
+A `WeightVariation` holds two weights for each simulated event, one standard deviation up and down, as
+analyses store them in columns ``weight_<name>_up`` and ``weight_<name>_down``. Between and beyond, the weight
+of each event is interpolated; a nuisance parameter of mean 0 and width 1 says where. `VariedObservable`
+carries that into the likelihood of `milanalysis.statistics.calibration.observable`, which needs varied
+weights of simulated events only, not of data.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class WeightVariation:
             if wrong.any():
                 event = int(np.argmax(wrong))
                 msg = (
-                    f"weight_{self.name}_{side} of event {event} is {values[event]:g} times the nominal weight and has to be "
+                    f"weight_{self.name}_{side} of event {event} is {values[event]:g} times the nominal "
+                    "weight and has to be "
                     "positive to be interpolated; check the columns, or drop these events"
                 )
                 raise EventWeightError(msg)
@@ -67,8 +69,8 @@ class WeightVariation:
     def factors(self, alpha: float) -> FloatArray:
         """Return the factor on the weight of each event, shape ``(n_events,)``.
 
-        The logarithm is the parabola through down, nominal and up, and goes on with its slope beyond, so the factor is
-        positive, smooth, and right at -1, 0 and 1.
+        The logarithm is the parabola through down, nominal and up, and goes on with its slope beyond, so the
+        factor is positive, smooth, and right at -1, 0 and 1.
 
         Args:
             alpha: shift in standard deviations.

@@ -3,9 +3,9 @@
 - `poisson_interval`: a signal from a number of events with known background.
 - `gaussian_interval`: the mean of a normal distribution that cannot be below a bound.
 
-Values of the observation are taken into the acceptance region of a true value in the order of the likelihood ratio
-``P(x | theta) / P(x | best allowed theta)`` until the level is reached. What is allowed by an observation are the true
-values in whose region it is.
+Values of the observation are taken into the acceptance region of a true value in the order of the likelihood
+ratio ``P(x | theta) / P(x | best allowed theta)`` until the level is reached. What is allowed by an
+observation are the true values in whose region it is.
 
 Source:
     G. Feldman and R. Cousins, arXiv:physics/9711021, sections IV.A and IV.B.
@@ -28,8 +28,9 @@ def poisson_interval(
 ) -> tuple[float, float]:
     """Return the interval on the expected number of signal events.
 
-    Counts are discrete, so the region allowed by a count may have gaps; the outermost ends are returned. It may also
-    shrink by accident where the background rises; the published tables remove that by hand, here it is left.
+    Counts are discrete, so the region allowed by a count may have gaps; the outermost ends are returned. It
+    may also shrink by accident where the background rises; the published tables remove that by hand, here it
+    is left.
 
     Args:
         n_observed: number of observed events.
@@ -42,7 +43,10 @@ def poisson_interval(
         ([0.0, 2.4], [2.6, 13.5])
     """
     if n_observed < 0 or background < 0:
-        msg = f"{n_observed} observed events with {background:g} expected from background: neither can be negative"
+        msg = (
+            f"{n_observed} observed events with {background:g} expected from background: neither can be "
+            "negative"
+        )
         raise ValueError(msg)
     check_level(level)
     highest = n_observed + 10 + 6 * np.sqrt(n_observed + background + 4)  # far above any upper end
@@ -84,7 +88,8 @@ def gaussian_interval(x: float, level: float = 0.90, bound: float = 0.0) -> tupl
         low, high = _acceptance(mean, level)
         return min(observed - low, high - observed)
 
-    # what is allowed is one interval: its upper end is where x leaves the region downwards, its lower end upwards
+    # what is allowed is one interval: its upper end is where x leaves the region downwards, its lower end
+    # upwards
     highest = max(observed, 0.0) + 8.0
     upper = float(brentq(lambda mean: observed - _acceptance(mean, level)[0], 1e-6, highest, xtol=1e-10))
     lower = 0.0
@@ -96,8 +101,8 @@ def gaussian_interval(x: float, level: float = 0.90, bound: float = 0.0) -> tupl
 def _acceptance(mean: float, level: float) -> tuple[float, float]:
     """Return the observations that a mean above the bound 0 accepts.
 
-    The logarithm of the ratio is ``-(x - mean)^2 / 2`` above 0 and ``x mean - mean^2 / 2`` below, so a region from a
-    negative ``low`` ends at ``mean + sqrt(mean^2 - 2 low mean)``.
+    The logarithm of the ratio is ``-(x - mean)^2 / 2`` above 0 and ``x mean - mean^2 / 2`` below, so a region
+    from a negative ``low`` ends at ``mean + sqrt(mean^2 - 2 low mean)``.
     """
     half = float(ndtri((1 + level) / 2))
     if mean >= half:

@@ -39,7 +39,8 @@ __all__ = [
 
 # MIGRAD: with the default, 0.1, estimates are off by up to 1 % of their error.
 _TOLERANCE = 1e-3
-# A sum over many events is rounded far above the precision of a double. Told the truth, HESSE takes steps that
+# A sum over many events is rounded far above the precision of a double. Told the truth, HESSE takes steps
+# that
 # are large enough: with the default, curvatures are off by up to 0.6 %.
 _PRECISION = 1e-10
 _AT_LIMIT = 1e-3  # -2 ln L at the limit within this of the minimum: the minimum is at the limit
@@ -98,13 +99,13 @@ def measure_at(
     Args:
         likelihood: of a dataset.
         levels: confidence levels, between 0 and 1.
-        theta: value of the parameter of interest, for example the true one of a pseudo-experiment; or values of
-            several, the first ones of the likelihood.
+        theta: value of the parameter of interest, for example the true one of a pseudo-experiment; or values
+            of several, the first ones of the likelihood.
 
     Returns:
-        The fit, an interval for each level, and ``-2 ln L`` at the value minus the minimum, minimised over all other parameters; NaN
-        where that failed, or the value is beyond the limits. The value lies in the region allowed at a level if this is below
-        `rise_of_level`.
+        The fit, an interval for each level, and ``-2 ln L`` at the value minus the minimum, minimised over
+        all other parameters; NaN where that failed, or the value is beyond the limits. The value lies in the
+        region allowed at a level if this is below `rise_of_level`.
     """
     for level in levels:
         check_level(level)
@@ -201,12 +202,13 @@ def limit(likelihood: ProfileLikelihood, level: float = 0.95, *, upper: bool = T
 
     Args:
         likelihood: of a dataset.
-        level: confidence level, above 0.5: a limit that is wrong more often than not lies on the other side of the estimate.
+        level: confidence level, above 0.5: a limit that is wrong more often than not lies on the other side
+            of the estimate.
         upper: whether values above are excluded; otherwise values below.
 
     Returns:
-        The interval from the limit to the other end of the allowed range. Also defined where the minimum lies at that
-        end. `Status.NOT_CROSSED` if nothing in the range is excluded.
+        The interval from the limit to the other end of the allowed range. Also defined where the minimum lies
+        at that end. `Status.NOT_CROSSED` if nothing in the range is excluded.
 
     Raises:
         ValueError: if the level is not above 0.5.
@@ -260,7 +262,10 @@ def contour(
     """
     check_level(level)
     if other not in likelihood.parameters[1:]:
-        msg = f"{other!r} is not a second parameter of this likelihood; it has {', '.join(likelihood.parameters)}"
+        msg = (
+            f"{other!r} is not a second parameter of this likelihood; it has "
+            f"{', '.join(likelihood.parameters)}"
+        )
         raise ValueError(msg)
     search = _minimise(likelihood)
     if search.minuit is None or search.result.status is not Status.VALID:
@@ -268,7 +273,10 @@ def contour(
         raise FitError(msg)
     points = search.minuit.mncontour(likelihood.parameters[0], other, cl=level, size=n_points)
     if len(points) < n_points:
-        msg = f"the border of the region was found at {len(points)} of {n_points} points; a parameter may be at its limit"
+        msg = (
+            f"the border of the region was found at {len(points)} of {n_points} points; a parameter may be "
+            "at its limit"
+        )
         raise FitError(msg)
     return np.asarray(points, dtype=np.float64)
 
@@ -350,7 +358,8 @@ def _crossings(search: _Search, level: float) -> Interval:
     ):
         return Interval(estimate, None, None, level, status)
     rise = rise_of_level(level)
-    # from 1 on, `cl` is a number of standard deviations; given a level, MINOS spends half of its time on the quantile
+    # from 1 on, `cl` is a number of standard deviations; given a level, MINOS spends half of its time on the
+    # quantile
     search.minuit.minos(0, cl=np.sqrt(rise) if rise >= 1 else level)
     errors = search.minuit.merrors[0]  # codespell:ignore merrors
     # where MINOS runs into a limit it calls the limit a valid end

@@ -1,7 +1,7 @@
 """A likelihood along its parameter of interest, with all other parameters near their best values.
 
-A fit starts from every valley of this scan. Nuisance parameters follow: a valley that is deep only where they are shifted
-would be missed with them at their start values.
+A fit starts from every valley of this scan. Nuisance parameters follow: a valley that is deep only where they
+are shifted would be missed with them at their start values.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Scan:
     def valleys(self) -> FloatArray:
         """Return where the scan is lower than at both neighbours, shape ``(n_valleys, n_parameters)``.
 
-        At the edges half a step inside: MINUIT cannot start at a limit, where its internal coordinate has no derivative.
+        At the edges half a step inside: MINUIT cannot start at a limit, where its internal coordinate has no
+        derivative.
         """
         if len(self.theta) == 1:
             return self.theta
@@ -57,8 +58,8 @@ class Scan:
 def scan(likelihood: ProfileLikelihood) -> Scan:
     """Scan a likelihood between the limits of its parameter of interest; at its start alone if there are none.
 
-    The nuisance parameters of all points are searched together: from the best of several values of each, by parabolas in one
-    after the other.
+    The nuisance parameters of all points are searched together: from the best of several values of each, by
+    parabolas in one after the other.
     """
     low, high = likelihood.limits[0]
     points = (

@@ -1,16 +1,18 @@
 """How information grows with the size of the bags a network was trained on, and what may be concluded from it.
 
-With ``sigma_eps^2(N)`` the variance of the error that a network makes on the log ratio of a bag of N events, the effective
-information is (Eq. (15) of arXiv:2508.07114)
+With ``sigma_eps^2(N)`` the variance of the error that a network makes on the log ratio of a bag of N events,
+the effective information is (Eq. (15) of arXiv:2508.07114)
 
     ``I_eff(N) = I_true / (1 + sigma_eps^2(N) / (N I_1 (Delta theta)^2))``.
 
-Three forms of ``sigma_eps^2`` are compared: ``C sqrt(N)`` (the paper's), ``C N``, which is what any additive network has,
-and their sum. What can be learned from a curve of information alone is limited: with ``C1 sqrt(N) + C2 N`` the curve is
-``A / (1 + a / sqrt(N))``, ``A = I_true / (1 + C2')``, exactly as for ``C sqrt(N)``, and so
+Three forms of ``sigma_eps^2`` are compared: ``C sqrt(N)`` (the paper's), ``C N``, which is what any additive
+network has, and their sum. What can be learned from a curve of information alone is limited: with
+``C1 sqrt(N) + C2 N`` the curve is ``A / (1 + a / sqrt(N))``, ``A = I_true / (1 + C2')``, exactly as for
+``C sqrt(N)``, and so
 
 - an asymptote A is not the true information, unless ``C2`` is known to be zero, and
-- only where the true information is known, or the errors are measured (`error_variance`), can the two be told apart.
+- only where the true information is known, or the errors are measured (`error_variance`), can the two be told
+  apart.
 """
 
 from __future__ import annotations
@@ -73,8 +75,8 @@ class ScalingFit:
         constants: by name, with errors.
         chi2: of the fit.
         n_points: number of points.
-        aicc: Akaike's criterion with the correction for few points; differences count, lower is better. None if there are
-            too few points.
+        aicc: Akaike's criterion with the correction for few points; differences count, lower is better. None
+            if there are too few points.
     """
 
     form: str
@@ -141,7 +143,8 @@ def bag_log_ratios(
 
     Args:
         terms: log ratios of the events.
-        rows: events of one parameter point in random order, shape ``(n_events,)``; the last, incomplete bag is left out.
+        rows: events of one parameter point in random order, shape ``(n_events,)``; the last, incomplete bag
+            is left out.
         bag_size: events per bag.
         theta: the two values of the parameter.
 
@@ -161,8 +164,8 @@ def bag_log_ratios(
 def error_variance(bag_size: int, estimated: FloatArray, exact: FloatArray) -> ErrorVariance:
     """Measure ``sigma_eps^2`` directly, from bags whose exact log ratio is known.
 
-    The response kappa to the exact log ratio, which is a matter of calibration, is divided out: the error is what is not
-    correlated with the truth.
+    The response kappa to the exact log ratio, which is a matter of calibration, is divided out: the error is
+    what is not correlated with the truth.
 
     Args:
         bag_size: events per bag.
@@ -188,7 +191,8 @@ def error_variance(bag_size: int, estimated: FloatArray, exact: FloatArray) -> E
 def fit_error_variance(measured: list[ErrorVariance]) -> ScalingReport:
     """Fit the three forms, and a free power, to directly measured error variances.
 
-    Bags of different sizes may be made of the same events; then errors are correlated, and chi-squares are too small.
+    Bags of different sizes may be made of the same events; then errors are correlated, and chi-squares are
+    too small.
 
     Args:
         measured: at three or more bag sizes.
@@ -216,7 +220,8 @@ def fit_error_variance(measured: list[ErrorVariance]) -> ScalingReport:
     verdict = f"sigma_eps^2 grows as N^({power.value:.3f} ± {power.error:.3f}): "
     if from_linear < _SIGNIFICANT:
         verdict += (
-            "compatible with C N. For a network whose log ratio is a sum over events this is an identity: the size of the bags it "
+            "compatible with C N. For a network whose log ratio is a sum over events this is an identity: "
+            "the size of the bags it "
             "is evaluated on says nothing about the size of the bags it should be trained on"
         )
     else:
@@ -305,27 +310,33 @@ def _verdict(
     words = f"the fit gives {limit.value:.0f} ± {limit.error:.0f} for N -> infinity"
     if significance >= _SIGNIFICANT and rising.constants["a"].value <= 0:
         return None, (
-            f"No asymptote can be claimed: the information falls with the size of the bags in training, by {significance:.2f} "
+            "No asymptote can be claimed: the information falls with the size of the bags in training, by "
+            f"{significance:.2f} "
             "standard deviations."
         )
     if significance < _SIGNIFICANT:
         return None, (
-            f"No asymptote can be claimed: a dependence on the bag size is not established ({significance:.2f} standard "
+            "No asymptote can be claimed: a dependence on the bag size is not established "
+            f"({significance:.2f} standard "
             "deviations from a constant)."
         )
     if rising.p_value < 0.01:
         return None, (
-            f"No asymptote can be claimed: C sqrt(N) does not describe the information (p = {rising.p_value:.1g}); "
+            "No asymptote can be claimed: C sqrt(N) does not describe the information (p = "
+            f"{rising.p_value:.1g}); "
             f"{words}, which means nothing."
         )
     if largest < _REACHED * limit.value or limit.error > 0.1 * limit.value:
         return None, (
-            f"No asymptote can be claimed: {words}, and the largest measured value is {100 * largest / limit.value:.0f} % of "
+            f"No asymptote can be claimed: {words}, and the largest measured value is "
+            f"{100 * largest / limit.value:.0f} % of "
             "it; that is an extrapolation."
         )
     verdict = (
-        f"The information levels off at {limit.value:.0f} ± {limit.error:.0f}. That is what this training reaches, not the "
-        "true information: a part of sigma_eps^2 that grows as N lowers the whole curve and cannot be seen in it."
+        f"The information levels off at {limit.value:.0f} ± {limit.error:.0f}. That is what this training "
+        "reaches, not the "
+        "true information: a part of sigma_eps^2 that grows as N lowers the whole curve and cannot be seen "
+        "in it."
     )
     if information_true is not None:
         missing = (information_true - limit.value) / limit.error

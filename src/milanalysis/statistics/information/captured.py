@@ -1,21 +1,22 @@
 """Which part of the exact log ratio a method captures, from single events and without any fit.
 
-The expected log ratio of an event at a value theta, ``E_theta[ln p(x|theta)/p(x|reference)]``, is the Kullback-Leibler
-divergence between theta and the reference: how well one event tells the two apart. With an estimated ratio r in its place,
+The expected log ratio of an event at a value theta, ``E_theta[ln p(x|theta)/p(x|reference)]``, is the
+Kullback-Leibler divergence between theta and the reference: how well one event tells the two apart. With an
+estimated ratio r in its place,
 
-- ``fraction = E_theta[ln r] / E_theta[ln r_exact]``. If r is normalised, ``E_reference[r] = 1``, then r times the density of
-  the reference is a density, and the fraction is at most 1 (Gibbs' inequality); it is 1 for the exact ratio only. A ratio
-  ``r_exact^a`` normalised has less, so a wrong scale is punished. A ratio that is not normalised is taken as it is, because
-  that is how its likelihood uses it: a mean ratio of ``1 + d`` adds ``ln(1 + d) / E_theta[ln r_exact]``, and the fraction
-  may exceed 1.
-- ``best_fraction = max_a {E_theta[a ln r] - ln E_reference[r^a]} / E_theta[ln r_exact]`` normalises every power of r and
-  takes the best one. It tells the direction of a log ratio from its scale: an analysis that calibrates the scale has it.
-  ``best_scale`` is that a: 1 for a calibrated ratio, above 1 for one that is too flat, below 0 for one that points the wrong
-  way.
+- ``fraction = E_theta[ln r] / E_theta[ln r_exact]``. If r is normalised, ``E_reference[r] = 1``, then r times
+  the density of the reference is a density, and the fraction is at most 1 (Gibbs' inequality); it is 1 for
+  the exact ratio only. A ratio ``r_exact^a`` normalised has less, so a wrong scale is punished. A ratio that
+  is not normalised is taken as it is, because that is how its likelihood uses it: a mean ratio of ``1 + d``
+  adds ``ln(1 + d) / E_theta[ln r_exact]``, and the fraction may exceed 1.
+- ``best_fraction = max_a {E_theta[a ln r] - ln E_reference[r^a]} / E_theta[ln r_exact]`` normalises every
+  power of r and takes the best one. It tells the direction of a log ratio from its scale: an analysis that
+  calibrates the scale has it. ``best_scale`` is that a: 1 for a calibrated ratio, above 1 for one that is too
+  flat, below 0 for one that points the wrong way.
 
-The expectations are those of logarithms, so that no few events dominate them, as they do with squared terms. In
-``best_fraction`` the exact ratio is normalised on the same events, too: its mean is 1 up to their fluctuation, which then
-cancels.
+The expectations are those of logarithms, so that no few events dominate them, as they do with squared terms.
+In ``best_fraction`` the exact ratio is normalised on the same events, too: its mean is 1 up to their
+fluctuation, which then cancels.
 """
 
 from __future__ import annotations
@@ -69,14 +70,16 @@ def captured(
         theta: value of the parameter.
         weights: with which the events stand for theta, shape ``(n_events,)``.
         reference_weights: with which they stand for the reference, shape ``(n_events,)``.
-        rng: source of randomness of the bootstrap. Methods given streams of the same state are resampled alike.
+        rng: source of randomness of the bootstrap. Methods given streams of the same state are resampled
+            alike.
 
     Returns:
         None where the exact log ratio has no positive expectation, or a log ratio is not finite.
 
-    The bootstrap resamples up to 1000 interleaved blocks of events, which for independent events has the same variance as
-    resampling single ones. Numerator and denominator are resampled together. The derivative in the scale vanishes at its
-    best value, so the best fraction is resampled at that scale, which is right to first order (envelope theorem).
+    The bootstrap resamples up to 1000 interleaved blocks of events, which for independent events has the same
+    variance as resampling single ones. Numerator and denominator are resampled together. The derivative in
+    the scale vanishes at its best value, so the best fraction is resampled at that scale, which is right to
+    first order (envelope theorem).
     """
     counts = (weights != 0) | (reference_weights != 0)
     log_ratio, exact = log_ratio[counts], exact[counts]
@@ -137,7 +140,8 @@ def _tilted(scale: float, log_ratio: FloatArray, weights: FloatArray) -> tuple[F
 def _best_scale(log_ratio: FloatArray, mean: float, weights: FloatArray) -> float | None:
     """Return the a at which ``a E_theta[ln r] - ln E_reference[r^a]`` is largest; None if it is flat.
 
-    The function is concave in a, and its derivative is ``E_theta[ln r]`` minus the mean of ln r under the tilted weights.
+    The function is concave in a, and its derivative is ``E_theta[ln r]`` minus the mean of ln r under the
+    tilted weights.
     """
     spread = float(np.ptp(log_ratio[weights > 0]))
     if not spread > 1e-12 * (1 + abs(mean)):

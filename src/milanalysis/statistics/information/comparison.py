@@ -3,24 +3,28 @@
 Definitions, for datasets of N events at the true value of the parameter, with the exact score of a dataset
 ``S = sum_i d ln p(x_i|theta) / d theta`` and the Fisher information ``information_exact = N Var(s)``:
 
-- ``captured``: the expected log ratio of an event over the exact one; see `milanalysis.statistics.information.captured`.
+- ``captured``: the expected log ratio of an event over the exact one; see
+  `milanalysis.statistics.information.captured`.
 - ``width``: the median width of the valid intervals, to be read beside the coverage.
-- ``slope = Cov(estimate, S) / Var(S) * information_exact``: by the covariance identity this is ``d E[estimate] / d theta``,
-  so that no second sample is needed. Dividing by the variance of the same scores makes the error smaller (on 6000
-  pseudo-experiments 0.012 instead of 0.018), which is worth it where the information is known better than that.
+- ``slope = Cov(estimate, S) / Var(S) * information_exact``: by the covariance identity this is
+  ``d E[estimate] / d theta``, so that no second sample is needed. Dividing by the variance of the same scores
+  makes the error smaller (on 6000 pseudo-experiments 0.012 instead of 0.018), which is worth it where the
+  information is known better than that.
 - ``variance_ratio``: variance of the estimate of the exact likelihood over that of the method on the same
-  pseudo-experiments, both corrected for their slopes: ``(slope^2 / Var(estimate)) / (slope_exact^2 / Var(estimate_exact))``.
-  With the slopes from the covariance identity it is the ratio of two squared correlations with S, in which the information
-  and most of the fluctuations of the pseudo-experiments cancel. S is the score of all momenta, for which the identity holds
-  whatever a method knows. Slopes from pseudo-experiments at two true values would be
-  independent of S, but their error (``sqrt(2 Var / n) / distance``, squared) does not cancel.
+  pseudo-experiments, both corrected for their slopes:
+  ``(slope^2 / Var(estimate)) / (slope_exact^2 / Var(estimate_exact))``. With the slopes from the covariance
+  identity it is the ratio of two squared correlations with S, in which the information and most of the
+  fluctuations of the pseudo-experiments cancel. S is the score of all momenta, for which the identity holds
+  whatever a method knows. Slopes from pseudo-experiments at two true values would be independent of S, but
+  their error (``sqrt(2 Var / n) / distance``, squared) does not cancel.
 - ``calibration_ratio = (1 / Var(estimate)) / mean(curvature)``, Eq. (34) of arXiv:2508.07114.
-- ``rho2 = corr(estimate, S)^2`` and ``information = rho2 * information_exact = slope^2 / Var(estimate)``, the effective
-  information. Where scores have long tails, as here, the exact likelihood of a thousand events does not yet reach its Fisher
-  information either, and a handful of events decides: use ``captured`` and ``variance_ratio`` to compare methods.
+- ``rho2 = corr(estimate, S)^2`` and ``information = rho2 * information_exact = slope^2 / Var(estimate)``, the
+  effective information. Where scores have long tails, as here, the exact likelihood of a thousand events does
+  not yet reach its Fisher information either, and a handful of events decides: use ``captured`` and
+  ``variance_ratio`` to compare methods.
 
-The exact likelihood is that of what is visible if it is known, otherwise that of all momenta. All errors are from a bootstrap
-over pseudo-experiments or events.
+The exact likelihood is that of what is visible if it is known, otherwise that of all momenta. All errors are
+from a bootstrap over pseudo-experiments or events.
 """
 
 from __future__ import annotations
@@ -91,8 +95,8 @@ class Coverage:
 class MethodSummary:
     """One method: its answer on the observed data, and how good it is on pseudo-experiments.
 
-    What cannot be calculated (no spread of the estimates, no valid fit) is None. Errors are standard errors from a bootstrap
-    over the pseudo-experiments; see `resampling.measured_numbers`.
+    What cannot be calculated (no spread of the estimates, no valid fit) is None. Errors are standard errors
+    from a bootstrap over the pseudo-experiments; see `resampling.measured_numbers`.
 
     Attributes:
         name: short name, as in the configuration.
@@ -105,8 +109,8 @@ class MethodSummary:
         n_failed: pseudo-experiments without a valid interval; None where it is withheld.
         width: median width of the valid intervals on the pseudo-experiments.
         width_error: its error.
-        captured: fractions of the expected exact log ratio of an event, at each value of the parameter asked for; empty if the
-            method has no log ratios of events or bags.
+        captured: fractions of the expected exact log ratio of an event, at each value of the parameter asked
+            for; empty if the method has no log ratios of events or bags.
         variance_ratio: slope-corrected variance of the exact likelihood's estimate over that of this method.
         variance_ratio_error: its error.
         slope: ``d E[estimate] / d theta``.
@@ -186,12 +190,12 @@ class Comparison:
         exact_method: name of the exact likelihood that the others are compared with; None if there is none.
         information: exact Fisher information of the shape of as many events as one pseudo-experiment has.
         information_rate: that of their number; None if its dependence on the parameter is not known.
-        overlap: `drawing.Datasets.overlap` of the pseudo-experiments. Above `drawing.LARGEST_OVERLAP` they have too much in
-            common, and what they say is withheld.
-        background: expected share of background in the pseudo-experiments that coverage and width are of; 0 if these hold
-            signal alone, as those do that all other numbers are of.
-        information_covariance: of the effective information of the methods, which have the pseudo-experiments in common,
-            shape ``(n_methods, n_methods)``; None where it does not exist.
+        overlap: `drawing.Datasets.overlap` of the pseudo-experiments. Above `drawing.LARGEST_OVERLAP` they
+            have too much in common, and what they say is withheld.
+        background: expected share of background in the pseudo-experiments that coverage and width are of; 0
+            if these hold signal alone, as those do that all other numbers are of.
+        information_covariance: of the effective information of the methods, which have the pseudo-experiments
+            in common, shape ``(n_methods, n_methods)``; None where it does not exist.
     """
 
     parameter: str
@@ -225,7 +229,10 @@ class Comparison:
         raise KeyError(msg)
 
     def __repr__(self) -> str:
-        return f"Comparison({', '.join(method.name for method in self.methods)}; {self.n_experiments} pseudo-experiments)"
+        return (
+            f"Comparison({', '.join(method.name for method in self.methods)}; {self.n_experiments} "
+            "pseudo-experiments)"
+        )
 
     def _repr_html_(self) -> str:
         def number(value: float | None, form: str = ".3f") -> str:
@@ -256,8 +263,8 @@ class Comparison:
         Args:
             found: both by name of the method; what is not there is not known.
             background: expected share of background in these pseudo-experiments.
-            observed: titles and intervals on the observed data of methods that only these pseudo-experiments know; they
-                become rows of their own.
+            observed: titles and intervals on the observed data of methods that only these pseudo-experiments
+                know; they become rows of their own.
         """
         known = {method.name for method in self.methods}
         nothing = dict.fromkeys((one.name for one in fields(MethodSummary)), None)
@@ -323,8 +330,8 @@ def summarise(
 ) -> MethodSummary:
     """Summarise one method.
 
-    Every pseudo-experiment that has an estimate counts towards slope, variance and bias, also where the estimate
-    lies at a limit or its interval is not valid.
+    Every pseudo-experiment that has an estimate counts towards slope, variance and bias, also where the
+    estimate lies at a limit or its interval is not valid.
 
     Args:
         name: short name of the method.
@@ -334,7 +341,8 @@ def summarise(
         exact: the exact score of the same pseudo-experiments.
         theta_true: value of the parameter in the pseudo-experiments.
         rng: source of randomness of the bootstrap.
-        group: which disjoint part of the events each pseudo-experiment was drawn from, shape ``(n_experiments,)``.
+        group: which disjoint part of the events each pseudo-experiment was drawn from, shape
+            ``(n_experiments,)``.
         best_fits: what the exact likelihood says about them, if it is among the methods.
         captured: what its log ratios capture.
     """

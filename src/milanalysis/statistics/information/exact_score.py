@@ -24,10 +24,10 @@ class ExactScore:
     Attributes:
         values: ``d ln L / d theta`` of each dataset at the true value, shape ``(n_experiments,)``.
         information: Fisher information of a dataset.
-        information_error: its standard error, from the finite number of events in the population. Where scores have long
-            tails it is large, since a few events hold much of the information.
-        common: `milanalysis.statistics.repetition.datasets.Datasets.common`; the fluctuation of the events that the datasets were drawn
-            from adds ``common * Var(estimate)`` to the variance of a bias.
+        information_error: its standard error, from the finite number of events in the population. Where
+            scores have long tails it is large, since a few events hold much of the information.
+        common: `milanalysis.statistics.repetition.datasets.Datasets.common`; the fluctuation of the events
+            that the datasets were drawn from adds ``common * Var(estimate)`` to the variance of a bias.
     """
 
     values: FloatArray
@@ -112,8 +112,8 @@ def rate_information(
 ) -> float:
     """Return the Fisher information of a number of events, ``n (nu' / nu)^2 / (1 + n ln(1 + delta)^2)``.
 
-    The denominator is what a luminosity known to a factor ``1 + delta`` costs: its logarithm is a nuisance parameter with the
-    information ``n + 1/ln(1 + delta)^2``, and ``n nu' / nu`` in common with the parameter.
+    The denominator is what a luminosity known to a factor ``1 + delta`` costs: its logarithm is a nuisance
+    parameter with the information ``n + 1/ln(1 + delta)^2``, and ``n nu' / nu`` in common with the parameter.
 
     Args:
         nu: expected number of events, up to a factor.

@@ -1,9 +1,10 @@
 """What pseudo-experiments say about a method, with errors from resampling them.
 
-Each number is computed by one function of the pseudo-experiments and of how often each counts: once for the value itself,
-and a random number of times for each resample of the bootstrap. Nothing is assumed about distributions, which have long
-tails here. Pseudo-experiments of one population of events are resampled together, all of them or none, since its
-fluctuation is common to them; disjoint ones are a group of their own each.
+Each number is computed by one function of the pseudo-experiments and of how often each counts: once for the
+value itself, and a random number of times for each resample of the bootstrap. Nothing is assumed about
+distributions, which have long tails here. Pseudo-experiments of one population of events are resampled
+together, all of them or none, since its fluctuation is common to them; disjoint ones are a group of their own
+each.
 """
 
 from __future__ import annotations
@@ -147,14 +148,14 @@ def measured_numbers(
         fits: what the method says about the pseudo-experiments.
         exact: their exact scores.
         theta_true: value of the parameter in the pseudo-experiments.
-        group: which disjoint part of the events each was drawn from, shape ``(n_experiments,)``. If that is the same one for
-            all, its fluctuation is part of the error of the bias alone.
+        group: which disjoint part of the events each was drawn from, shape ``(n_experiments,)``. If that is
+            the same one for all, its fluctuation is part of the error of the bias alone.
         best_fits: what the exact likelihood says about them, if it is among the methods.
         rng: source of randomness. Methods given streams of the same state are resampled alike.
 
     Returns:
-        Value and error by the name of the field of `information.MethodSummary`; None for what does not exist, and for an
-        error where there are fewer than two groups.
+        Value and error by the name of the field of `information.MethodSummary`; None for what does not exist,
+        and for an error where there are fewer than two groups.
     """
     alone = (
         len(np.unique(group)) == 1

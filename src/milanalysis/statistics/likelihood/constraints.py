@@ -1,8 +1,8 @@
 """What is known about nuisance parameters from elsewhere.
 
-A constraint belongs to its parameter, by name, and not to a dataset: however many channels share the parameter, it counts
-once (see `milanalysis.statistics.likelihood.models.ProfileLikelihood`). A nuisance parameter is a pull unless it says otherwise:
-its shift in standard deviations, with `PULL` as its constraint.
+A constraint belongs to its parameter, by name, and not to a dataset: however many channels share the
+parameter, it counts once (see `milanalysis.statistics.likelihood.models.ProfileLikelihood`). A nuisance
+parameter is a pull unless it says otherwise: its shift in standard deviations, with `PULL` as its constraint.
 """
 
 from __future__ import annotations

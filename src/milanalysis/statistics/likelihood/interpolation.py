@@ -6,8 +6,8 @@ use when:
 - `ParabolaWindow`: the paper's. Smooths the point-to-point noise of networks with one output per grid point,
   at the price of a few percent of curvature where the likelihood is not a parabola.
 - `NaturalSpline`: goes through every point. Follows the likelihood as it is, noise included.
-- `PolynomialFit`: one polynomial through all points by least squares. Of degree 4 it is between the two: it smooths, and
-  follows a likelihood that is not a parabola.
+- `PolynomialFit`: one polynomial through all points by least squares. Of degree 4 it is between the two: it
+  smooths, and follows a likelihood that is not a parabola.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ def _window(grid: tuple[float, ...], lowest: int, half_width: float) -> tuple[in
     if len(inside) < 3:
         msg = (
             f"a parabola needs 3 grid points and there are {len(inside)} within "
-            f"{half_width} of the lowest one at {grid[lowest]:g}; widen the window (half_width) or refine the grid"
+            f"{half_width} of the lowest one at {grid[lowest]:g}; widen the window (half_width) or refine "
+            "the grid"
         )
         raise ConfigError(msg)
     design: FloatArray = distance[inside, None] ** np.arange(3)
@@ -177,7 +178,8 @@ class PolynomialFit:
         """
         if len(grid) <= self.degree + 1 or self.degree < 2:
             msg = (
-                f"a polynomial of degree {self.degree} is smoothed over more than {self.degree + 1} grid points and there are "
+                f"a polynomial of degree {self.degree} is smoothed over more than {self.degree + 1} grid "
+                "points and there are "
                 f"{len(grid)}; choose a degree from 2 to {len(grid) - 2}, or refine the grid"
             )
             raise ConfigError(msg)

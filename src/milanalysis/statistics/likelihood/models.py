@@ -46,17 +46,18 @@ _LATTICE = 21  # points in each direction at which an expectation of several par
 class ProfileLikelihood:
     """What a fit sees: ``-2 ln L`` of one dataset as a function of named parameters.
 
-    The first parameter is the parameter of interest; `about` puts another in its place. An object of this class can be given to
-    ``iminuit.Minuit`` directly: it carries its parameter names, limits and ``errordef``.
+    The first parameter is the parameter of interest; `about` puts another in its place. An object of this
+    class can be given to ``iminuit.Minuit`` directly: it carries its parameter names, limits and
+    ``errordef``.
 
     Attributes:
         parameters: their names.
         limits: lowest and highest value of each parameter; infinite where there is none.
         start: where a fit may start.
-        function: ``-2 ln L`` of the data, up to a constant, of points of shape ``(n_points, n_parameters)``, returned in
-            shape ``(n_points,)``.
-        constraints: what is known about nuisance parameters from elsewhere, by name. They belong to the parameters and not to
-            the data, so in a sum each counts once.
+        function: ``-2 ln L`` of the data, up to a constant, of points of shape ``(n_points, n_parameters)``,
+            returned in shape ``(n_points,)``.
+        constraints: what is known about nuisance parameters from elsewhere, by name. They belong to the
+            parameters and not to the data, so in a sum each counts once.
 
     Example:
         >>> height = ProfileLikelihood(("a",), ((-5.0, 5.0),), (0.0,), lambda theta: (theta[:, 0] - 1) ** 2)
@@ -75,7 +76,10 @@ class ProfileLikelihood:
 
     def __post_init__(self) -> None:
         if not len(self.parameters) == len(self.limits) == len(self.start) > 0:
-            msg = f"{len(self.parameters)} parameters with {len(self.limits)} limits and {len(self.start)} starts"
+            msg = (
+                f"{len(self.parameters)} parameters with {len(self.limits)} limits and {len(self.start)} "
+                "starts"
+            )
             raise ValueError(msg)
         for name, (low, high) in zip(self.parameters, self.limits, strict=True):
             if not low < high:
@@ -123,7 +127,10 @@ class ProfileLikelihood:
             4.0
         """
         if self.constraints.get(name, constraint) != constraint:
-            msg = f"parameter {name!r} is constrained by {self.constraints[name]} already; combine the two into one"
+            msg = (
+                f"parameter {name!r} is constrained by {self.constraints[name]} already; combine the two "
+                "into one"
+            )
             raise ContradictionError(msg)
         return replace(self, constraints={**self.constraints, name: constraint})
 
@@ -139,7 +146,10 @@ class ProfileLikelihood:
         place = self.parameters.index(name)
         allowed = self.limits[place]
         if not allowed[0] <= low < high <= allowed[1]:
-            msg = f"the range of {name!r} is {allowed[0]:g} to {allowed[1]:g}, and {low:g} to {high:g} is no part of it"
+            msg = (
+                f"the range of {name!r} is {allowed[0]:g} to {allowed[1]:g}, and {low:g} to {high:g} is no "
+                "part of it"
+            )
             raise ValueError(msg)
         limits, start = list(self.limits), list(self.start)
         limits[place], start[place] = (low, high), min(max(start[place], low), high)
@@ -176,10 +186,12 @@ class ProfileLikelihood:
     def __add__(self, other: ProfileLikelihood) -> ProfileLikelihood:
         """Return the likelihood of both datasets or terms together; parameters of the same name are one.
 
-        A shared parameter has the narrower limits and starts where the first term says. Its constraint counts once.
+        A shared parameter has the narrower limits and starts where the first term says. Its constraint counts
+        once.
 
         Raises:
-            ContradictionError: if two terms know different things about a parameter, or mean different things by its name.
+            ContradictionError: if two terms know different things about a parameter, or mean different things
+                by its name.
         """
         names = self.parameters + tuple(name for name in other.parameters if name not in self.parameters)
         mine = dict(zip(self.parameters, zip(self.limits, self.start, strict=True), strict=True))
@@ -198,11 +210,15 @@ class ProfileLikelihood:
         for name in mine.keys() & its.keys() & (self.constraints.keys() | other.constraints.keys()):
             known, also = self.constraints.get(name), other.constraints.get(name)
             if known is not None and also is not None and known != also:
-                msg = f"parameter {name!r} is constrained by {known} in one term and by {also} in another; combine the two into one"
+                msg = (
+                    f"parameter {name!r} is constrained by {known} in one term and by {also} in another; "
+                    "combine the two into one"
+                )
                 raise ContradictionError(msg)
             if mine[name][1] != its[name][1]:
                 msg = (
-                    f"parameter {name!r} is {mine[name][1]:g} without a shift in one term and {its[name][1]:g} in another: a shift in "
+                    f"parameter {name!r} is {mine[name][1]:g} without a shift in one term and "
+                    f"{its[name][1]:g} in another: a shift in "
                     "standard deviations and a factor cannot have the same name; rename one of them"
                 )
                 raise ContradictionError(msg)
@@ -265,8 +281,8 @@ class ShapeModel(Addable):
 
     Attributes:
         terms: log ratios of the events, which add up over a dataset.
-        parameter: name, reference and range of the parameter of interest; several, in the order of the columns of the
-            points, for terms of several parameters.
+        parameter: name, reference and range of the parameter of interest; several, in the order of the
+            columns of the points, for terms of several parameters.
         interpolation: how terms that are known on a grid become continuous; None for terms that are
             defined at any point.
 
@@ -283,7 +299,8 @@ class ShapeModel(Addable):
             return
         if self.terms.grid.shape[1] > 1 or isinstance(self.parameter, tuple):
             msg = (
-                f"these terms are known on a grid of {self.terms.grid.shape[1]} parameters, and grids are interpolated in one; "
+                f"these terms are known on a grid of {self.terms.grid.shape[1]} parameters, and grids are "
+                "interpolated in one; "
                 "use a method that is defined at any point, or fix the other parameters"
             )
             raise ValueError(msg)
@@ -304,8 +321,8 @@ class ShapeModel(Addable):
     def event_log_ratios(self, theta: float, reference: float) -> FloatArray | None:
         """Return the log ratio of each event between two points; see `EventRatios.event_log_ratios`.
 
-        Between the points of a grid it is that of the natural cubic spline through all of them, event by event. Beyond the ends
-        of the grid, or of the range of the parameter, it is None.
+        Between the points of a grid it is that of the natural cubic spline through all of them, event by
+        event. Beyond the ends of the grid, or of the range of the parameter, it is None.
         """
         grid = self.terms.grid
         points = np.array([theta, reference])
@@ -350,8 +367,8 @@ class RateModel(Addable):
     """How many events there are, regardless of what they look like.
 
     Attributes:
-        nu: expected number of events as a function of the parameter; of several parameters, any function of points
-            ``(n_points, n_parameters)``.
+        nu: expected number of events as a function of the parameter; of several parameters, any function of
+            points ``(n_points, n_parameters)``.
         parameter: name, reference and range of the parameter of interest, or of several.
 
     Raises:
@@ -378,7 +395,10 @@ class RateModel(Addable):
                 f"{one.name} = {value:g}"
                 for one, value in zip(_several(self.parameter), points[lowest], strict=True)
             )
-            msg = f"{what} is {values[lowest]:g} at {where} and has to be positive; narrow the ranges of the parameters"
+            msg = (
+                f"{what} is {values[lowest]:g} at {where} and has to be positive; narrow the ranges of the "
+                "parameters"
+            )
             raise EventWeightError(msg)
 
     def take(self, rows: IntArray) -> RateModel:  # noqa: ARG002
@@ -493,7 +513,8 @@ def check_positive(expected: EFTPolynomial, parameter: Parameter, what: str) -> 
     if not (values > 0).all():
         lowest = int(np.argmin(values))
         msg = (
-            f"{what} is {values[lowest]:g} at {parameter.name} = {points[lowest]:g} and has to be positive from "
+            f"{what} is {values[lowest]:g} at {parameter.name} = {points[lowest]:g} and has to be positive "
+            "from "
             f"{parameter.low:g} to {parameter.high:g}; check its coefficients "
             f"({', '.join(f'{k:g}' for k in expected.coefficients)}), narrow the range, or simulate "
             "more events"

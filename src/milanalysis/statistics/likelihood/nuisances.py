@@ -1,11 +1,12 @@
 """Parameters that are not of interest: background, luminosity, and what is known about them.
 
-Every model here is a `LikelihoodModel` whose likelihood has further parameters after the parameter of interest; they are
-profiled by the fit. What is known from elsewhere enters as a term of its own, ``model + ConstraintModel(nuisance)``, and
-counts once however many terms have it.
+Every model here is a `LikelihoodModel` whose likelihood has further parameters after the parameter of
+interest; they are profiled by the fit. What is known from elsewhere enters as a term of its own,
+``model + ConstraintModel(nuisance)``, and counts once however many terms have it.
 
 - `MixtureModel`: the shape of events of which a fraction is background.
-- `ExtendedMixtureModel`: shape and number together, with expected yields; luminosity and background may be uncertain.
+- `ExtendedMixtureModel`: shape and number together, with expected yields; luminosity and background may be
+  uncertain.
 - `LuminosityRateModel`: the number of events alone, with an uncertain luminosity.
 - `ConstraintModel`: an independent measurement of one parameter, Gaussian or log-normal.
 """
@@ -71,7 +72,10 @@ class Nuisance:
 
     def __post_init__(self) -> None:
         if not self.low < self.start < self.high:
-            msg = f"nuisance {self.name!r} has to start between its limits {self.low:g} and {self.high:g}, not at {self.start:g}"
+            msg = (
+                f"nuisance {self.name!r} has to start between its limits {self.low:g} and {self.high:g}, not "
+                f"at {self.start:g}"
+            )
             raise ValueError(msg)
 
 
@@ -126,7 +130,8 @@ class LuminosityRateModel(Addable):
     def observe(self, rows: IntArray) -> ProfileLikelihood:
         """Return the likelihood of a dataset; its second parameter is the shift of the luminosity.
 
-        A shift by one standard deviation multiplies the expectation by ``1 + uncertainty``, as in pyhf's ``normsys``.
+        A shift by one standard deviation multiplies the expectation by ``1 + uncertainty``, as in pyhf's
+        ``normsys``.
         """
         n_observed, nu_reference = len(rows), float(self.nu(self.parameter.reference))
 
@@ -223,8 +228,8 @@ class MixtureModel(Addable):
 class ExtendedMixtureModel(Addable):
     """What events look like and how many there are, with background.
 
-    The expectation is ``L (nu(theta) + B nu_background)`` with luminosity L and background B relative to what was
-    expected, each 1 if it is not a nuisance parameter.
+    The expectation is ``L (nu(theta) + B nu_background)`` with luminosity L and background B relative to what
+    was expected, each 1 if it is not a nuisance parameter.
 
     Attributes:
         terms: log ratios of the events, signal at theta over signal at the reference.
@@ -257,7 +262,10 @@ class ExtendedMixtureModel(Addable):
         check_positive(self.nu, self.parameter, "the expected number of signal events")
         for nuisance in (self.normalisation, self.luminosity):
             if nuisance is not None and nuisance.low < 0:
-                msg = f"nuisance {nuisance.name!r} scales an expectation and cannot be negative; set its lower limit to 0"
+                msg = (
+                    f"nuisance {nuisance.name!r} scales an expectation and cannot be negative; set its lower "
+                    "limit to 0"
+                )
                 raise ValueError(msg)
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:
@@ -285,7 +293,10 @@ def _check(terms: EventTerms, background: FloatArray, interpolation: Interpolati
         msg = f"{len(terms)} events need as many background ratios, not an array of shape {background.shape}"
         raise ValueError(msg)
     if terms.grid is not None and interpolation is None:
-        msg = "these terms are known on a grid only; say how to interpolate: ParabolaWindow(0.4) or NaturalSpline()"
+        msg = (
+            "these terms are known on a grid only; say how to interpolate: ParabolaWindow(0.4) or "
+            "NaturalSpline()"
+        )
         raise ValueError(msg)
 
 

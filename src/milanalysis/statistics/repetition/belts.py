@@ -1,15 +1,15 @@
 """Intervals by construction: from the distribution of what is measured at several true values.
 
-A likelihood interval covers as it should if ``-2 ln L`` is distributed as Wilks' theorem says. These intervals need no
-such theorem, only pseudo-experiments at enough true values. Which one to use when:
+A likelihood interval covers as it should if ``-2 ln L`` is distributed as Wilks' theorem says. These
+intervals need no such theorem, only pseudo-experiments at enough true values. Which one to use when:
 
-- `FeldmanCousinsBelt`: the likelihood decides which values are allowed, and pseudo-experiments how far up its curve one
-  has to go. Near a limit of the parameter it turns from two-sided to one-sided by itself.
-- `NeymanBelt`: the central belt of the estimate. Asks nothing of the likelihood but its minimum, so it also makes an
-  interval of an estimate that is biased or has no usable curvature.
+- `FeldmanCousinsBelt`: the likelihood decides which values are allowed, and pseudo-experiments how far up its
+  curve one has to go. Near a limit of the parameter it turns from two-sided to one-sided by itself.
+- `NeymanBelt`: the central belt of the estimate. Asks nothing of the likelihood but its minimum, so it also
+  makes an interval of an estimate that is biased or has no usable curvature.
 
-Between the true values quantities are interpolated linearly, and beyond them nothing is known: an interval that
-reaches the end of the belt is `Status.NOT_CROSSED`.
+Between the true values quantities are interpolated linearly, and beyond them nothing is known: an interval
+that reaches the end of the belt is `Status.NOT_CROSSED`.
 
 Source:
     J. Neyman, Phil. Trans. A 236 (1937) 333; G. Feldman and R. Cousins, arXiv:physics/9711021.
@@ -63,7 +63,8 @@ class FeldmanCousinsBelt:
             level: confidence level.
 
         Raises:
-            FitError: if there are too few true values, or so many fits failed that the level cannot be reached.
+            FitError: if there are too few true values, or so many fits failed that the level cannot be
+                reached.
         """
         ordered = _ordered(experiments)
         critical, errors = [], []
@@ -75,7 +76,8 @@ class FeldmanCousinsBelt:
                 low, middle, high = np.interp(places, np.arange(1, len(rises) + 1), rises, right=np.inf)
             if not np.isfinite(middle):
                 msg = (
-                    f"{np.isinf(rises).sum()} of {len(rises)} pseudo-experiments of {method!r} at {one.theta_true:g} have "
+                    f"{np.isinf(rises).sum()} of {len(rises)} pseudo-experiments of {method!r} at "
+                    f"{one.theta_true:g} have "
                     f"no estimate, so a level of {level:g} cannot be reached; look at why the fits fail"
                 )
                 raise FitError(msg)
@@ -127,7 +129,8 @@ class NeymanBelt:
             estimate = estimate[np.isfinite(estimate)]
             if len(estimate) < 2:
                 msg = (
-                    f"{len(estimate)} pseudo-experiments of {method!r} at {one.theta_true:g} have an estimate, and a belt "
+                    f"{len(estimate)} pseudo-experiments of {method!r} at {one.theta_true:g} have an "
+                    "estimate, and a belt "
                     "needs the distribution of estimates; look at why the fits fail"
                 )
                 raise FitError(msg)
@@ -158,9 +161,9 @@ def crossings(points: FloatArray, margin: FloatArray, estimate: float | None, le
         level: goes into the result.
 
     Returns:
-        An interval; an end is None where the margin is still positive at the last point. Several separate intervals are
-        `Status.SECOND_MINIMUM`, with the outermost ends; none at all, or a margin that is not a number, is
-        `Status.FAILED`.
+        An interval; an end is None where the margin is still positive at the last point. Several separate
+        intervals are `Status.SECOND_MINIMUM`, with the outermost ends; none at all, or a margin that is not a
+        number, is `Status.FAILED`.
 
     Example:
         >>> found = crossings(np.linspace(-2, 2, 9), 1 - np.linspace(-2, 2, 9) ** 2, 0.0, 0.6827)
@@ -199,7 +202,8 @@ def _ordered(experiments: Sequence[PseudoExperiments]) -> list[PseudoExperiments
     """
     if len({one.theta_true for one in experiments}) < 2:
         msg = (
-            f"a belt needs pseudo-experiments at two or more true values and there are {len(experiments)}; list several "
+            f"a belt needs pseudo-experiments at two or more true values and there are {len(experiments)}; "
+            "list several "
             "under coverage.theta, from below the interval to above it"
         )
         raise FitError(msg)

@@ -1,10 +1,11 @@
 """Which simulated events make up a pseudo-experiment.
 
-Pseudo-experiments are samples of the physics only as far as they share no events: what is common to them moves all their
-estimates together, and no number of them averages it out. So wherever the simulation suffices they are disjoint: events
-of equal weights, each used at most once. Where it does not, or events have weights, they are drawn with replacement from
-a few disjoint groups of the events. Each group is a sample of its own, so the spread between the groups contains what
-fluctuates between simulations, and errors come from resampling whole groups (`group_counts`).
+Pseudo-experiments are samples of the physics only as far as they share no events: what is common to them
+moves all their estimates together, and no number of them averages it out. So wherever the simulation suffices
+they are disjoint: events of equal weights, each used at most once. Where it does not, or events have weights,
+they are drawn with replacement from a few disjoint groups of the events. Each group is a sample of its own,
+so the spread between the groups contains what fluctuates between simulations, and errors come from resampling
+whole groups (`group_counts`).
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ __all__ = ["LARGEST_OVERLAP", "Datasets", "draw", "draw_datasets", "group_counts
 LARGEST_OVERLAP = 0.05
 """Overlap up to which pseudo-experiments say something about coverage, width and bias.
 
-A population that one dataset is the fraction o of shifts all estimates by a normal number of standard deviation
-``sqrt(o)`` of theirs. Averaged over populations, an exact interval of 68.27 % then covers in ``P(|z| < 1/sqrt(1 + o))``:
-67.1 % at 0.05, which is as far off as one binomial standard deviation of 1500 pseudo-experiments.
+A population that one dataset is the fraction o of shifts all estimates by a normal number of standard
+deviation ``sqrt(o)`` of theirs. Averaged over populations, an exact interval of 68.27 % then covers in
+``P(|z| < 1/sqrt(1 + o))``: 67.1 % at 0.05, which is as far off as one binomial standard deviation of 1500
+pseudo-experiments.
 """
 
 _OVERLAP_IN_GROUPS = 0.02  # takes 0.5 % from a coverage of 68.27 %, and 2 % from 1/Var
@@ -37,10 +39,11 @@ class Datasets:
     """Pseudo-experiments as rows of a table of simulated events.
 
     Attributes:
-        rows: row numbers of each dataset, shape ``(n_events,)`` each; a row may occur several times unless ``overlap`` is 0.
+        rows: row numbers of each dataset, shape ``(n_events,)`` each; a row may occur several times unless
+            ``overlap`` is 0.
         group: which disjoint part of the events each was drawn from, shape ``(n_experiments,)``.
-        overlap: mean number of events of a dataset over the effective number, ``(sum w)^2 / sum w^2``, in its group; 0 if
-            datasets share no events.
+        overlap: mean number of events of a dataset over the effective number, ``(sum w)^2 / sum w^2``, in its
+            group; 0 if datasets share no events.
         used: events in all datasets over the effective number of events there are.
     """
 
@@ -91,7 +94,8 @@ def draw_datasets(weights: FloatArray, sizes: IntArray, rng: np.random.Generator
     total = int(np.sum(sizes))
     if len(sizes) < 1 or total < 1:
         msg = (
-            f"pseudo-experiments need at least one event, and {len(sizes)} of them with {total} events are asked for; check "
+            f"pseudo-experiments need at least one event, and {len(sizes)} of them with {total} events are "
+            "asked for; check "
             "luminosity_fb and the expected number of events, or set coverage.events"
         )
         raise TooFewEventsError(msg)
@@ -142,8 +146,8 @@ def draw(weights: FloatArray, n_datasets: int, n_events: int, rng: np.random.Gen
 def group_counts(group: IntArray, n_resamples: int, rng: np.random.Generator) -> FloatArray:
     """Return how often each pseudo-experiment counts in each resample of a bootstrap over groups.
 
-    With a single group the pseudo-experiments are resampled one by one, and what fluctuates between simulations is not
-    contained.
+    With a single group the pseudo-experiments are resampled one by one, and what fluctuates between
+    simulations is not contained.
 
     Args:
         group: group of each pseudo-experiment, shape ``(n_experiments,)``.
@@ -182,8 +186,10 @@ def _check_probabilities(weights: FloatArray) -> None:
     if weights.ndim != 1 or not np.isfinite(total) or not total > 0 or weights.min() < 0:
         lowest = weights.min() if weights.size else np.nan
         msg = (
-            f"{weights.size} weights of shape {weights.shape} with sum {total:g} and minimum {lowest:g} cannot be "
-            "relative probabilities; they have to be finite and not negative, one for each event, and not all of them zero"
+            f"{weights.size} weights of shape {weights.shape} with sum {total:g} and minimum {lowest:g} "
+            "cannot be "
+            "relative probabilities; they have to be finite and not negative, one for each event, and not "
+            "all of them zero"
         )
         raise EventWeightError(msg)
 

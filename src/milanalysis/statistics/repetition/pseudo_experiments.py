@@ -1,7 +1,8 @@
 """The measurement repeated on simulated datasets, the same ones for all methods.
 
-A pseudo-experiment is a set of row numbers of the test events (see `milanalysis.statistics.repetition.datasets`), so that differences
-between methods are differences on the same events.
+A pseudo-experiment is a set of row numbers of the test events (see
+`milanalysis.statistics.repetition.datasets`), so that differences between methods are differences on the same
+events.
 """
 
 from __future__ import annotations
@@ -66,8 +67,9 @@ class MethodFits:
         curvature: ``-d^2 ln L / d theta^2`` at the minimum, NaN where it is not defined, shape
             ``(n_experiments,)``.
         status: how each search for an interval ended, length ``n_experiments``.
-        rise: ``-2 ln L`` at the true value minus its minimum, NaN where the fit failed, shape ``(n_experiments,)``;
-            empty if it has not been computed. With several parameters of interest, at their true values together.
+        rise: ``-2 ln L`` at the true value minus its minimum, NaN where the fit failed, shape
+            ``(n_experiments,)``; empty if it has not been computed. With several parameters of interest, at
+            their true values together.
         others: estimates of the parameters after the first, NaN where the fit failed, shape
             ``(n_experiments, n_parameters - 1)``; empty if there is one parameter.
         further: intervals at further levels, by level.
@@ -129,7 +131,8 @@ class PseudoExperiments:
         level: confidence level of the intervals.
         n_events: number of events in each dataset, shape ``(n_experiments,)``.
         methods: what each method found, by name.
-        group: which disjoint part of the simulated events each dataset was drawn from, shape ``(n_experiments,)``.
+        group: which disjoint part of the simulated events each dataset was drawn from, shape
+            ``(n_experiments,)``.
         others_true: values of the further parameters of interest, if there are several.
     """
 
@@ -152,7 +155,8 @@ class PseudoExperiments:
     def merged(cls, parts: Sequence[PseudoExperiments]) -> PseudoExperiments:
         """Return the pseudo-experiments of all parts together, for example of several machines.
 
-        The parts have to be drawn from different events, or from different random streams; that is the caller's to see to.
+        The parts have to be drawn from different events, or from different random streams; that is the
+        caller's to see to.
 
         Raises:
             ValueError: if the parts are of different true values, levels or methods.
@@ -162,7 +166,8 @@ class PseudoExperiments:
             for name in ("theta_true", "others_true", "level"):
                 if getattr(part, name) != getattr(first, name):
                     msg = (
-                        f"pseudo-experiments with {name} {getattr(first, name)} and {getattr(part, name)} cannot be "
+                        f"pseudo-experiments with {name} {getattr(first, name)} and {getattr(part, name)} "
+                        "cannot be "
                         "merged; merge those of one true value and one level"
                     )
                     raise ValueError(msg)
@@ -188,7 +193,8 @@ def calibration_ratio(fits: MethodFits, counts: FloatArray) -> FloatArray:
 
     Args:
         fits: of pseudo-experiments; those that have an estimate and a curvature count.
-        counts: how often each pseudo-experiment counts, shape ``(n_resamples, n_experiments)``; ones for the value itself.
+        counts: how often each pseudo-experiment counts, shape ``(n_resamples, n_experiments)``; ones for the
+            value itself.
 
     Returns:
         Shape ``(n_resamples,)``; not finite where the estimates do not vary.
@@ -222,9 +228,10 @@ def run(
 
     Args:
         models: methods by name, all with the same row numbers.
-        rows: the datasets, as `drawing.draw_datasets` makes them; bare row numbers are taken as in `Datasets.of`.
-        theta_true: value of the parameter that the datasets represent; values of several parameters of interest, the
-            first ones of every likelihood.
+        rows: the datasets, as `drawing.draw_datasets` makes them; bare row numbers are taken as in
+            `Datasets.of`.
+        theta_true: value of the parameter that the datasets represent; values of several parameters of
+            interest, the first ones of every likelihood.
         level: confidence level of the intervals.
         levels: further levels at which there are intervals in `MethodFits.further`.
         description: for the progress bar.

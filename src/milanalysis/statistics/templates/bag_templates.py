@@ -1,8 +1,9 @@
 """Templates of a discriminant of whole bags: one number for several events, counted in bins.
 
-The log ratio of a bag at one point of the parameter is a discriminant like that of an event, with more information in it.
-How many bags fall into a bin is not a polynomial in the coefficient: the weights of the events of a bag multiply. Over a
-range that is not too wide a polynomial describes it well; it is fitted to the shares of simulated bags at many points.
+The log ratio of a bag at one point of the parameter is a discriminant like that of an event, with more
+information in it. How many bags fall into a bin is not a polynomial in the coefficient: the weights of the
+events of a bag multiply. Over a range that is not too wide a polynomial describes it well; it is fitted to
+the shares of simulated bags at many points.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def learn_bag_templates(
         rng: source of randomness.
 
     Raises:
-        TooFewEventsError: if a bin has no bags at some point, so that the range is too wide for bags of this size.
+        TooFewEventsError: if a bin has no bags at some point, so that the range is too wide for bags of this
+            size.
     """
     points = np.linspace(parameter.low, parameter.high, 2 * degree + 5)
 
@@ -99,7 +101,8 @@ def learn_bag_templates(
     if not (shares > 0).all():
         position, number = np.argwhere(shares == 0)[0]
         msg = (
-            f"of {n_bags} bags of {bag_size} events at {parameter.name} = {points[position]:g} none is in bin {number} of {bins}; "
+            f"of {n_bags} bags of {bag_size} events at {parameter.name} = {points[position]:g} none is in "
+            f"bin {number} of {bins}; "
             "use smaller bags, fewer bins, or a narrower range of the parameter"
         )
         raise TooFewEventsError(msg)

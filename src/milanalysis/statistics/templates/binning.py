@@ -1,7 +1,8 @@
 """Where to cut a discriminant into bins: `information_edges` keeps as much of the Fisher information as can be kept.
 
-Bins of equal content (`milanalysis.statistics.templates.templates.quantile_edges`) need nothing but the discriminant. Bins by
-information also need the dependence of each event's weight on the parameter, and are finer where that changes most.
+Bins of equal content (`milanalysis.statistics.templates.templates.quantile_edges`) need nothing but the
+discriminant. Bins by information also need the dependence of each event's weight on the parameter, and are
+finer where that changes most.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def information_edges(
 ) -> FloatArray:
     """Return the edges of the bins that lose the least information.
 
-    The best partition of 200 bins of equal content into neighbouring groups is found exactly, by dynamic programming.
+    The best partition of 200 bins of equal content into neighbouring groups is found exactly, by dynamic
+    programming.
 
     Args:
         discriminant: value of each simulated event, shape ``(n_events,)``.
@@ -77,7 +79,10 @@ def information_edges(
     content = np.concatenate([[0.0], np.cumsum(np.bincount(fine, weights, n_fine))])
     response = np.concatenate([[0.0], np.cumsum(np.bincount(fine, responses, n_fine))])
     if not (np.diff(content) > 0).all():
-        msg = f"of {n_fine} fine bins some have no positive content; use fewer bins or events with positive weights"
+        msg = (
+            f"of {n_fine} fine bins some have no positive content; use fewer bins or events with positive "
+            "weights"
+        )
         raise TooFewEventsError(msg)
     # kept[i, j]: what one bin from fine edge i to fine edge j keeps
     width = content[None, :] - content[:, None]

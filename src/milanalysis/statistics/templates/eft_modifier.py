@@ -1,8 +1,8 @@
 """A pyhf modifier for EFT: the content of every bin is a polynomial in one Wilson coefficient.
 
-pyhf's own modifiers multiply or add; none is a polynomial of its parameter. `EFT_MODIFIERS` is pyhf's set with
-``eft_polynomial`` added, for ``pyhf.Model(..., modifier_set=EFT_MODIFIERS, validate=False)`` (the schema of pyhf
-0.7 knows no other modifiers than its own). In a specification it reads::
+pyhf's own modifiers multiply or add; none is a polynomial of its parameter. `EFT_MODIFIERS` is pyhf's set
+with ``eft_polynomial`` added, for ``pyhf.Model(..., modifier_set=EFT_MODIFIERS, validate=False)`` (the schema
+of pyhf 0.7 knows no other modifiers than its own). In a specification it reads::
 
     {"name": "cHW", "type": "eft_polynomial", "data": {"coefficients": [[1.0, 0.3, 0.1, 0.0, 0.0], ...]}}
 

@@ -1,7 +1,7 @@
 """Whether the data fit the model: the bins of templates, and what events look like against how many there are.
 
-An interval is conditional on the model. Two tests say when it should not be believed: the goodness of fit of the templates,
-and the compatibility of two likelihoods that are about to be combined, such as shape and rate.
+An interval is conditional on the model. Two tests say when it should not be believed: the goodness of fit of
+the templates, and the compatibility of two likelihoods that are about to be combined, such as shape and rate.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ _REPEATED = 1000
 def compatibility(shape: ProfileLikelihood, rate: ProfileLikelihood, saturated: float = 0.0) -> float | None:
     """Return the probability that shape and rate differ at least as much, if the same parameters are true for both.
 
-    ``min(shape + rate) - min shape - saturated`` is compared with a chi-square distribution of one degree of freedom: the
-    number of events is one measurement. For two Gaussian measurements ``a +- s`` and ``b +- t`` it is
-    ``(a - b)^2 / (s^2 + t^2)``. A number of events that no allowed value of the parameters explains counts in full.
+    ``min(shape + rate) - min shape - saturated`` is compared with a chi-square distribution of one degree of
+    freedom: the number of events is one measurement. For two Gaussian measurements ``a +- s`` and ``b +- t``
+        it is
+    ``(a - b)^2 / (s^2 + t^2)``. A number of events that no allowed value of the parameters explains counts in
+    full.
 
     Args:
         shape: of what the events look like.
@@ -77,9 +79,9 @@ class Goodness:
 def goodness_of_fit(model: TemplateModel, counts: IntArray, rng: np.random.Generator) -> Goodness | None:
     """Test whether templates describe observed counts at any value of the parameter.
 
-    With at least five expected events in every bin the deviance follows a chi-square distribution; with fewer, the fit is
-    repeated on pseudo-experiments of the best fit, in which what is known about nuisance parameters and bins is measured
-    anew, too.
+    With at least five expected events in every bin the deviance follows a chi-square distribution; with
+    fewer, the fit is repeated on pseudo-experiments of the best fit, in which what is known about nuisance
+    parameters and bins is measured anew, too.
 
     Args:
         model: the templates.

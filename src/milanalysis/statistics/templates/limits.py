@@ -38,7 +38,8 @@ class CLsLimit:
 
     Attributes:
         observed: the limit; None if there is none.
-        expected: with the expected number of events and fluctuations by -2, -1, 0, 1 and 2 standard deviations.
+        expected: with the expected number of events and fluctuations by -2, -1, 0, 1 and 2 standard
+            deviations.
         level: confidence level.
         outcomes: why there is a limit or none, of the observed one and of those expected.
     """
@@ -76,7 +77,10 @@ def cls_limit(model: TemplateModel, counts: IntArray, level: float = 0.95, *, up
     """
     check_level(level)
     if model.parameter.reference != 0:
-        msg = f"CLs compares with a parameter of 0, and the reference is {model.parameter.reference:g}; shift the parameter"
+        msg = (
+            f"CLs compares with a parameter of 0, and the reference is {model.parameter.reference:g}; shift "
+            "the parameter"
+        )
         raise ConfigError(msg)
     if not upper:  # the same with the sign of the parameter turned
         turned = replace(model.parameter, low=-model.parameter.high, high=-model.parameter.low)

@@ -21,11 +21,12 @@ class TemplateResult:
         templates: the expected contents.
         counts: observed events in each bin.
         fit: what pyhf found.
-        with_nuisances: the contents with background and systematic uncertainties, in expected events; None if there are
-            none.
+        with_nuisances: the contents with background and systematic uncertainties, in expected events; None if
+            there are none.
         fit_with_nuisances: what pyhf found with these.
         of_bags: the contents of bins of whole bags; None if there are none.
-        goodness: of the fit, with background and systematic uncertainties if there are some; None if it cannot be said.
+        goodness: of the fit, with background and systematic uncertainties if there are some; None if it
+            cannot be said.
     """
 
     parameter: str

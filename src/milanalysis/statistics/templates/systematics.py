@@ -1,9 +1,10 @@
 """What templates hold beside the signal: a background, and systematic uncertainties as HistFactory has them.
 
-An uncertainty changes the total and the shape. A `TemplateSystematic` is made of three sets of bin contents: nominal, and with weights one standard deviation up and down
-(the columns ``weight_<name>_up`` and ``weight_<name>_down`` of a table). The total goes into pyhf's ``normsys``, the rest
-into ``histosys``; both belong to one nuisance parameter of mean 0 and width 1. The interpolation between is pyhf's own
-default, so that the likelihood here and that of the workspace are the same function.
+An uncertainty changes the total and the shape. A `TemplateSystematic` is made of three sets of bin contents:
+nominal, and with weights one standard deviation up and down (the columns ``weight_<name>_up`` and
+``weight_<name>_down`` of a table). The total goes into pyhf's ``normsys``, the rest into ``histosys``; both
+belong to one nuisance parameter of mean 0 and width 1. The interpolation between is pyhf's own default, so
+that the likelihood here and that of the workspace are the same function.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ FREE_BACKGROUND = Nuisance(BACKGROUND, 0.0, 10.0, 1.0)
 
 _LEAST = 0.05  # share of a bin that has to be left by any shift
 
-# sixth-order polynomial between -1 and 1 that continues the exponentials with two derivatives: value, first and second
+# sixth-order polynomial between -1 and 1 that continues the exponentials with two derivatives: value, first
+# and second
 # derivative at +1 and -1 of alpha, alpha^2, ..., alpha^6
 _POWERS = np.arange(1, 7)
 _SMOOTH = np.linalg.inv(
@@ -68,7 +70,8 @@ class TemplateSystematic:
     def __post_init__(self) -> None:
         if not (self.total_up > 0 and self.total_down > 0):
             msg = (
-                f"weight_{self.name}_up and _down change the total by factors {self.total_up:g} and {self.total_down:g}, which "
+                f"weight_{self.name}_up and _down change the total by factors {self.total_up:g} and "
+                f"{self.total_down:g}, which "
                 "have to be positive; check the columns"
             )
             raise EventWeightError(msg)
@@ -76,8 +79,10 @@ class TemplateSystematic:
         if not (lowest > _LEAST).all():
             number = int(np.argmin(lowest))
             msg = (
-                f"weight_{self.name}_up or _down leaves a share of {lowest[number]:.3g} of bin {number} of {len(lowest)}, and more "
-                f"than {_LEAST:g} has to be left; use fewer bins or more simulated events, or check the columns"
+                f"weight_{self.name}_up or _down leaves a share of {lowest[number]:.3g} of bin {number} of "
+                f"{len(lowest)}, and more "
+                f"than {_LEAST:g} has to be left; use fewer bins or more simulated events, or check the "
+                "columns"
             )
             raise EventWeightError(msg)
 
@@ -104,8 +109,8 @@ class TemplateSystematic:
     def nuisance(self) -> Nuisance:
         """The parameter; what is known about it is a mean of 0 and a width of 1.
 
-        Shifts beyond one standard deviation are linear, so a bin that becomes smaller would be negative in the end: the
-        range of the parameter ends before.
+        Shifts beyond one standard deviation are linear, so a bin that becomes smaller would be negative in
+        the end: the range of the parameter ends before.
         """
         low, high = (
             min(RANGE, (1 - _LEAST) / max(1 - float(side.min()), 1e-9))

@@ -1,13 +1,14 @@
 """The traditional analysis: counts in bins of a discriminant, as a pyhf model.
 
 The expected content of each bin is a polynomial in the coefficient, summed from exact event weights, with the
-Monte Carlo statistical error of the templates as pyhf's ``staterror``. In the shape-only model one free factor
-scales all bins; with the rate that factor is fixed to 1. A background process with a free or constrained normalisation,
-and systematic uncertainties from event weights, are further parameters of the model.
+Monte Carlo statistical error of the templates as pyhf's ``staterror``. In the shape-only model one free
+factor scales all bins; with the rate that factor is fixed to 1. A background process with a free or
+constrained normalisation, and systematic uncertainties from event weights, are further parameters of the
+model.
 
 `TemplateModel.fit_with_pyhf` is pyhf's own fit of all parameters. For pseudo-experiments
-`TemplateModel.observe` gives the same likelihood with the normalisation and the Monte Carlo factors profiled in closed
-form, so that the template analysis joins every comparison at the price of the other methods.
+`TemplateModel.observe` gives the same likelihood with the normalisation and the Monte Carlo factors profiled
+in closed form, so that the template analysis joins every comparison at the price of the other methods.
 """
 
 from __future__ import annotations
@@ -118,13 +119,15 @@ class Templates:
 
         Args:
             histogram: with two axes, first the bins of the discriminant (edges from `quantile_edges`), then
-                the power k of the coefficient; filled with ``weight * w_k``, ``w_0 = 1``; with weighted storage.
+                the power k of the coefficient; filled with ``weight * w_k``, ``w_0 = 1``; with weighted
+                storage.
             nu: expected number of events at c = 0, to which the contents are scaled; None leaves them as
                 they are.
         """
         if histogram.storage_type is not hist.storage.Weight:
             msg = (
-                f"the templates have storage {histogram.storage_type.__name__}, which forgets the errors of weighted "
+                f"the templates have storage {histogram.storage_type.__name__}, which forgets the errors of "
+                "weighted "
                 "events; make the histogram with storage hist.storage.Weight()"
             )
             raise ValueError(msg)
@@ -170,7 +173,8 @@ class TemplateModel(Addable):
             expected number of events.
 
     Raises:
-        EventWeightError: if a bin is expected to be empty, or negative, somewhere in the range of the parameter.
+        EventWeightError: if a bin is expected to be empty, or negative, somewhere in the range of the
+            parameter.
     """
 
     templates: Templates
@@ -267,7 +271,8 @@ class TemplateModel(Addable):
     def repeat(self, theta: FloatArray, n_events: int, rng: np.random.Generator) -> ProfileLikelihood:
         """Return the likelihood of a pseudo-experiment in which all measurements are made anew.
 
-        The counts are, and so are the Monte Carlo factors of the bins and what is known about nuisance parameters.
+        The counts are, and so are the Monte Carlo factors of the bins and what is known about nuisance
+        parameters.
 
         Args:
             theta: true values of the coefficient and of `nuisances`, shape ``(1 + n_nuisances,)``.
@@ -292,8 +297,8 @@ class TemplateModel(Addable):
         """Profile the normalisation mu and the Monte Carlo factors gamma for given bin contents.
 
         With m = mu * nominal and delta the relative error, d ln L / d gamma = 0 is the quadratic
-        ``gamma^2 + gamma (m delta^2 - 1) - n delta^2 = 0``. For a free mu, d ln L / d mu = 0 says that the sum of
-        ``gamma m`` is the observed number of events, which Newton's method solves.
+        ``gamma^2 + gamma (m delta^2 - 1) - n delta^2 = 0``. For a free mu, d ln L / d mu = 0 says that the
+        sum of ``gamma m`` is the observed number of events, which Newton's method solves.
 
         Args:
             counts: observed, shape ``(n_bins,)``.
@@ -301,7 +306,8 @@ class TemplateModel(Addable):
             variances: squares of the relative Monte Carlo errors, shape ``(n_bins,)``.
 
         Returns:
-            Expected contents ``mu * gamma * nominal`` and factors gamma, both of shape ``(n_points, n_bins)``.
+            Expected contents ``mu * gamma * nominal`` and factors gamma, both of shape
+            ``(n_points, n_bins)``.
         """
 
         def best_factors(m: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -478,14 +484,18 @@ def quantile_edges(discriminant: npt.NDArray[np.floating], weights: FloatArray, 
         Edges, shape ``(bins + 1,)``; the outermost are infinite, so that every event has a bin.
 
     Raises:
-        TooFewEventsError: if there are no events, or the discriminant takes so few values that bins would be empty.
+        TooFewEventsError: if there are no events, or the discriminant takes so few values that bins would be
+            empty.
 
     Example:
         >>> quantile_edges(np.arange(8.0), np.ones(8), 4)
         array([-inf,   2.,   4.,   6.,  inf])
     """
     if len(discriminant) == 0:
-        msg = f"there are no events to divide into {bins} bins; check the cutflow and the fractions of the split"
+        msg = (
+            f"there are no events to divide into {bins} bins; check the cutflow and the fractions of the "
+            "split"
+        )
         raise TooFewEventsError(msg)
     order = np.argsort(discriminant, kind="stable")
     cumulative = np.cumsum(weights[order])
