@@ -28,7 +28,8 @@ from milanalysis.statistics.likelihood.interpolation import NaturalSpline, Parab
 from milanalysis.statistics.likelihood.models import LikelihoodModel, ShapeModel
 from milanalysis.statistics.repetition.datasets import draw
 from milanalysis.statistics.repetition.pseudo_experiments import run
-from milanalysis.statistics.templates.templates import TemplateModel, Templates, quantile_edges
+from milanalysis.statistics.templates.contents import Templates, quantile_edges
+from milanalysis.statistics.templates.model import TemplateModel
 
 N_POPULATION, N_EVENTS = 200_000, 1000
 

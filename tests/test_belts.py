@@ -14,7 +14,8 @@ from milanalysis.parameters import Parameter
 from milanalysis.simulation.toys import GaussianShift, ToyTerms
 from milanalysis.statistics.inference.feldman_cousins import gaussian_interval, poisson_interval
 from milanalysis.statistics.inference.fits import Status, measure, measure_at, profile, rise_of_level
-from milanalysis.statistics.likelihood.models import ProfileLikelihood, ShapeModel
+from milanalysis.statistics.likelihood.models import ShapeModel
+from milanalysis.statistics.likelihood.profile_likelihood import ProfileLikelihood
 from milanalysis.statistics.repetition.belts import FeldmanCousinsBelt, NeymanBelt, crossings
 from milanalysis.statistics.repetition.pseudo_experiments import MethodFits, PseudoExperiments, run
 

@@ -14,7 +14,8 @@ from milanalysis.statistics.calibration.calibrations import RescaledModel
 from milanalysis.statistics.information.captured import captured
 from milanalysis.statistics.likelihood.interpolation import NaturalSpline
 from milanalysis.statistics.likelihood.models import EventRatios, ShapeModel
-from milanalysis.statistics.templates.templates import TemplateModel, Templates
+from milanalysis.statistics.templates.contents import Templates
+from milanalysis.statistics.templates.model import TemplateModel
 
 THETA = 0.4
 REFERENCE_FORMS = {

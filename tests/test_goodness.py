@@ -14,11 +14,13 @@ from scipy.stats import chi2, kstest, poisson
 from milanalysis.files.records import read_record
 from milanalysis.parameters import EFTPolynomial, Parameter
 from milanalysis.statistics.inference.fits import FitResult, Status, fit
-from milanalysis.statistics.likelihood.models import ProfileLikelihood, RateModel
+from milanalysis.statistics.likelihood.models import RateModel
+from milanalysis.statistics.likelihood.profile_likelihood import ProfileLikelihood
 from milanalysis.statistics.observation import Observation, observe
+from milanalysis.statistics.templates.contents import Templates
 from milanalysis.statistics.templates.goodness import compatibility, goodness_of_fit
+from milanalysis.statistics.templates.model import TemplateModel
 from milanalysis.statistics.templates.systematics import BackgroundTemplate, TemplateSystematic
-from milanalysis.statistics.templates.templates import TemplateModel, Templates
 
 PARAMETER = Parameter(name="c")
 

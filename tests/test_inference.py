@@ -26,7 +26,8 @@ from milanalysis.statistics.inference.fits import (
     profile,
 )
 from milanalysis.statistics.likelihood.interpolation import ParabolaWindow
-from milanalysis.statistics.likelihood.models import ProfileLikelihood, ShapeModel
+from milanalysis.statistics.likelihood.models import ShapeModel
+from milanalysis.statistics.likelihood.profile_likelihood import ProfileLikelihood
 
 
 def one_parameter(function, low=-1.0, high=1.0):

@@ -19,13 +19,8 @@ from milanalysis.statistics.likelihood.interpolation import (
     PolynomialFit,
     interpolation_from,
 )
-from milanalysis.statistics.likelihood.models import (
-    ProfileLikelihood,
-    RateModel,
-    ShapeModel,
-    SumModel,
-    rate_log_ratio,
-)
+from milanalysis.statistics.likelihood.models import RateModel, ShapeModel, SumModel, rate_log_ratio
+from milanalysis.statistics.likelihood.profile_likelihood import ProfileLikelihood
 
 PARAMETER = Parameter(name="c")
 POINTS = np.linspace(-1, 1, 9)[:, None]

@@ -11,8 +11,9 @@ from milanalysis.errors import ConfigError
 from milanalysis.parameters import Parameter
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.templates.binning import binned_information, information_edges, weight_response
+from milanalysis.statistics.templates.contents import Templates, quantile_edges
 from milanalysis.statistics.templates.limits import Outcome, _crossing, cls_limit
-from milanalysis.statistics.templates.templates import TemplateModel, Templates, quantile_edges
+from milanalysis.statistics.templates.model import TemplateModel
 
 PARAMETER = Parameter(name="c")
 

@@ -15,7 +15,8 @@ from milanalysis.statistics.likelihood.interpolation import NaturalSpline, Parab
 from milanalysis.statistics.likelihood.models import RateModel, ShapeModel
 from milanalysis.statistics.repetition.datasets import draw
 from milanalysis.statistics.repetition.pseudo_experiments import run
-from milanalysis.statistics.templates.templates import TemplateModel, Templates
+from milanalysis.statistics.templates.contents import Templates
+from milanalysis.statistics.templates.model import TemplateModel
 
 PARAMETER = Parameter(name="c")
 GRID = parameter_points(np.linspace(-1, 1, 21).round(12))

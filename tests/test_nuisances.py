@@ -13,7 +13,7 @@ from milanalysis.ratios.terms import GridTerms, PolynomialTerms
 from milanalysis.simulation.toys import GaussianShift, QuadraticEFT, ToyTerms
 from milanalysis.statistics.inference.fits import Status, contour, fit, limit, measure, profile
 from milanalysis.statistics.likelihood.interpolation import NaturalSpline
-from milanalysis.statistics.likelihood.models import ProfileLikelihood, RateModel, ShapeModel
+from milanalysis.statistics.likelihood.models import RateModel, ShapeModel
 from milanalysis.statistics.likelihood.nuisances import (
     ConstraintModel,
     ExtendedMixtureModel,
@@ -23,9 +23,10 @@ from milanalysis.statistics.likelihood.nuisances import (
     MixtureModel,
     Nuisance,
 )
+from milanalysis.statistics.likelihood.profile_likelihood import ProfileLikelihood
 from milanalysis.statistics.repetition.datasets import draw, draw_datasets
 from milanalysis.statistics.repetition.pseudo_experiments import run
-from milanalysis.statistics.templates.templates import pyhf_backend
+from milanalysis.statistics.templates.model import pyhf_backend
 
 PARAMETER = Parameter(name="c")
 FRACTION = Nuisance("fraction", 0.0, 0.9, 0.1)

@@ -11,7 +11,8 @@ from milanalysis.files.records import from_plain, to_plain
 from milanalysis.parameters import Parameter
 from milanalysis.simulation.toys import GaussianShift, ToyTerms
 from milanalysis.statistics.inference.fits import Status, measure, rise_of_level
-from milanalysis.statistics.likelihood.models import ProfileLikelihood, ShapeModel
+from milanalysis.statistics.likelihood.models import ShapeModel
+from milanalysis.statistics.likelihood.profile_likelihood import ProfileLikelihood
 from milanalysis.statistics.repetition.datasets import draw, draw_datasets
 from milanalysis.statistics.repetition.pseudo_experiments import PseudoExperiments, run
 

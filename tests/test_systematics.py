@@ -16,10 +16,11 @@ from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.inference.fits import Status, fit, measure
 from milanalysis.statistics.repetition.datasets import draw
 from milanalysis.statistics.repetition.pseudo_experiments import run
+from milanalysis.statistics.templates.contents import Templates, quantile_edges
 from milanalysis.statistics.templates.eft_modifier import EFT_MODIFIERS
 from milanalysis.statistics.templates.limits import cls_limit
+from milanalysis.statistics.templates.model import TemplateModel, pyhf_backend
 from milanalysis.statistics.templates.systematics import BackgroundTemplate, TemplateSystematic
-from milanalysis.statistics.templates.templates import TemplateModel, Templates, pyhf_backend, quantile_edges
 
 PARAMETER = Parameter(name="c")
 EDGES = np.array([-np.inf, -1.0, 1.0, np.inf])

@@ -16,14 +16,10 @@ from milanalysis.files.records import from_plain, to_plain
 from milanalysis.parameters import Parameter
 from milanalysis.simulation.toys import QuadraticEFT
 from milanalysis.statistics.inference.fits import FitResult, Status, fit, measure
+from milanalysis.statistics.templates.contents import Templates, quantile_edges
 from milanalysis.statistics.templates.eft_modifier import EFT_MODIFIERS
+from milanalysis.statistics.templates.model import TemplateModel, pyhf_backend
 from milanalysis.statistics.templates.result import TemplateResult
-from milanalysis.statistics.templates.templates import (
-    TemplateModel,
-    Templates,
-    pyhf_backend,
-    quantile_edges,
-)
 
 PARAMETER = Parameter(name="cHW")
 CONTENTS = np.array(

@@ -54,9 +54,9 @@ if TYPE_CHECKING:  # for type checkers and editors; nothing is loaded before it 
     from milanalysis.statistics.likelihood.interpolation import NaturalSpline as NaturalSpline
     from milanalysis.statistics.likelihood.interpolation import ParabolaWindow as ParabolaWindow
     from milanalysis.statistics.likelihood.interpolation import PolynomialFit as PolynomialFit
-    from milanalysis.statistics.likelihood.models import ProfileLikelihood as ProfileLikelihood
     from milanalysis.statistics.likelihood.models import RateModel as RateModel
     from milanalysis.statistics.likelihood.models import ShapeModel as ShapeModel
+    from milanalysis.statistics.likelihood.profile_likelihood import ProfileLikelihood as ProfileLikelihood
 
 _HOME = {
     # an analysis, as the command line runs it
@@ -81,7 +81,7 @@ _HOME = {
     "ExactRatio": "ratios.exact",
     "load_model": "learning.models.stored",
     # likelihoods
-    "ProfileLikelihood": "statistics.likelihood.models",
+    "ProfileLikelihood": "statistics.likelihood.profile_likelihood",
     "ShapeModel": "statistics.likelihood.models",
     "RateModel": "statistics.likelihood.models",
     "GaussianConstraint": "statistics.likelihood.constraints",

@@ -31,7 +31,8 @@ from milanalysis.simulation.exact.information import ReferenceInformation
 from milanalysis.statistics.coverage import CoverageReport
 from milanalysis.statistics.information.comparison import Comparison
 from milanalysis.statistics.likelihood.interpolation import interpolation_from
-from milanalysis.statistics.likelihood.models import LikelihoodModel, ProfileLikelihood, ShapeModel
+from milanalysis.statistics.likelihood.models import LikelihoodModel, ShapeModel
+from milanalysis.statistics.likelihood.profile_likelihood import ProfileLikelihood
 from milanalysis.statistics.observation import Observation
 from milanalysis.statistics.repetition.pseudo_experiments import PseudoExperiments
 from milanalysis.statistics.templates.result import TemplateResult

@@ -21,8 +21,8 @@ from milanalysis.statistics.likelihood.models import LikelihoodModel, ShapeModel
 from milanalysis.statistics.repetition.datasets import Datasets
 from milanalysis.statistics.repetition.pseudo_experiments import PseudoExperiments
 from milanalysis.statistics.repetition.pseudo_experiments import run as run_experiments
+from milanalysis.statistics.templates.model import TemplateModel
 from milanalysis.statistics.templates.result import TemplateResult
-from milanalysis.statistics.templates.templates import TemplateModel
 
 __all__ = ["repeat_with_background"]
 

@@ -24,8 +24,9 @@ from milanalysis.statistics.likelihood.interpolation import EXACT_GRID, interpol
 from milanalysis.statistics.likelihood.models import LikelihoodModel, ShapeModel
 from milanalysis.statistics.observation import CalibrationResult
 from milanalysis.statistics.templates.bag_templates import BagTemplateModel
+from milanalysis.statistics.templates.contents import Templates
+from milanalysis.statistics.templates.model import TemplateModel
 from milanalysis.statistics.templates.result import TemplateResult
-from milanalysis.statistics.templates.templates import TemplateModel, Templates
 
 __all__ = [
     "BACKGROUND_IGNORED",

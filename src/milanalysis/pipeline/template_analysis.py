@@ -19,8 +19,8 @@ from milanalysis.statistics.likelihood.models import RateModel
 from milanalysis.statistics.likelihood.nuisances import LUMINOSITY, LuminosityRateModel
 from milanalysis.statistics.templates.bag_templates import learn_bag_templates
 from milanalysis.statistics.templates.binning import information_edges, weight_response
+from milanalysis.statistics.templates.contents import Templates, quantile_edges
 from milanalysis.statistics.templates.systematics import BackgroundTemplate, TemplateSystematic
-from milanalysis.statistics.templates.templates import Templates, quantile_edges
 
 __all__ = [
     "BackgroundYield",

@@ -25,7 +25,7 @@ from milanalysis.parameters import Float32Array, FloatArray
 from milanalysis.statistics.inference.fits import Interval
 from milanalysis.statistics.inference.fits import profile as profile_of
 from milanalysis.statistics.information.comparison import Comparison
-from milanalysis.statistics.likelihood.models import ProfileLikelihood
+from milanalysis.statistics.likelihood.profile_likelihood import ProfileLikelihood
 from milanalysis.statistics.observation import Observation
 from milanalysis.statistics.repetition.pseudo_experiments import PseudoExperiments
 from milanalysis.statistics.templates.result import TemplateResult

@@ -16,7 +16,8 @@ from milanalysis.statistics.calibration.calibrations import RescaledModel
 from milanalysis.statistics.calibration.weight_variations import AnyCalibration
 from milanalysis.statistics.inference.fits import Interval, Status, measure
 from milanalysis.statistics.inference.fits import profile as profile_of
-from milanalysis.statistics.likelihood.models import LikelihoodModel, ProfileLikelihood, ShapeModel
+from milanalysis.statistics.likelihood.models import LikelihoodModel, ShapeModel
+from milanalysis.statistics.likelihood.profile_likelihood import ProfileLikelihood
 from milanalysis.statistics.templates.goodness import LEAST_COMPATIBLE, compatibility
 from milanalysis.terminal import html_table
 

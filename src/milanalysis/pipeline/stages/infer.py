@@ -68,9 +68,9 @@ def infer(run: Run) -> Sequence[Path]:
         with_nuisances,
     )
     from milanalysis.statistics.observation import observe
+    from milanalysis.statistics.templates.contents import Templates
     from milanalysis.statistics.templates.goodness import goodness_of_fit
     from milanalysis.statistics.templates.result import TemplateResult
-    from milanalysis.statistics.templates.templates import Templates
 
     config = run.config
     # the networks see the features of simulated events in the processor

@@ -32,13 +32,8 @@ from milanalysis.files.records import Number
 from milanalysis.parameters import EventPolynomials, FloatArray, IntArray, Parameter, parameter_points
 from milanalysis.ratios.terms import EventTerms, GridTerms
 from milanalysis.statistics.inference.fits import rise_of_level
-from milanalysis.statistics.likelihood.models import (
-    Addable,
-    EventRatios,
-    LikelihoodModel,
-    ProfileLikelihood,
-    ShapeModel,
-)
+from milanalysis.statistics.likelihood.models import Addable, EventRatios, LikelihoodModel, ShapeModel
+from milanalysis.statistics.likelihood.profile_likelihood import ProfileLikelihood
 from milanalysis.statistics.repetition.datasets import Datasets, draw, draw_datasets, group_counts
 from milanalysis.statistics.repetition.pseudo_experiments import MethodFits, calibration_ratio
 

@@ -20,7 +20,8 @@ from milanalysis.errors import ConfigError
 from milanalysis.parameters import EventPolynomials, FloatArray, IntArray, Parameter, parameter_points, powers
 from milanalysis.ratios.terms import EventTerms
 from milanalysis.statistics.calibration.calibrations import CalibrationSample, Measured
-from milanalysis.statistics.likelihood.models import Addable, ProfileLikelihood, ShapeModel
+from milanalysis.statistics.likelihood.models import Addable, ShapeModel
+from milanalysis.statistics.likelihood.profile_likelihood import ProfileLikelihood
 
 __all__ = ["Observable", "ObservableModel", "learn_observable", "log_ratio_slopes", "observable_moments"]
 

@@ -29,7 +29,8 @@ from milanalysis.statistics.calibration.observable import (
     observable_moments,
 )
 from milanalysis.statistics.likelihood.constraints import PULL
-from milanalysis.statistics.likelihood.models import Addable, ProfileLikelihood, ShapeModel
+from milanalysis.statistics.likelihood.models import Addable, ShapeModel
+from milanalysis.statistics.likelihood.profile_likelihood import ProfileLikelihood
 
 __all__ = ["AnyCalibration", "VariedModel", "VariedObservable", "WeightVariation", "learn_varied_observable"]
 

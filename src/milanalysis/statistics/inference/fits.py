@@ -19,7 +19,7 @@ from milanalysis.errors import FitError
 from milanalysis.parameters import FloatArray
 from milanalysis.statistics.inference.outcomes import FitResult, Interval, Status
 from milanalysis.statistics.inference.scan import Scan, scan
-from milanalysis.statistics.likelihood.models import ProfileLikelihood
+from milanalysis.statistics.likelihood.profile_likelihood import ProfileLikelihood
 
 __all__ = [
     "FitResult",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from milanalysis.parameters import FloatArray
-from milanalysis.statistics.likelihood.models import ProfileLikelihood
+from milanalysis.statistics.likelihood.profile_likelihood import ProfileLikelihood
 
 __all__ = ["Scan", "scan"]
 

@@ -1,7 +1,7 @@
 """What is known about nuisance parameters from elsewhere.
 
 A constraint belongs to its parameter, by name, and not to a dataset: however many channels share the
-parameter, it counts once (see `milanalysis.statistics.likelihood.models.ProfileLikelihood`). A nuisance
+parameter, it counts once (see `milanalysis.statistics.likelihood.profile_likelihood.ProfileLikelihood`). A nuisance
 parameter is a pull unless it says otherwise: its shift in standard deviations, with `PULL` as its constraint.
 """
 

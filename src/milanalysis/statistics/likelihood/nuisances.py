@@ -27,12 +27,8 @@ from milanalysis.statistics.likelihood.constraints import (
     LogNormalConstraint,
 )
 from milanalysis.statistics.likelihood.interpolation import Interpolation
-from milanalysis.statistics.likelihood.models import (
-    Addable,
-    ProfileLikelihood,
-    check_positive,
-    rate_log_ratio,
-)
+from milanalysis.statistics.likelihood.models import Addable, check_positive, rate_log_ratio
+from milanalysis.statistics.likelihood.profile_likelihood import ProfileLikelihood
 
 __all__ = [
     "LUMINOSITY",

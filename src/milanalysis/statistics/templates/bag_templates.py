@@ -16,8 +16,10 @@ from milanalysis.errors import TooFewEventsError
 from milanalysis.parameters import FloatArray, IntArray, Parameter, powers
 from milanalysis.ratios.terms import EventTerms
 from milanalysis.statistics.calibration.calibrations import CalibrationSample
-from milanalysis.statistics.likelihood.models import Addable, ProfileLikelihood
-from milanalysis.statistics.templates.templates import TemplateModel, Templates, quantile_edges
+from milanalysis.statistics.likelihood.models import Addable
+from milanalysis.statistics.likelihood.profile_likelihood import ProfileLikelihood
+from milanalysis.statistics.templates.contents import Templates, quantile_edges
+from milanalysis.statistics.templates.model import TemplateModel
 
 __all__ = ["BagTemplateModel", "learn_bag_templates"]
 

@@ -1,6 +1,6 @@
 """Where to cut a discriminant into bins: `information_edges` keeps as much of the Fisher information as can be kept.
 
-Bins of equal content (`milanalysis.statistics.templates.templates.quantile_edges`) need nothing but the
+Bins of equal content (`milanalysis.statistics.templates.contents.quantile_edges`) need nothing but the
 discriminant. Bins by information also need the dependence of each event's weight on the parameter, and are
 finer where that changes most.
 """
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from milanalysis.errors import TooFewEventsError
 from milanalysis.parameters import EventPolynomials, FloatArray, IntArray
-from milanalysis.statistics.templates.templates import quantile_edges
+from milanalysis.statistics.templates.contents import quantile_edges
 
 __all__ = ["binned_information", "information_edges", "weight_response"]
 

@@ -14,9 +14,9 @@ from scipy.special import chdtrc
 
 from milanalysis.parameters import IntArray
 from milanalysis.statistics.inference.fits import fit
-from milanalysis.statistics.likelihood.models import ProfileLikelihood
+from milanalysis.statistics.likelihood.profile_likelihood import ProfileLikelihood
+from milanalysis.statistics.templates.model import TemplateModel
 from milanalysis.statistics.templates.systematics import FREE_BACKGROUND
-from milanalysis.statistics.templates.templates import TemplateModel
 
 __all__ = ["LEAST_COMPATIBLE", "Goodness", "compatibility", "goodness_of_fit"]
 

@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 from milanalysis.errors import ConfigError
 from milanalysis.parameters import IntArray
 from milanalysis.statistics.inference.fits import check_level
-from milanalysis.statistics.templates.templates import TemplateModel, pyhf_backend
+from milanalysis.statistics.templates.model import TemplateModel, pyhf_backend
 
 __all__ = ["CLsLimit", "Outcome", "TemplateLimits", "cls_limit"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from milanalysis.statistics.inference.outcomes import FitResult
+from milanalysis.statistics.templates.contents import Templates
 from milanalysis.statistics.templates.goodness import Goodness
-from milanalysis.statistics.templates.templates import Templates
 
 __all__ = ["TemplateResult"]
 
