@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milanalysis.config import BackgroundConfig, ModelConfig, MulticlassTaskConfig
-from milanalysis.errors import DataLeakError, EventWeightError, TooFewEventsError
+from milanalysis.errors import EventWeightError, TooFewEventsError
 from milanalysis.events.tables import EventTable, Split
 from milanalysis.learning.sampling import BagSampler, make_sampler, with_background
-from milanalysis.ratios.bags import Bags, check_no_leak, partition, probabilities_at
+from milanalysis.ratios.bags import Bags, partition, probabilities_at
 from milanalysis.simulation.toys import QuadraticEFT
 
 
@@ -208,13 +208,3 @@ def test_negative_event_weights_are_refused():
 def test_an_empty_split_is_refused():
     with pytest.raises(ValueError, match="fractions of the split"):
         BagSampler(weighted_table(10), np.array([], dtype=np.int64))
-
-
-def test_an_event_on_both_sides_is_a_leak_even_in_another_table():
-    table = weighted_table(100)
-    other = table.take(np.array([42, 43, 44]))
-    left = Bags(table, np.array([[1, 2], [3, 42]]), np.zeros((2, 1)))
-    right = Bags(other, np.array([[0, 1]]), np.zeros((1, 1)))
-    with pytest.raises(DataLeakError, match=r"1 events .*event_id 42 "):
-        check_no_leak(left, right)
-    check_no_leak(left.take(slice(0, 1)), right)

@@ -57,7 +57,6 @@ def judged(tmp_path_factory):
     ratio, parameter = load_model(directory / "bags"), Parameter(name="c")
     contents = validation.weights_at(0.0) * validation.event_polynomials()
     sample = CalibrationSample(np.arange(len(validation)), contents, validation.event_id)
-    sample.require_disjoint(test.event_id)
     observable = learn_observable(ratio.terms(validation), sample, parameter)
     raw = ShapeModel(ratio.terms(test), parameter, ParabolaWindow())
     models = {"raw": raw, "observable": observable.apply(raw)}

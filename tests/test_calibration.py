@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from milanalysis.errors import ConfigError, DataLeakError, FitError
+from milanalysis.errors import ConfigError, FitError
 from milanalysis.files.records import from_plain, to_plain
 from milanalysis.parameters import Parameter, parameter_points
 from milanalysis.ratios.terms import GridTerms, PolynomialTerms
@@ -268,13 +268,6 @@ def test_constants_learned_on_one_half_calibrate_the_other(population):
     again = from_plain(Rescaling, json.loads(json.dumps(to_plain(moved))))
     assert again == moved
     assert moved.constants == {"scale": Measured(1.0, 0.0), "shift": bias}
-
-
-def test_events_that_are_learned_from_cannot_be_judged_on(population):
-    sample = population[2]
-    sample.require_disjoint(JUDGE)
-    with pytest.raises(DataLeakError, match=r"3 of 60000 .*event_id 7 is one"):
-        sample.require_disjoint(np.array([7, 8, 9, 99_999]))
 
 
 def test_a_dataset_without_events_has_no_observable(population):

@@ -47,7 +47,6 @@ __all__ = [
     "concatenate",
     "event_ids",
     "is_reserved",
-    "read_arrow",
     "write_stream",
 ]
 
@@ -328,16 +327,6 @@ class EventTable:
             stack(weights, np.float64) if weights else None,
             {name: stack([f"weight_{name}_{side}" for side in _SIDES], np.float64) for name in uncertain},
         )
-
-
-def read_arrow(path: Path) -> pa.Table:
-    """Read a table in arrow's form.
-
-    Raises:
-        InputFileError: naming the file, if it is missing or is not a parquet file.
-    """
-    with _readable(path):
-        return pq.read_table(path, memory_map=False)
 
 
 @contextmanager

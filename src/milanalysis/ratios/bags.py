@@ -1,7 +1,7 @@
 """Bags of events: row numbers of a table, and the point the bag was drawn at.
 
 A bag never copies features. Dynamic bags are a new index every epoch, a dataset cut into bags is an index
-into the test events, and a leak between splits is an event that both sides know.
+into the test events.
 
 Background events are rows of the same table that belong to no parameter point: their theta is NaN
 (`with_background`).
@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from milanalysis.errors import DataLeakError, EventWeightError
+from milanalysis.errors import EventWeightError
 from milanalysis.events.tables import EventTable
 from milanalysis.parameters import Float32Array, FloatArray, IntArray, parameter_points
 
-__all__ = ["ROWS_PER_BLOCK", "Bags", "check_no_leak", "partition", "probabilities_at"]
+__all__ = ["ROWS_PER_BLOCK", "Bags", "partition", "probabilities_at"]
 
 ROWS_PER_BLOCK = 2**20
 """Events that are worked on at a time where all of a table may be too many for the memory."""
@@ -82,23 +82,6 @@ def partition(table: EventTable, rows: IntArray, bag_size: int) -> tuple[Bags, I
     index = rows[: n_bags * bag_size].reshape(n_bags, bag_size)
     unknown = np.full((n_bags, table.theta.shape[1]), np.nan)
     return Bags(table, index, unknown), rows[n_bags * bag_size :]
-
-
-def check_no_leak(first: Bags, second: Bags) -> None:
-    """Make sure that no event is on both sides of a split.
-
-    Events are compared by ``event_id``, so the two sides may be rows of different tables.
-
-    Raises:
-        DataLeakError: saying how many events are shared, and naming one.
-    """
-    shared = np.intersect1d(first.table.event_id[first.index], second.table.event_id[second.index])
-    if len(shared):
-        msg = (
-            f"{len(shared)} events are on both sides of the split (event_id {shared[0]} is one of them); "
-            "draw the two sides from different splits of the table"
-        )
-        raise DataLeakError(msg)
 
 
 def probabilities_at(table: EventTable, rows: IntArray, theta: npt.ArrayLike) -> FloatArray:

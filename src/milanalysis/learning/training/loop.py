@@ -37,7 +37,7 @@ from milanalysis.learning.tasks.task import Task, make_task, normalisation
 from milanalysis.learning.tracking import Epoch, Tracker, tracking
 from milanalysis.parameters import FloatArray, IntArray
 from milanalysis.randomness import stream, stream_seed
-from milanalysis.ratios.bags import ROWS_PER_BLOCK, Bags, check_no_leak
+from milanalysis.ratios.bags import ROWS_PER_BLOCK, Bags
 
 __all__ = ["Trained", "learning_rates", "train", "training_digest"]
 
@@ -161,7 +161,6 @@ def train(
     _require_useful_features(table, label)
     sampler = make_sampler(table, training_rows, model.background)
     validation = _validation_bags(task, table, model, stream(seed, "train", label, "validation"))
-    check_no_leak(Bags(table, training_rows[:, None], table.theta[training_rows]), validation)
     network = build_network(
         model.network,
         table.feature_names,

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from milanalysis.errors import InputFileError, ModelMismatchError, RunDirectoryError
 from milanalysis.events.tables import EventTable, Split
-from milanalysis.files.provenance import digest_of, file_digest, read_json, write_json
+from milanalysis.files.provenance import digest_of, read_json, write_json
 from milanalysis.learning.exact_labels import with_exact_labels
 from milanalysis.parameters import FloatArray
 from milanalysis.ratios.terms import PolynomialTerms, load_terms
@@ -63,10 +63,7 @@ class TrainingFiles:
             ModelMismatchError: if the labels do not belong to the tables.
             RunDirectoryError: if there is no room for the arrays.
         """
-        sources = {
-            one.name: [file_digest(_present(path)) for path in getattr(self, one.name)]
-            for one in fields(self)
-        }
+        sources = {one.name: [_state(path) for path in getattr(self, one.name)] for one in fields(self)}
         place = directory / digest_of(sources)[:16]
         if not (place / "about.json").exists():
             with _filled(place) as temporary:
@@ -193,15 +190,22 @@ def _filled(place: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _present(path: Path) -> Path:
-    """Refuse a file that is not there."""
+def _state(path: Path) -> list[str | int]:
+    """Return what tells one state of a file from another: its place, size and time of the last change.
+
+    Every member of an ensemble asks for the same arrays, so the content is not read for that.
+
+    Raises:
+        InputFileError: if it is not there.
+    """
     if not path.is_file():
         msg = (
             f"{path} does not exist; `milanalysis process` writes the tables, and `milanalysis exact` exact "
             "labels"
         )
         raise InputFileError(msg)
-    return path
+    status = path.stat()
+    return [str(path.resolve()), status.st_size, status.st_mtime_ns]
 
 
 def _mapped(path: Path) -> npt.NDArray[Any]:

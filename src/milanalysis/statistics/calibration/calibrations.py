@@ -26,7 +26,7 @@ from scipy.interpolate import CubicSpline
 from scipy.special import logsumexp
 from scipy.stats import binom
 
-from milanalysis.errors import DataLeakError, FitError
+from milanalysis.errors import FitError
 from milanalysis.events.tables import EventTable
 from milanalysis.files.records import Number
 from milanalysis.parameters import EventPolynomials, FloatArray, IntArray, Parameter, parameter_points
@@ -109,24 +109,6 @@ class CalibrationSample:
         """Return pseudo-experiments of one value of the parameter, as rows that the methods know."""
         drawn = draw_datasets(self.weights_at(theta), np.full(n_experiments, n_events), rng)
         return replace(drawn, rows=[self.rows[one] for one in drawn.rows])
-
-    def require_disjoint(self, judged: IntArray) -> None:
-        """Make sure that no event of the sample is among those a calibration is judged on.
-
-        Args:
-            judged: names of these events.
-
-        Raises:
-            DataLeakError: saying how many events are shared, and naming one.
-        """
-        shared = np.intersect1d(self.event_id, judged)
-        if len(shared):
-            msg = (
-                f"{len(shared)} of {len(self.event_id)} events that calibrations are learned on are also "
-                "among those "
-                f"they are judged on (event_id {shared[0]} is one of them); use different splits for the two"
-            )
-            raise DataLeakError(msg)
 
 
 @dataclass(frozen=True, eq=False)
