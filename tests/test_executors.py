@@ -131,11 +131,18 @@ def test_a_wrong_scheduler_is_an_error_with_advice(
     nowhere = DaskExecutorConfig(scheduler="tcp://127.0.0.1:9")
     with pytest.raises(ConfigError, match="no dask scheduler at tcp://127"):
         made(FEATURES, sample, tmp_path, executor=nowhere)
-    for address in ("localhost", "tcp://127.0.0.1", "nowhere://x:1"):
-        with pytest.raises(
-            ConfigError, match=rf"scheduler: there is no dask scheduler at {address} \(.*host:port"
-        ):
-            made(FEATURES, sample, tmp_path, executor=DaskExecutorConfig(scheduler=address))
+
+
+@pytest.mark.parametrize("address", ["localhost", "tcp://127.0.0.1", "nowhere://x:1", "tcp://x:port", ""])
+def test_what_is_no_address_of_a_scheduler_is_refused_at_once(tmp_path: Path, address: str) -> None:
+    executor = {"kind": "dask", "scheduler": address}
+    config = write_config(tmp_path / "small.yaml", processing={**SMALL["processing"], "executor": executor})
+    for arguments in ((config,), (write_config(tmp_path / "plain.yaml"), "--scheduler", address)):
+        answer = milanalysis("process", *arguments, "-o", tmp_path / "run")
+        assert answer.exit_code == 2
+        assert f"{address!r} is no address of a dask scheduler" in answer.output
+    assert DaskExecutorConfig(scheduler="tcp://[::1]:8786").scheduler == "tcp://[::1]:8786"
+    assert DaskExecutorConfig(scheduler="node-7.cluster:8786").scheduler is not None
 
 
 @pytest.mark.slow

@@ -193,9 +193,12 @@ def test_what_cannot_be_added_up_is_an_error_of_the_processor(tmp_path: Path, bo
     ("body", "text"),
     [
         ("return {}", "KeyError: 'cutflow'"),
-        ("return {'cutflow': 7, 'parts': {}}", "'cutflow' is a int"),
+        ("return {'cutflow': 7, 'parts': {}}", "'cutflow' is 7"),
+        ("return {'cutflow': type(cutflow)({}), 'parts': {}}", r"'cutflow' is Cutflow\(steps=\{\}\)"),
+        ("return {'cutflow': type(cutflow)({'read': 500}), 'parts': {}}", "TypeError"),
+        ("return {'cutflow': type(cutflow)({'read': (500, 0.1)}), 'parts': {}}", "'cutflow' is Cutflow"),
         ("return {'cutflow': None, 'parts': {}}", "cutflow|cannot be put together"),
-        ("return {'cutflow': {'read': 3}, 'parts': {'a': 1}}", "'cutflow' is a dict"),
+        ("return {'cutflow': {'read': 3}, 'parts': {'a': 1}}", "'cutflow' is {'read'"),
         ("return {'cutflow': cutflow, 'parts': {'a': None}}", "'parts' are"),
         ("return {'cutflow': cutflow, 'parts': [1]}", "TypeError"),
     ],
@@ -311,16 +314,36 @@ def test_an_output_of_a_bag_processor_that_cannot_be_used_is_said(
     assert "bags.py" in answer.output or "did not see the events" in answer.output
 
 
-def test_an_error_in_postprocess_is_an_error_of_the_processor(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("end", "text"),
+    [("return accumulator['typo']", "KeyError: 'typo'"), ("raise SystemExit(0)", "SystemExit: 0")],
+)
+def test_an_error_in_postprocess_is_an_error_of_the_processor(tmp_path: Path, end: str, text: str) -> None:
     path = processor_file(tmp_path / "mine.py", "return {'n': len(events)}")
-    path.write_text(path.read_text().replace("return accumulator", "return accumulator['typo']"))
-    with pytest.raises(ProcessorError, match=r"cannot be put together \(KeyError: 'typo'\)"):
+    path.write_text(path.read_text().replace("return accumulator", end))
+    with pytest.raises(ProcessorError, match=rf"cannot be put together \({text}\)"):
         run_processor(
             load_processor(path)(),
             open_sample("x", [GENUINE], theta=0.0),
             executor=ITERATIVE,
             chunk_size=1000,
         )
+
+
+def test_a_processor_that_keeps_what_cannot_be_sent_is_refused(tmp_path: Path) -> None:
+    source = FEATURES.read_text().replace(
+        "    def process(",
+        "    def __init__(self):\n        import threading\n        self.lock = threading.Lock()\n\n    def process(",
+        1,
+    )
+    (tmp_path / "mine.py").write_text(source)
+    with pytest.raises(
+        ProcessorError, match=r"mine\.py: the processor keeps 'lock', a lock that cannot be sent"
+    ):
+        make_tables(
+            load_processor(tmp_path / "mine.py")(), open_sample("x", [GENUINE], theta=0.0), tmp_path / "out",
+            executor=ITERATIVE, chunk_size=1000,
+        )  # fmt: skip
 
 
 # --- features and cuts at the door

@@ -6,11 +6,12 @@ over them. `milanalysis.config` puts these into the analysis.
 
 from __future__ import annotations
 
+import re
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from milanalysis.config.physics import STRICT, Count, Name, Positive
@@ -211,6 +212,14 @@ class FuturesExecutorConfig:
     workers: Count = 2
 
 
+def _address(text: str) -> str:
+    """Accept addresses of dask schedulers: a host and a port."""
+    if not re.fullmatch(r"(?:(?:tcp|tls|ucx|ws|wss)://)?(?:\[[\da-fA-F:.]+\]|[^\s:/]+):\d{1,5}", text):
+        msg = f"{text!r} is no address of a dask scheduler; give it as `dask scheduler` says it (tcp://host:port)"
+        raise ValueError(msg)
+    return text
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DaskExecutorConfig:
     """Chunks on a dask cluster: the one of ``scheduler`` (``tcp://host:port``), or local processes.
@@ -220,7 +229,7 @@ class DaskExecutorConfig:
 
     kind: Literal["dask"] = "dask"
     workers: Count = 2
-    scheduler: str | None = None
+    scheduler: Annotated[str, AfterValidator(_address)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

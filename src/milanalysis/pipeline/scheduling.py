@@ -16,9 +16,10 @@ from functools import cache
 from pathlib import Path
 
 import yaml
+from pydantic import ValidationError
 
 from milanalysis.config import AnalysisConfig, DaskExecutorConfig, FileSampleConfig, load_config
-from milanalysis.errors import InputFileError, StageOrderError
+from milanalysis.errors import ConfigError, InputFileError, StageOrderError
 from milanalysis.files.paths import problem_with_file
 from milanalysis.files.provenance import (
     atomic_path,
@@ -63,7 +64,11 @@ def planned_run(
     """
     config = source if isinstance(source, AnalysisConfig) else load_config(source)
     if scheduler is not None:
-        executor = DaskExecutorConfig(scheduler=scheduler)
+        try:
+            executor = DaskExecutorConfig(scheduler=scheduler)
+        except ValidationError as error:
+            msg = f"--scheduler: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+            raise ConfigError(msg) from error
         config = replace(config, processing=replace(config.processing, executor=executor))
     return Run((output if output is not None else Path("runs") / config.name).resolve(), config)
 

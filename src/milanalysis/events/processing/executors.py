@@ -151,7 +151,7 @@ def _dask_client(scheduler: str | None, workers: int) -> Any:
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=_CONNECTING_SECONDS, set_as_default=False)
-        except (OSError, ValueError) as error:  # nobody answers there, or it is no address
+        except OSError as error:
             msg = (
                 f"processing.executor.scheduler: there is no dask scheduler at {scheduler} ({error}); start "
                 "one with `dask "

@@ -85,9 +85,22 @@ def _entries(table: EventTable, events: Any) -> IntArray:
 
 
 def processor_digest(processor: Any) -> str:
-    """Return the digest of a processor: the file that defines it, and the settings of this one."""
+    """Return the digest of a processor: the file that defines it, and the settings of this one.
+
+    Raises:
+        ProcessorError: if a setting cannot be pickled.
+    """
     source = Path(inspect.getfile(type(processor)))
-    settings = {name: cloudpickle.dumps(value).hex() for name, value in sorted(vars(processor).items())}
+    settings = {}
+    for name, value in sorted(vars(processor).items()):
+        try:
+            settings[name] = cloudpickle.dumps(value).hex()
+        except Exception as error:
+            msg = (
+                f"{source}: the processor keeps {name!r}, a {type(value).__name__} that cannot be sent to workers ({error}); make it "
+                "where it is used, or in an importable module"
+            )
+            raise ProcessorError(msg) from error
     return digest_of({"source": file_digest(source), "class": type(processor).__name__, "settings": settings})
 
 

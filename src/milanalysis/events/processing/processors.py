@@ -147,7 +147,7 @@ def run_processor(
             raise failure.readable() from failure.original
         except MilAnalysisError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             msg = (
                 f"what {type(processor).__name__} returned for the chunks of sample {sample.name!r} cannot "
                 "be put together "

@@ -196,9 +196,14 @@ def _checked(
     if len(finished) < len(chunks):
         cutflows.append(output["cutflow"])
         rows |= output["parts"]
-    newest = cutflows[-1]
-    if not isinstance(newest, Cutflow) or not all(isinstance(n, int) for n in rows.values()):
-        msg = f"'cutflow' is a {type(newest).__name__}, and 'parts' are {rows!r:.80}"
+    newest: object = cutflows[-1]
+    steps: list[tuple[object, object]] = list(newest.steps.values()) if isinstance(newest, Cutflow) else []
+    counted = [isinstance(n, int) and isinstance(weight, Fraction) for n, weight in steps]
+    numbers: list[object] = list(rows.values())
+    if not (
+        isinstance(newest, Cutflow) and counted and all(counted) and all(isinstance(n, int) for n in numbers)
+    ):
+        msg = f"'cutflow' is {newest!r:.80}, and 'parts' are {rows!r:.80}"
         raise TypeError(msg)
     cutflow: Cutflow = newest
     for other in cutflows[:-1]:
