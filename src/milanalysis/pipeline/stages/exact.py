@@ -49,6 +49,7 @@ def exact(run: Run) -> Sequence[Path]:
     written = [run.result("exact")]
     rate = None
     if not reason:
+        run.require_events("simulation")
         names = config.samples_with_role("simulation")
         simulated = concatenate([found[name][0] for name in names])
         every = np.concatenate([found[name][1] for name in names])
