@@ -1,4 +1,7 @@
-"""The claims of the guide in `milanalysis.learning.tasks.task`, on the toys with an exact ratio; minutes of training."""
+"""The claims of the guide in `milanalysis.learning.tasks.task`, on the toys with an exact ratio.
+
+Minutes of training.
+"""
 
 from __future__ import annotations
 
