@@ -103,10 +103,7 @@ def package_pipeline(table: EventTable, model: ModelConfig) -> tuple[int, list[t
 
 
 def paper_pipeline(table: EventTable, model: ModelConfig) -> tuple[int, list[tuple[float, float]]]:
-    """Train the same network the usual way.
-
-    Return the events of an epoch, and CPU and wall time at the ends.
-    """
+    """Train the same network the usual way; return the events of an epoch, and CPU and wall time at the ends."""
     from milanalysis.learning.networks.backend import keras, tf
 
     ends: list[tuple[float, float]] = []

@@ -40,10 +40,7 @@ OBSERVED = Interval(0.1, 0.04, 0.16, 0.6827, Status.VALID)
 
 
 def summary_of(name, fits, exact, theta_true=0.0, **beside):
-    """Summarise a method on the same observed data, resampled in the same way.
-
-    Pseudo-experiments share no events.
-    """
+    """Summarise a method on the same observed data, resampled in the same way; pseudo-experiments share no events."""
     beside = {"group": np.arange(len(fits.status)), **beside}
     return summarise(
         name, name, OBSERVED, fits, exact, theta_true=theta_true, rng=np.random.default_rng(30), **beside

@@ -47,10 +47,7 @@ def test_the_minimum_of_a_loss_is_the_log_ratio(name: str, ratio: float):
     ],
 )
 def test_the_value_at_the_minimum_is_that_of_the_table(name: str, divergence):
-    """The last column but one of Table I.
-
-    For the maximum-likelihood losses the integral of p_A - p_B, zero, is added.
-    """
+    """The last column but one of Table I; for the maximum-likelihood losses the integral of p_A - p_B, zero, is added."""
     for ratio in RATIOS:
         output = np.expm1(np.log(ratio)) if name == "maximum_likelihood_linear" else np.log(ratio)
         assert -expected_loss(name, float(output), ratio) == pytest.approx(divergence(ratio), abs=1e-12)

@@ -80,10 +80,7 @@ def test_the_best_answer_to_the_pairing_of_the_paper_jumps_at_the_reference():
 
 @pytest.mark.parametrize("config", [BY_REFERENCE, AS_IN_PAPER])
 def test_bags_are_drawn_and_shown_with_values_in_the_shares_of_the_pairs(config: ParameterisedTaskConfig):
-    """Points are drawn in exact shares, to one bag.
-
-    What they are shown with is random: 4 sigma of 20,000 bags.
-    """
+    """Points are drawn in exact shares, to one bag; what they are shown with is random: 4 sigma of 20,000 bags."""
     table = gaussian_table(50)
     task = make_task(config, REFERENCE)
     assert isinstance(task, ParameterisedTask)

@@ -23,10 +23,7 @@ SIGNATURES = Path(__file__).parent / "data" / "public_names.json"
 
 
 def called(one: Any) -> str:
-    """Return the parameters of a callable, those with a default with =.
-
-    The same in every version of Python.
-    """
+    """Return the parameters of a callable, those with a default with =; the same in every version of Python."""
     parameters = inspect.signature(one).parameters.values()
     return ", ".join(
         ("*" if one.kind is one.KEYWORD_ONLY else "")

@@ -1,7 +1,4 @@
-"""The claims of the guide in `milanalysis.learning.tasks.task`, on the toys with an exact ratio.
-
-Minutes of training.
-"""
+"""The claims of the guide in `milanalysis.learning.tasks.task`, on the toys with an exact ratio; minutes of training."""
 
 from __future__ import annotations
 

@@ -151,10 +151,7 @@ class EventPolynomials:
         return EventPolynomials(self.coefficients[..., 1:] * np.arange(1, self.degree + 1))
 
     def log_derivative(self, theta: float) -> FloatArray:
-        """Return ``d ln / dc`` at one coefficient: the score, where these are the weights of events.
-
-        Shape ``(...)``.
-        """
+        """Return ``d ln / dc`` at one coefficient: the score, where these are the weights of events; shape ``(...)``."""
         return np.asarray(self.derivative().at(theta) / self.at(theta), dtype=np.float64)
 
 

@@ -74,9 +74,7 @@ class MeanPoolConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SumPoolConfig:
-    """The sum over the bag, then a linear layer without bias. Additive.
-
-    The output of an event alone is its term.
+    """The sum over the bag, then a linear layer without bias. Additive; the output of an event alone is its term.
 
     This is f_N -> 1 of arXiv:2101.07263 (Eq. 32, a sum inside a fixed sigmoid): train on bags, use on events.
     """

@@ -36,10 +36,7 @@ __all__ = [
 LossName: TypeAlias = Literal[
     "cross_entropy", "squared_error", "square_root", "maximum_likelihood", "maximum_likelihood_linear"
 ]
-"""Losses of Table I of arXiv:2101.07263, the last in exponential and in linear form.
-
-See `milanalysis.learning.tasks.losses`.
-"""
+"""Losses of Table I of arXiv:2101.07263, the last in exponential and in linear form; see `milanalysis.learning.tasks.losses`."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -273,10 +270,7 @@ class PolynomialSamplesTaskConfig:
     grid: AnyGridConfig = GridConfig()
 
     def known_points(self, reference: float) -> FloatArray | None:
-        """Return the grid for free logits, whose normalisation is known there.
-
-        None for morphing: any point.
-        """
+        """Return the grid for free logits, whose normalisation is known there; None for morphing: any point."""
         del reference
         return self.grid.points() if isinstance(self.form, LogitsFormConfig) else None
 

@@ -97,10 +97,7 @@ class CSVTracker:
 
 
 def read_metrics(path: Path) -> list[Epoch]:
-    """Read what `CSVTracker` has written.
-
-    Nothing if it is not there or another's, and complete lines only.
-    """
+    """Read what `CSVTracker` has written; nothing if it is not there or another's, and complete lines only."""
     try:
         lines = path.read_text().splitlines(keepends=True)
     except OSError:

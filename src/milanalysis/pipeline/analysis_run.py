@@ -131,9 +131,7 @@ class AnalysisRun:
         return tuple(self._methods.titles)
 
     def likelihood(self, method: str) -> ProfileLikelihood:
-        """Return the likelihood of the shape of the observed events, by one method.
-
-        ``iminuit.Minuit`` takes it as it is.
+        """Return the likelihood of the shape of the observed events, by one method; ``iminuit.Minuit`` takes it as it is.
 
         Args:
             method: label of a model, or another of `methods`.
@@ -144,10 +142,7 @@ class AnalysisRun:
         return self._model(method).observe(np.arange(len(self._scored("observed"))))
 
     def rate(self) -> ProfileLikelihood:
-        """Return the likelihood of the number of observed events.
-
-        Added to that of their shape it is the extended one.
-        """
+        """Return the likelihood of the number of observed events; added to that of their shape it is the extended one."""
         return rate_model(self._run, self.results.expected_events).observe(
             np.arange(len(self._scored("observed")))
         )

@@ -82,10 +82,7 @@ def compare_methods(
 
 
 def _rate_information(run: Run, experiments: PseudoExperiments) -> float | None:
-    """Return the exact information of the number of signal events.
-
-    None where there is background among them.
-    """
+    """Return the exact information of the number of signal events; None where there is background among them."""
     if run.config.background is not None:
         return None
     n_events = float(experiments.n_events.mean())

@@ -129,9 +129,7 @@ def require_event_weights(config: AnalysisConfig) -> None:
 
 
 def open_samples(run: Run, *, generated: bool = True) -> dict[str, Any]:
-    """Look into the files of samples.
-
-    Files are numbered through, since their number is part of an event's name.
+    """Look into the files of samples; files are numbered through, since their number is part of an event's name.
 
     Args:
         run: the analysis.

@@ -141,10 +141,7 @@ def _rate(run: Run, settings: CoverageConfig) -> EFTPolynomial:
 
 
 def _with_rate(run: Run, methods: Methods, nu: EFTPolynomial) -> dict[str, LikelihoodModel]:
-    """Return the methods for shape and rate together.
-
-    Those of whole bags have none for any number of events.
-    """
+    """Return the methods for shape and rate together; those of whole bags have none for any number of events."""
     rate = rate_model(run, nu)
     found: dict[str, LikelihoodModel] = {}
     for name, model in methods.models().items():

@@ -165,10 +165,7 @@ class Run(RunDirectory):
 
 
 def truth_of_run(run: Run) -> ReferenceInformation | None:
-    """Read the reference information of a run.
-
-    None where it is not about its events, because some are not selected.
-    """
+    """Read the reference information of a run; None where it is not about its events, because some are not selected."""
     if not truth_is_known(run.config):
         return None
     cutflows = [read_json(run.cutflow(name)) for name in run.config.samples_with_role("simulation")]

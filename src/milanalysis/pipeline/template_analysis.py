@@ -175,9 +175,7 @@ def scored_background(run: Run) -> ScoredEvents:
 def with_nuisances(
     run: Run, templates: Templates, nu: EFTPolynomial, validation: EventTable, values: FloatArray
 ) -> Templates | None:
-    """Return the templates in expected events, with background and systematic uncertainties.
-
-    None if there are none.
+    """Return the templates in expected events, with background and systematic uncertainties; None if there are none.
 
     Args:
         run: the analysis.
@@ -238,10 +236,7 @@ def of_bags(run: Run, scored: ScoredEvents) -> Templates | None:
 def _background_template(
     run: Run, templates: Templates, nu: EFTPolynomial, shared: tuple[TemplateSystematic, ...]
 ) -> BackgroundTemplate | None:
-    """Return the background in the bins of the discriminant.
-
-    None without a background in the configuration.
-    """
+    """Return the background in the bins of the discriminant; None without a background in the configuration."""
     background, discriminant = run.config.background, run.config.templates.discriminant
     known = background_yield(run, nu)
     if background is None or known is None:

@@ -1,4 +1,1 @@
-"""Likelihood ratios: bags of events, log-ratio terms of events, and exact ratios.
-
-Shared by learning and statistics.
-"""
+"""Likelihood ratios: bags of events, log-ratio terms of events, and exact ratios; shared by learning and statistics."""

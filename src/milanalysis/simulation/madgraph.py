@@ -248,10 +248,7 @@ def write_cards(directory: Path, config: GeneratorConfig, *, coefficient: str, n
 
 
 def generated_events(directory: Path, process: MadGraphProcess) -> dict[str, Path | None]:
-    """Return the file of events of each run that the launch script asks for.
-
-    None where MadGraph has not written it.
-    """
+    """Return the file of events of each run that the launch script asks for; None where MadGraph has not written it."""
     script = (directory / process.name / _LAUNCH).read_text()
     runs = _process_directory(directory, process) / "Events"
     files = {

@@ -242,9 +242,7 @@ class QuarkPhaseSpace:
 
 @dataclass(frozen=True)
 class ProductionPoints(Points):
-    """Points of ``u d > u d h`` with the incoming u along +z.
-
-    The polynomial is that of the cross-section density [fb].
+    """Points of ``u d > u d h`` with the incoming u along +z; the polynomial is that of the cross-section density [fb].
 
     Attributes:
         quarks: kinematics.
@@ -443,10 +441,7 @@ def rotate(vectors: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 
 def boost(vectors: FloatArray, frame: FloatArray) -> FloatArray:
-    """Boost massless vectors ``(n, k, 4)`` from the rest frame of ``frame`` ``(n, 4)``.
-
-    ``E = |p|`` holds exactly.
-    """
+    """Boost massless vectors ``(n, k, 4)`` from the rest frame of ``frame`` ``(n, 4)``; ``E = |p|`` holds exactly."""
     mass = np.sqrt(frame[:, 0] ** 2 - np.sum(frame[:, 1:] ** 2, axis=1))
     velocity = frame[:, None, 1:] / mass[:, None, None]  # beta gamma
     gamma = (frame[:, 0] / mass)[:, None]

@@ -81,10 +81,7 @@ class Observation:
         return html_table(title, ("method", "shape", "shape and rate"), rows)
 
     def joined(self, other: Observation) -> Observation:
-        """Return both observations of the same events.
-
-        A method ``a.b`` of the other follows the method ``a``.
-        """
+        """Return both observations of the same events; a method ``a.b`` of the other follows the method ``a``."""
         methods = {}
         for name, method in self.methods.items():
             methods[name] = method
@@ -172,10 +169,7 @@ def _difference(both: ProfileLikelihood, shape: ProfileLikelihood) -> ProfileLik
 
 
 def _interpolation_of(model: LikelihoodModel) -> str:
-    """Return how a method is made continuous, in words.
-
-    A calibrated method is read like the one it is made of.
-    """
+    """Return how a method is made continuous, in words; a calibrated method is read like the one it is made of."""
     if isinstance(model, RescaledModel):
         return _interpolation_of(model.model)
     if isinstance(model, ShapeModel) and model.interpolation is not None:

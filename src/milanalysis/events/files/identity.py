@@ -118,10 +118,7 @@ def _place(file: InputFile) -> tuple[int, int] | None:
 
 
 def _identification(file: InputFile) -> tuple[bytes, int] | None:
-    """Return ROOT's identification of a file with its number of events, since files that grow keep it.
-
-    None without.
-    """
+    """Return ROOT's identification of a file with its number of events, since files that grow keep it; None without."""
     return (file.uuid, file.n_events) if any(file.uuid) and file.n_events else None
 
 
@@ -182,10 +179,7 @@ def require_different_events(samples: Sequence[Sample], tables: Mapping[str, Pat
 
 
 def _all_digests(tables: Sequence[Path]) -> Digests:
-    """Return the digests of the events of some tables one after the other.
-
-    Of tables without digests there are none.
-    """
+    """Return the digests of the events of some tables one after the other; of tables without digests there are none."""
     with ExitStack() as files:
         opened = [files.enter_context(pq.ParquetFile(path)) for path in tables]
         opened = [file for file in opened if DIGEST_COLUMN in file.schema_arrow.names]
@@ -199,10 +193,7 @@ def _all_digests(tables: Sequence[Path]) -> Digests:
 
 
 def _report(samples: Sequence[Sample], places: Sequence[tuple[int, int]]) -> list[str]:
-    """Raise an error or return warnings about events that are there twice.
-
-    Each place is a digest and an event id.
-    """
+    """Raise an error or return warnings about events that are there twice; each place is a digest and an event id."""
     owners = {file.number: (sample, file) for sample in samples for file in sample.files}
     shared: Counter[tuple[int, int]] = Counter()
     first: dict[tuple[int, int], tuple[int, int]] = {}

@@ -30,9 +30,7 @@ _EXACTLY = 1e-6
 
 @dataclass(frozen=True)
 class NominalWeights:
-    """What is known of the nominal weights of some events, as they are in the file.
-
-    Those that are not finite are left out.
+    """What is known of the nominal weights of some events, as they are in the file; those that are not finite are left out.
 
     Attributes:
         n_events: number of events.
@@ -213,9 +211,7 @@ def weight_problem(sample: Sample) -> str | None:
 
 
 def negative_weights(sample: Sample) -> str | None:
-    """Say how many nominal weights of a simulated sample are negative, and what follows.
-
-    None if there are none.
+    """Say how many nominal weights of a simulated sample are negative, and what follows; None if there are none.
 
     Tables, cutflows and yields keep their signs. Bags and pseudo-experiments are drawn with probabilities in
     proportion to the weights, so nothing can be trained on such events or tested with them.

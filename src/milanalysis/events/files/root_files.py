@@ -72,9 +72,7 @@ class SkippedFile:
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """Return what the JSON file beside a ROOT file, or beside what it is a link to, says.
-
-    Nothing if it is no object.
+    """Return what the JSON file beside a ROOT file, or beside what it is a link to, says; nothing if it is no object.
 
     Raises:
         EventWeightError: naming the JSON file, if it cannot be read.

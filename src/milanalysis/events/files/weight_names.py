@@ -50,10 +50,7 @@ def points_in_order(
 def places_of_weights(
     sample: str, files: Sequence[InputFile], pair: tuple[int | str, int | str], names_file: Path | None
 ) -> tuple[int, int]:
-    """Return the places of two weights in the files, counting from 0.
-
-    The arguments are those of `points_in_order`.
-    """
+    """Return the places of two weights in the files, counting from 0; the arguments are those of `points_in_order`."""
     named = [one for one in pair if isinstance(one, str)]
     every = names_of_weights(sample, "weight_variations", files, named, names_file) if named else ()
     up, down = (every.index(one) if isinstance(one, str) else one for one in pair)
@@ -126,10 +123,7 @@ def _says_order(file: InputFile, points: Sequence[float | None]) -> bool:
 
 
 def _numbers_of(file: InputFile, points: Sequence[float | None]) -> list[float]:
-    """Return the numbers that the names of the weights end with, for those that have a point.
-
-    Empty without such names.
-    """
+    """Return the numbers that the names of the weights end with, for those that have a point; empty without such names."""
     names = _names_beside(file)
     if len(names) != len(points):
         return []

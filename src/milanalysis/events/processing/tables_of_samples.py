@@ -41,10 +41,7 @@ logger = logging.getLogger(__name__)
 _CROSS_SECTION_TOLERANCE = 0.02
 """Relative difference between the weights and a stated cross-section that rounding and truncation may cause."""
 _LARGEST_ERROR = 0.1
-"""Relative error of a cross-section in a JSON file that is believed.
-
-With a larger one nothing would be checked.
-"""
+"""Relative error of a cross-section in a JSON file that is believed; with a larger one nothing would be checked."""
 _EXPECTED = (
     "a feature processor returns {'cutflow': cutflow, 'parts': write_part(table, cutflow, events)} for every "
     "chunk, as "

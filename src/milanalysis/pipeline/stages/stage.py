@@ -78,10 +78,7 @@ def models_of(run: Run) -> list[Path]:
 
 
 def log_ratios(run: Run, role: str) -> list[Path]:
-    """Return the per-event terms of the samples with a role.
-
-    For models that have none, what describes the networks.
-    """
+    """Return the per-event terms of the samples with a role; for models that have none, what describes the networks."""
     models = run.config.models
     names = run.config.samples_with_role(role)
     terms = [

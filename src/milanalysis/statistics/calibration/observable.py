@@ -108,10 +108,7 @@ class Observable:
         return total**2 / squares
 
     def apply(self, model: ShapeModel) -> ObservableModel:
-        """Return the calibrated method.
-
-        See `milanalysis.statistics.calibration.calibrations.Calibration.apply`.
-        """
+        """Return the calibrated method; see `milanalysis.statistics.calibration.calibrations.Calibration.apply`."""
         return ObservableModel(self, log_ratio_slopes(model.terms, self.parameter, self.half_width))
 
 
@@ -130,10 +127,7 @@ class ObservableModel(Addable):
     slopes: FloatArray
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:
-        """Return the likelihood of a dataset.
-
-        See `milanalysis.statistics.likelihood.models.LikelihoodModel.observe`.
-        """
+        """Return the likelihood of a dataset; see `milanalysis.statistics.likelihood.models.LikelihoodModel.observe`."""
         n_events = len(rows)
         observed = float(self.slopes[rows].mean()) if n_events else np.nan
         per_event = 1 / n_events if n_events else np.nan

@@ -56,9 +56,7 @@ class Scan:
 
 
 def scan(likelihood: ProfileLikelihood) -> Scan:
-    """Scan a likelihood between the limits of its parameter of interest.
-
-    At its start alone if there are none.
+    """Scan a likelihood between the limits of its parameter of interest; at its start alone if there are none.
 
     The nuisance parameters of all points are searched together: from the best of several values of each, by
     parabolas in one after the other.

@@ -215,9 +215,6 @@ def _chosen(n_groups: int, rng: np.random.Generator) -> FloatArray:
 
 
 def _spread(resampled: FloatArray, n_groups: int) -> float | None:
-    """Return the standard deviation over the resamples in which a number exists.
-
-    Of very few fits, some hold one alone.
-    """
+    """Return the standard deviation over the resamples in which a number exists; of very few fits, some hold one alone."""
     finite = resampled[np.isfinite(resampled)]
     return float(np.std(finite)) if n_groups > 1 and len(finite) > _RESAMPLES // 2 else None

@@ -35,9 +35,7 @@ __all__ = [
 ]
 
 EXACT_GRID = "exact_grid"
-"""Name of the exact likelihood as methods on a grid are interpolated, the most they can reach.
-
-Numbered if there are several
+"""Name of the exact likelihood as methods on a grid are interpolated, the most they can reach; numbered if there are several
 grids."""
 
 Curve = Callable[[FloatArray], FloatArray]

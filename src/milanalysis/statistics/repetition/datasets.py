@@ -54,10 +54,7 @@ class Datasets:
 
     @classmethod
     def of(cls, rows: Datasets | IntArray | Sequence[IntArray]) -> Datasets:
-        """Return datasets as they are.
-
-        Bare row numbers, one array for each, are taken for datasets that share no events.
-        """
+        """Return datasets as they are; bare row numbers, one array for each, are taken for datasets that share no events."""
         if isinstance(rows, Datasets):
             return rows
         return cls(list(rows), np.arange(len(rows)), 0.0, 1.0)

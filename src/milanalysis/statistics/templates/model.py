@@ -104,9 +104,7 @@ class TemplateModel(Addable):
         return self.templates.expected(np.array([[self.parameter.reference]])).ravel()
 
     def event_log_ratios(self, theta: float, reference: float) -> FloatArray | None:
-        """Return the log ratio of the shares of each event's bin.
-
-        See `milanalysis.statistics.likelihood.models.EventRatios`.
+        """Return the log ratio of the shares of each event's bin; see `milanalysis.statistics.likelihood.models.EventRatios`.
 
         None with nuisance parameters, at whose best values a single event has nothing to say.
         """
