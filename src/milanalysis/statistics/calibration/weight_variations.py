@@ -147,7 +147,7 @@ class VariedModel(Addable):
     slopes: FloatArray
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:
-        """Return the likelihood of a dataset; see `milanalysis.statistics.likelihood.models.LikelihoodModel.observe`."""
+        """Return the likelihood of a dataset; see `likelihood.models.LikelihoodModel.observe`."""
         n_events = len(rows)
         observed = float(self.slopes[rows].mean()) if n_events else np.nan
         per_event = 1 / n_events if n_events else np.nan
