@@ -109,7 +109,7 @@ class VariedObservable:
 
     @property
     def constants(self) -> dict[str, Measured]:
-        """Those without shifts."""
+        """Constants of the calibration at the nominal weights, without shifts."""
         return self.nominal.constants
 
     def mean_and_variance(self, theta: FloatArray, alphas: FloatArray) -> tuple[FloatArray, FloatArray]:
