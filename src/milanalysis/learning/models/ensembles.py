@@ -234,8 +234,8 @@ class EnsembleRatio:
         """
         msg = (
             f"this ratio is defined for whole bags of {self.bag_size} events only, so events have no terms "
-            "of their own and bags of another size no ratio; show it bags of this size, or train with mean or "
-            "sum pooling, a loss whose output is the log ratio, and members that are averaged in log ratio"
+            "of their own and bags of another size no ratio; show it bags of this size, or train with mean "
+            "or sum pooling, a loss whose output is the log ratio, and members that are averaged in log ratio"
         )
         raise BagSizeMismatchError(msg)
 
