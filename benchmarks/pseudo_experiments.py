@@ -59,7 +59,7 @@ def models(toy: QuadraticEFT) -> dict[str, LikelihoodModel]:
 
 
 def straightforward(toy: QuadraticEFT, events: FloatArray, datasets: IntArray) -> FloatArray:
-    """Return estimate and interval of every dataset, nothing kept from one to the next, shape ``(n_experiments, 3)``."""
+    """Return estimate and interval of every dataset, each fitted afresh, shape ``(n_experiments, 3)``."""
     grid = parameter_points(np.linspace(-1, 1, 21).round(12))
     found = []
     for rows in datasets:

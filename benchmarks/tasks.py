@@ -142,7 +142,7 @@ def estimates(terms: EventTerms, rows: np.ndarray) -> tuple[FloatArray, FloatArr
 
 
 def excess(terms: EventTerms, exact: FloatArray) -> float:
-    """Return the excess cross-entropy over points, from exact log ratios ``(n_events, n_points)`` of reference events."""
+    """Return the excess cross-entropy over points, from exact log ratios ``(n_events, n_points)``."""
     difference = log_softmax(exact, axis=1) - log_softmax(terms.per_event(POINTS), axis=1)
     return float(np.mean(np.sum(np.exp(exact) * difference, axis=1)) / len(POINTS))
 

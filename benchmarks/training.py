@@ -84,7 +84,7 @@ def make_model(pipeline: str, bag_size: int, batch_events: int, n_events: int, e
 
 
 def package_pipeline(table: EventTable, model: ModelConfig) -> tuple[int, list[tuple[float, float]]]:
-    """Train with the package; return the events of an epoch, and CPU and wall time at the end of every epoch."""
+    """Train with the package; return events per epoch, and CPU and wall time after each epoch."""
     from milanalysis.learning.training.loop import bags_per_batch, train
 
     ends: list[tuple[float, float]] = []
@@ -103,7 +103,7 @@ def package_pipeline(table: EventTable, model: ModelConfig) -> tuple[int, list[t
 
 
 def paper_pipeline(table: EventTable, model: ModelConfig) -> tuple[int, list[tuple[float, float]]]:
-    """Train the same network the usual way; return the events of an epoch, and CPU and wall time at the ends."""
+    """Train the same network the usual way; return events per epoch, and CPU and wall time after each."""
     from milanalysis.learning.networks.backend import keras, tf
 
     ends: list[tuple[float, float]] = []

@@ -1,4 +1,4 @@
-"""Two Gaussians, bags of ten: what a classifier of bags can learn that one of events cannot (arXiv:2101.07263, III A 1).
+"""Two Gaussians, bags of ten: a classifier of bags against one of events (arXiv:2101.07263, III A 1).
 
     python benchmarks/two_gaussians.py [--seeds 4] [--test-events 2000000]
 
@@ -75,7 +75,7 @@ def make_table(rng: np.random.Generator) -> EventTable:
 
 
 def make_model(pooling: object, bag_size: int) -> ModelConfig:
-    """Return a model: two layers of 128, batches of a tenth of the events, an end after 20 epochs without progress."""
+    """Return a model: two layers of 128, batches of a tenth of the events, early stopping after 20 epochs."""
     return ModelConfig(
         title="",
         task=BinaryTaskConfig(theta=MEAN),

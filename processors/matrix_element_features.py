@@ -1,4 +1,4 @@
-"""The parton-level selection of features.py, and two features more: a closed-form estimate of the matrix element.
+"""The selection of features.py with two more features: a closed-form estimate of the matrix element.
 
 For parton-level events of the built-in process. A network that has them captures more of the information,
 above all of that in rare events with hard quarks, which it cannot learn from the few of them it is shown.

@@ -124,7 +124,7 @@ def test_every_task_gets_its_row_on_the_same_pseudo_experiments(tmp_path: Path):
         ),
         (
             {"models": {**MODELS, "binary": model({"kind": "binary", "theta": 0.0})}},
-            "nothing to tell from the reference but the reference",
+            "the grid holds no point besides the reference",
         ),
         ({"inference": {}}, "parabola needs 3 grid points of models.binary_grid.task and there are 1 within"),
         (

@@ -1,4 +1,4 @@
-"""The ZZ background against gauge invariance, an independent generator, and the programs that read its files."""
+"""The ZZ background against gauge invariance, an independent generator, and readers of its files."""
 
 from __future__ import annotations
 

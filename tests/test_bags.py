@@ -65,7 +65,7 @@ def test_without_event_weights_bags_are_made_of_events_of_their_own_point():
 
 
 def test_with_event_weights_events_are_drawn_in_proportion_to_their_weight_at_the_point():
-    """In stratified resampling an event is drawn within 2 times of its expectation, at most one stratum at each end."""
+    """In stratified resampling an event is drawn within 2 of its expectation, one stratum at each end."""
     table = weighted_table()
     rows = table.rows(Split.TRAIN)
     weights = table.weights_at(0.8)[rows, 0]
@@ -105,7 +105,7 @@ def contaminated(n_events: int = 3000) -> tuple[EventTable, np.ndarray]:
 
 @pytest.mark.parametrize("composition", ["fixed", "poisson"])
 def test_bags_hold_as_much_background_as_was_asked_for(composition: str):
-    """Fixed: N_B = N_signal (1 + c). Poisson: binomial within a bag, 3 sigma of 1000 bags for mean and variance."""
+    """Fixed: N_B = N_signal (1 + c). Poisson: binomial within a bag, 3 sigma of 1000 bags."""
     table, is_background = contaminated()
     background = BackgroundConfig(sample="zz", contamination=0.2, composition=composition)
     sampler = make_sampler(table, np.arange(len(table)), background)
@@ -199,8 +199,8 @@ def test_a_point_nobody_generated_is_refused():
 
 def test_negative_event_weights_are_refused():
     table = labelled_table([0.0], 3)
-    negative = EventTable(*[getattr(table, name) for name in ("feature_names", "features", "theta", "weight")],
-                          table.event_id, table.split, np.array([[-2.0, 0, 0, 0]] * 3))  # fmt: skip
+    columns = [getattr(table, name) for name in ("feature_names", "features", "theta", "weight")]
+    negative = EventTable(*columns, table.event_id, table.split, np.array([[-2.0, 0, 0, 0]] * 3))
     with pytest.raises(EventWeightError, match="smallest weight -1 fb"):
         probabilities_at(negative, np.arange(3), 1.0)
 

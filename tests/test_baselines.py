@@ -83,7 +83,7 @@ def jobs_of(models: dict[str, AnyModelConfig], table: EventTable, directory: Pat
 
 
 def captured(ratio: EnsembleRatio, events: np.ndarray, exact: np.ndarray, names: tuple[str, ...]) -> tuple:
-    """Squared correlation with the exact difference of log ratios across the grid, and the slope against it."""
+    """Squared correlation with the exact difference of log ratios across the grid, and its slope."""
     n = len(events)
     table = EventTable(
         names, events.astype(np.float32), np.zeros((n, 1)), np.ones(n), np.arange(n), np.zeros(n, np.int8)
@@ -95,7 +95,7 @@ def captured(ratio: EnsembleRatio, events: np.ndarray, exact: np.ndarray, names:
 
 @pytest.mark.parametrize("kind", list(MODELS))
 def test_trees_capture_the_information_of_one_feature(kind: str, tmp_path: Path):
-    """The exact log ratio is linear in the feature; steps in it, and 36,000 labelled events, cost less than 3 %.
+    """The exact log ratio is linear in the feature; steps in it, from 36,000 events, cost less than 3 %.
 
     The slope of many small steps is below one at the rim, where there are few events.
     """
@@ -254,7 +254,7 @@ def test_what_a_classifier_cannot_do_is_refused_with_the_place(changes: dict, me
 
 
 class CountingTabPFN:
-    """Stands in for ``tabpfn.TabPFNClassifier``: the share of each class in the context, and the sign of the first feature."""
+    """Stands in for ``tabpfn.TabPFNClassifier``: class shares of the context, sign of the first feature."""
 
     def __init__(self, *, model_path: str, random_state: int, **options: object) -> None:
         assert options["device"] == "cpu"

@@ -173,7 +173,7 @@ def test_separate_regions_are_not_an_ordinary_interval():
 
 
 def means_of(n_events, seed, n=4000):
-    """Estimates of a Gaussian shift from datasets of a number of events, in closed form, at five true values."""
+    """Estimates of a Gaussian shift from datasets of fixed size, in closed form, at five true values."""
     found = []
     for number, theta in enumerate((-0.2, -0.1, 0.0, 0.1, 0.2)):
         estimate = np.random.default_rng([seed, number]).normal(theta, 1 / np.sqrt(n_events), n)

@@ -50,7 +50,7 @@ def population():
 
 
 def spoiled(exact):
-    """Return what a badly trained network says: too small by three, off by a bit at each point, a little noisy."""
+    """Return a badly trained network: too small by three, shifted a bit at each point, a little noisy."""
     rng = np.random.default_rng(51)
     values = 0.3 * exact.per_event(GRID)
     values += 0.005 * GRID[:, 0] + 0.0003 * rng.normal(size=21)

@@ -1,4 +1,4 @@
-"""What log ratios capture of the exact one, against closed forms of a Gaussian whose mean is the parameter."""
+"""What log ratios capture of the exact one, against closed forms of a Gaussian of unknown mean."""
 
 from __future__ import annotations
 

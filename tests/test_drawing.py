@@ -1,4 +1,4 @@
-"""Which events make up pseudo-experiments, and what errors that makes, against closed forms of a Gaussian shift."""
+"""The events of pseudo-experiments and the errors they make, against closed forms of a Gaussian shift."""
 
 from __future__ import annotations
 

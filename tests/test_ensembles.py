@@ -109,7 +109,7 @@ def test_members_are_averaged_in_probability_if_the_model_says_so(model: ModelCo
         np.testing.assert_allclose(ratio.log_ratio(long, POINTS), summed, atol=1e-11)
     else:
         for ask in (lambda: ratio.terms(table()), ratio.summed):
-            with pytest.raises(BagSizeMismatchError, match="bags of 4 events and not a sum"):
+            with pytest.raises(BagSizeMismatchError, match="defined for whole bags of 4 events only"):
                 ask()
 
 

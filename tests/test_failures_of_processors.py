@@ -24,7 +24,7 @@ FUTURES = FuturesExecutorConfig(workers=1)
 
 
 def write_delphes(path: Path, n_events: int, *, seed: int = 0, between: str = ".", step: int = 0) -> Path:
-    """Write a small Delphes tree; branches are called ``Jet.PT``, or ``Jet/Jet.PT`` with another ``between``."""
+    """Write a small Delphes tree; branches are ``Jet.PT``, or ``Jet/Jet.PT`` with another ``between``."""
     rng = np.random.default_rng(seed)
     one, two = np.ones(n_events, dtype=np.int64), np.full(n_events, 2)
 

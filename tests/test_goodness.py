@@ -57,7 +57,7 @@ def test_nothing_in_common_has_no_compatibility():
 
 @pytest.mark.parametrize(("n", "expected"), [(100, 100.0), (60, 80.0), (1, 80.0), (230, 120.0)])
 def test_a_number_of_events_that_nothing_explains_disagrees(n, expected):
-    """A shape that knows nothing, and 80 to 120 events expected: what is missing is the whole Poisson deviance."""
+    """A shape without information, and 80 to 120 events expected: the whole Poisson deviance is left."""
     nu = EFTPolynomial(np.array([100.0, 20.0]))
     rate = RateModel(nu, Parameter(name="c", low=-1, high=1)).observe(np.zeros(n, dtype=np.int64))
     saturated = -2 * (xlogy(n, n / 100) - (n - 100))
@@ -149,7 +149,7 @@ def test_where_most_repeated_fits_fail_there_is_no_goodness_of_fit(monkeypatch, 
 
 
 def test_auxiliary_measurements_fluctuate_when_a_test_is_repeated(monkeypatch):
-    """A bin of 4 +- 100 % and one that shares its parameter: without a new measurement each time p is far too small.
+    """A 100 % bin and one that shares its parameter: unless each is measured anew p is far too small.
 
     Counts n of two bins with means m (1 + a)^k for k = 1, 2, where a pull is measured as 0 +- 1. The p-value
     of counts drawn with pulls of their own is uniform: its mean over 60 of them is 0.5 within 4 / sqrt(12 *

@@ -35,7 +35,7 @@ def normalised(layer: keras.layers.Layer, x: np.ndarray, upstream: np.ndarray):
 
 @pytest.mark.parametrize("shape", [(40, 6), (9, 50, 6), (300, 1, 6)])
 def test_normalisation_and_its_gradient_are_those_of_keras(shape: tuple[int, ...]):
-    """Sums of up to 450 numbers of order one in float32; the gradient of gamma is the largest, of order 20."""
+    """Sums of up to 450 float32 numbers of order one; the gradient of gamma is the largest, of order 20."""
     x, upstream = events(*shape), np.random.default_rng(2).normal(size=shape).astype(np.float32)
     ours = normalised(EventNormalization(), x, upstream)
     theirs = normalised(keras.layers.BatchNormalization(), x, upstream)

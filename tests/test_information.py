@@ -40,7 +40,7 @@ OBSERVED = Interval(0.1, 0.04, 0.16, 0.6827, Status.VALID)
 
 
 def summary_of(name, fits, exact, theta_true=0.0, **beside):
-    """Summarise a method on the same observed data, resampled in the same way; pseudo-experiments share no events."""
+    """Summarise a method on the same observed data and resamples; pseudo-experiments share no events."""
     beside = {"group": np.arange(len(fits.status)), **beside}
     return summarise(
         name, name, OBSERVED, fits, exact, theta_true=theta_true, rng=np.random.default_rng(30), **beside
@@ -165,7 +165,7 @@ def test_shape_and_rate_together_have_the_sum_of_their_information():
 
 @pytest.mark.parametrize("uncertainty", [None, 0.02, 0.2])
 def test_an_uncertain_luminosity_costs_the_rate_information(uncertainty):
-    """The curvature of the profiled rate likelihood of the Asimov data, by differences of third order, is the formula."""
+    """The third-order numerical curvature of the profiled Asimov rate likelihood is the formula."""
     nu = EFTPolynomial(np.array([2000.0, -360.0, 90.0]))
     rows = np.arange(2000)
     model = (

@@ -237,7 +237,7 @@ def test_calibrations_are_not_learned_from_the_same_few_events_again_and_again(s
 
 
 def test_a_model_trained_on_part_of_the_range_is_judged_and_calibrated_there(small_run, tmp_path):
-    """Where a network has not been trained its log ratio is not what was asked for, and neither is a captured fraction."""
+    """Where a network is untrained its log ratio means nothing, and neither does a captured fraction."""
     run = shutil.copytree(small_run[1], tmp_path / "run")
     part = {**SMALL["models"]["polynomial"], "task": {"kind": "polynomial", "theta_range": 0.15}}
     config = write_config(

@@ -25,7 +25,7 @@ def captured(score: FloatArray, exact: FloatArray) -> float:
 
 
 def captured_fractions(directory: Path, features: str, **inputs: bool) -> dict[str, list[float]]:
-    """Train the quickstart's per-event network with both kinds of labels; return fractions, one for each seed."""
+    """Train the quickstart's per-event network with both kinds of labels; return fractions per seed."""
     values = yaml.safe_load((ROOT / "analysis_configs" / "quickstart.yaml").read_text())
     model = {**values["models"]["polynomial"], "members": SEEDS}
     model["network"] = {**model["network"], "inputs": {"kind": "symmetric", **inputs}}

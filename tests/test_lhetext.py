@@ -1,4 +1,4 @@
-"""Les Houches text as generators and scripts write it: read to the last weight, or refused with event and line."""
+"""Les Houches text of generators and scripts: read to the last weight, or refused with event and line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from milanalysis.events.lhe.conversion import conversion_targets, convert_lhe
 from milanalysis.events.lhe.words import NotANumberError, numbers, rounding
 
 NAMES = (
-    '<initrwgt>\n<weightgroup name="g" combine="none">\n<weight id="a">one</weight>\n<weight id="b">two</weight>\n'
+    '<initrwgt>\n<weightgroup name="g" combine="none">\n'
+    '<weight id="a">one</weight>\n<weight id="b">two</weight>\n'
     "</weightgroup>\n</initrwgt>\n"
 )
 RWGT = "<rwgt>\n<wgt id='a'> 1e-3 </wgt>\n<wgt id='b'> 2.5e-3 </wgt>\n</rwgt>\n"

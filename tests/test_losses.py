@@ -1,4 +1,4 @@
-"""Every loss of Table I of arXiv:2101.07263 has its minimum at the log ratio that its transformation gives."""
+"""Every loss of Table I of arXiv:2101.07263 has its minimum at the log ratio of its transformation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def expected_loss(name: str, output: float, ratio: float) -> float:
 @pytest.mark.parametrize("ratio", RATIOS)
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_minimum_of_a_loss_is_the_log_ratio(name: str, ratio: float):
-    """The place of a minimum is known to the root of the rounding error of the loss, 1e-8 in double precision."""
+    """A minimum is known to the root of the rounding error of the loss, 1e-8 in double precision."""
     best = minimize_scalar(
         lambda z: expected_loss(name, z, ratio), bracket=(-1.0, 1.0), options={"xtol": 1e-9}
     ).x
@@ -47,7 +47,7 @@ def test_the_minimum_of_a_loss_is_the_log_ratio(name: str, ratio: float):
     ],
 )
 def test_the_value_at_the_minimum_is_that_of_the_table(name: str, divergence):
-    """The last column but one of Table I; for the maximum-likelihood losses the integral of p_A - p_B, zero, is added."""
+    """The last column but one of Table I; maximum-likelihood losses add the integral of p_A - p_B, zero."""
     for ratio in RATIOS:
         output = np.expm1(np.log(ratio)) if name == "maximum_likelihood_linear" else np.log(ratio)
         assert -expected_loss(name, float(output), ratio) == pytest.approx(divergence(ratio), abs=1e-12)

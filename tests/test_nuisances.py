@@ -35,7 +35,7 @@ NU = EFTPolynomial(np.array([800.0, 160.0, 70.0]))
 
 @pytest.fixture(scope="module")
 def mixed():
-    """Signal of the strong benchmark and a background of density 1 + 0.7 (t - mean t) times that of the reference.
+    """Signal of the strong benchmark and a background 1 + 0.7 (t - mean t) times the reference density.
 
     Returns the terms of all events, signal first, their background ratios, and the number of signal events.
     """

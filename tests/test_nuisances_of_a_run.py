@@ -28,7 +28,7 @@ NAMES = ["c_m1", "c_m05", "c_0", "c_02", "c_05", "c_1"]
 
 @pytest.fixture(scope="module")
 def nuisances(small_run, tmp_path_factory):
-    """The small run once more: simulation read from files with varied weights, and a background in the data."""
+    """The small run again: simulation from files with varied weights, and background in the data."""
     directory = tmp_path_factory.mktemp("nuisances")
     events = directory / "reference.root"
     shutil.copy(small_run[1] / "events" / "reference.root", events)

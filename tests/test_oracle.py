@@ -458,7 +458,7 @@ def _information(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 INFORMATION = np.array([[273.61, 288.81], [223.98, 235.85]])
-"""From 5.4 million points of another program: quark cuts, lepton cuts too; beam unknown, known; errors 0.3 to 0.45."""
+"""By another program, 5.4 million points: quark, and lepton cuts; beam unknown, known; errors 0.3-0.45."""
 
 
 def test_event_weights_average_to_the_visible_ratio() -> None:

@@ -68,7 +68,7 @@ def test_the_best_answer_to_the_reference_pairing_is_the_log_ratio_everywhere():
 
 
 def test_the_best_answer_to_the_pairing_of_the_paper_jumps_at_the_reference():
-    """There it is the ratio of the reference to 20, 30, 30 and 20 % of the points at -0.2, -0.1, 0.1 and 0.2."""
+    """It is the ratio of the reference to 20, 30, 30 and 20 % of the points at -0.2, -0.1, 0.1 and 0.2."""
     pairs = make_pairs(AS_IN_PAPER, REFERENCE)
     for x in (-1.3, 0.0, 2.0):
         away = [best_log_ratio(pairs, x, theta) for theta in (-0.5, 1.0)]
@@ -80,7 +80,7 @@ def test_the_best_answer_to_the_pairing_of_the_paper_jumps_at_the_reference():
 
 @pytest.mark.parametrize("config", [BY_REFERENCE, AS_IN_PAPER])
 def test_bags_are_drawn_and_shown_with_values_in_the_shares_of_the_pairs(config: ParameterisedTaskConfig):
-    """Points are drawn in exact shares, to one bag; what they are shown with is random: 4 sigma of 20,000 bags."""
+    """Points have exact shares, to one bag; what they are shown is random: 4 sigma of 20,000 bags."""
     table = gaussian_table(50)
     task = make_task(config, REFERENCE)
     assert isinstance(task, ParameterisedTask)

@@ -1,4 +1,4 @@
-"""The information of the exact row for the built-in process, with quark cuts, and what a parabola makes of it."""
+"""The exact information of the built-in process with quark cuts, and that of a parabola."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ N_EVENTS = 1000
 
 @pytest.fixture(scope="module")
 def exact():
-    """Weighted events of the generator with quark cuts: exact terms, weights, and the rate for 1000 events."""
+    """Weighted events with quark cuts: exact terms, weights, and the rate for 1000 events."""
     rng = np.random.default_rng(300)
     events = Generator.adapted(GeneratorConfig(), 0.0, rng).weighted(600_000, rng)
     rate = events.weight @ events.polynomials / events.weight.sum()
@@ -81,7 +81,7 @@ def test_a_parabola_reads_a_few_percent_less_even_from_the_exact_likelihood(exac
 
 @pytest.mark.long
 def test_exact_likelihoods_on_six_thousand_independent_pseudo_experiments():
-    """Each event is used once: what is quoted in the documentation about the exact rows, about three minutes of two cores."""
+    """Each event is used once: the documentation's exact rows, about three minutes on two cores."""
     n_blocks, per_block = 6, 1000
     generator = Generator.adapted(GeneratorConfig(), 0.0, np.random.default_rng(310))
     ratio = VisibleRatio(accuracy=FAST)

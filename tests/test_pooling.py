@@ -73,7 +73,7 @@ def test_the_order_of_events_matters_to_a_list():
 
 @pytest.mark.parametrize("kind", POOLINGS)
 def test_the_network_knows_whether_it_is_additive(kind: str):
-    """Two bags and their union say so: outputs of events alone, times their share, add up to those of the bag."""
+    """Two bags and their union: outputs of events alone, times their share, add up to those of the bag."""
     config = NetworkConfig(pooling=POOLINGS[kind])
     assert config.is_additive == (kind in {"mean", "sum"})
     if kind in {"list", "sorted_list"}:
@@ -95,7 +95,7 @@ def test_the_share_of_an_event_depends_on_the_pooling():
 
 
 def test_a_sum_with_a_sigmoid_is_the_fixed_head_of_per_instance_classifiers():
-    """Eq. (32) of arXiv:2101.07263: F = exp(sum Phi) / (1 + exp(sum Phi)), where Phi is the output for one event."""
+    """Eq. (32) of arXiv:2101.07263: F = exp(sum Phi) / (1 + exp(sum Phi)), Phi being one event's output."""
     network = EventNetwork(network_of("sum"))
     bags = features(3 * BAG_SIZE).reshape(3, BAG_SIZE, 4)
     phi = network.events(bags.reshape(-1, 4)).reshape(3, BAG_SIZE, 3).sum(axis=1)

@@ -387,7 +387,10 @@ def test_a_file_damaged_after_it_was_opened_is_an_error_that_names_it(tmp_path: 
         ("import nosuchmodule\n", "cannot be loaded: ModuleNotFoundError"),
         ("class A(:\n", "cannot be loaded: SyntaxError"),
         (
-            "from coffea.processor import ProcessorABC\nclass A(ProcessorABC): pass\nclass B(ProcessorABC): pass\n",
+            (
+                "from coffea.processor import ProcessorABC\n"
+                "class A(ProcessorABC): pass\nclass B(ProcessorABC): pass\n"
+            ),
             "defines 2 processors instead of one .*A, B",
         ),
         (

@@ -23,7 +23,7 @@ SIGNATURES = Path(__file__).parent / "data" / "public_names.json"
 
 
 def called(one: Any) -> str:
-    """Return the parameters of a callable, those with a default with =; the same in every version of Python."""
+    """Return the parameters of a callable, defaults marked with =; the same in every version of Python."""
     parameters = inspect.signature(one).parameters.values()
     return ", ".join(
         ("*" if one.kind is one.KEYWORD_ONLY else "")
@@ -136,9 +136,11 @@ def test_a_reader_fits_by_hand_what_the_run_has_fitted(small_run):
 def test_objects_are_short_to_look_at(small_run):
     run = mil.open_run(small_run[1])
     shown = [
-        run, run.results, run.parameter, run.table(), run.terms("polynomial"), run.terms("multiclass_bag"), run.model("polynomial"),
-        run.likelihood("polynomial"), run.results.comparison, run.results.observed, mil.interval(run.rate()),
-    ]  # fmt: skip
+        *(run, run.results, run.parameter, run.table()),
+        *(run.terms("polynomial"), run.terms("multiclass_bag"), run.model("polynomial")),
+        *(run.likelihood("polynomial"), run.results.comparison, run.results.observed),
+        mil.interval(run.rate()),
+    ]
     for one in shown:
         assert len(repr(one)) < 300, type(one)
     for one in (run, run.table(), run.results.comparison, run.results.observed):

@@ -1,4 +1,4 @@
-"""The response of an estimate, from samples at several true values and from the covariance with the exact score."""
+"""The response of an estimate, from samples at several values and from covariance with the exact score."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ TOY = QuadraticEFT(information=0.3)
 
 
 def exact_outputs(task: PolynomialSamplesTask, bags: Bags) -> np.ndarray:
-    """What a perfect network with one quadratic gives for bags of the toy, shape ``(n_bags, bag_size, ...)``."""
+    """Return a perfect network of one quadratic for bags of the toy, shape ``(n_bags, bag_size, ...)``."""
     u, w = TOY.amplitudes(bags.table.features)
     constants = np.broadcast_to(np.log(TOY.rate(POINTS[:, 0])), (len(u), len(POINTS)))
     return np.concatenate([np.stack([u, w], axis=1), constants], axis=1)[bags.index].astype(np.float32)

@@ -1,4 +1,4 @@
-"""Background and systematic uncertainties of templates: the same function as pyhf's, and what they do to intervals."""
+"""Background and systematic uncertainties of templates: the function of pyhf, and effects on intervals."""
 
 from __future__ import annotations
 

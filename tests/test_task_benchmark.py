@@ -1,4 +1,4 @@
-"""The claims of the guide in `milanalysis.learning.tasks.task`, on the toys with an exact ratio; minutes of training."""
+"""The claims of the guide in `milanalysis.learning.tasks.task`, on exact toys; minutes of training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SAMPLES = {"events": 112_000, "epochs": 40, "batch": 10_000, "hidden": [64, 64, 
 @pytest.mark.long
 @pytest.mark.parametrize(("task", "options"), [("morphing", SAMPLES), ("polynomial from weights", {})])
 def test_functions_of_the_parameter_reach_the_exact_ratio(task: str, options: dict):
-    """From labels with two million events (0.991, response 0.988, c 1.011), from weights with a fifth (0.992, 0.996, 1.012).
+    """Two million labelled events (0.991, response 0.988, c 1.011), a fifth weighted (0.992, 0.996, 1.012).
 
     The limits leave room for the seed and not for a worse form.
     """

@@ -135,7 +135,7 @@ def test_labels_of_rare_events_are_neither_clipped_nor_transformed():
 
 @pytest.mark.parametrize("bag_size", [1, 3])
 def test_the_ratio_loss_is_zero_for_the_exact_ratio_and_positive_otherwise(bag_size: int):
-    """The toy's ratio is (1 + a c)^2 + (g c)^2 with a = u, g = w; float32 leaves 1e-5 after division by c^2 + 0.01."""
+    """The ratio is (1 + a c)^2 + (g c)^2 with a = u, g = w; float32 leaves 1e-5 over c^2 + 0.01."""
     toy = QuadraticEFT(information=0.3)
     table = toy.table(np.random.default_rng(1), 400)
     bags = reference_bags(table, 60, bag_size)

@@ -232,7 +232,10 @@ def test_files_alone_ask_for_no_simulation(tmp_path):
 @pytest.mark.parametrize(
     "code",
     [
-        "from milanalysis.learning.training.workers import training_processes\nwith training_processes(1) as pool:\n",
+        (
+            "from milanalysis.learning.training.workers import training_processes\n"
+            "with training_processes(1) as pool:\n"
+        ),
         "from milanalysis.parallel import warm_workers\nif pool := warm_workers(1):\n",
     ],
     ids=["training", "all else"],

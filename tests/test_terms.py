@@ -53,7 +53,7 @@ def test_polynomial_scores_are_the_mean_over_members_of_the_log_of_polynomial_ov
 def test_the_log_ratio_of_a_dataset_is_the_sum_over_its_events(
     terms: EventTerms, seed: int, shape: tuple[int, ...]
 ):
-    """Both ways of computing it (rows first, events first) are met: datasets smaller and larger than the table."""
+    """Both algorithms (rows first, events first) are met: datasets smaller and larger than the table."""
     rows = np.random.default_rng(seed).integers(len(terms), size=shape)
     expected = terms.per_event(GRID)[rows].sum(axis=-2)
     np.testing.assert_allclose(terms.log_ratio(rows, GRID), expected, rtol=0, atol=1e-11)

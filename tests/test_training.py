@@ -213,7 +213,7 @@ def test_bags_larger_than_the_sample_stop_the_training_before_it_begins(tmp_path
 
 @pytest.mark.slow
 def test_background_in_the_bags_takes_information_away_and_nothing_else(tmp_path: Path):
-    """A background that looks like the reference, as many events of it as of signal: half of the information is lost.
+    """A background like the reference, as many events as signal: half of the information is lost.
 
     Per event the exact log ratio of the mixture at small theta is ``theta x / 2``. The slope of the learned
     log ratio at theta = 0.4 in x is 0.4 without background and, to second order in theta, 0.2 (1 + theta^2 /

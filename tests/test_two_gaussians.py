@@ -1,4 +1,4 @@
-"""A small version of benchmarks/two_gaussians.py: classifiers of bags against the best there is, on the same bags."""
+"""A small version of benchmarks/two_gaussians.py: classifiers of bags against the optimum."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks" / "two_gaussians.py"
 
 
 def test_symmetric_networks_reach_the_optimum_and_a_list_does_not():
-    """The area under the ROC curve of bags of ten, less that of the sum of the events, on the same 50,000 bags.
+    """The ROC area of bags of ten, less that of the sum of the events, on the same 50,000 bags.
 
     Two seeds of the benchmark (200,000 bags) gave -0.0001 to -0.0005 for the forms that cannot tell the order
     of events and -0.0036 and -0.0038 for the list. Paired differences of networks this close to the optimum

@@ -61,7 +61,7 @@ def fill(momenta: FloatArray, u_beam: np.ndarray, edges: dict[str, FloatArray]) 
 
 
 def _cosine(lepton: FloatArray, boson: FloatArray, pair: FloatArray) -> FloatArray:
-    """Return the cosine of a lepton's angle in the rest frame of its boson, from the boson's flight out of the pair."""
+    """Return the cosine of a lepton's angle in its boson's rest frame, from the boson's flight direction."""
 
     def dot(a: FloatArray, b: FloatArray) -> FloatArray:
         return a[:, 0] * b[:, 0] - np.sum(a[:, 1:] * b[:, 1:], axis=1)

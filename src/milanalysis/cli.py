@@ -109,7 +109,7 @@ def _print_error(message: str) -> None:
 
 @contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """Let the first signal to end, or the end of the terminal, interrupt the work, so that workers end and files are whole."""
+    """Let the first signal, or a closed terminal, interrupt the work: workers end and files stay complete."""
 
     def interrupt(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_DFL)
@@ -217,7 +217,8 @@ def convert(files: tuple[Path, ...], output: Path | None) -> None:
         console().print(
             f"{target}: {summary['n_events']} events, {len(names)} "
             f"weights{': ' if names else ''}{', '.join(names[:12])}"
-            f"{', ...' if len(names) > 12 else ''}; normalisation: {summary['normalisation'] or 'not recognised'}",
+            f"{', ...' if len(names) > 12 else ''}; "
+            f"normalisation: {summary['normalisation'] or 'not recognised'}",
             markup=False,
             soft_wrap=True,
         )
@@ -314,7 +315,7 @@ def _print_report(report: CoverageReport) -> None:
 @_CONFIG
 @_OUTPUT
 def truth(config: Path, output: Path | None) -> None:
-    """Compute the information that is there to be had: what no method can exceed.
+    """Compute the Fisher information available, which no method can exceed.
 
     For the cuts, beams and parton densities under `generator`: Fisher information of all that is in the
     events and of what is visible, expected widths of intervals, and the best separation of single events. A
@@ -340,7 +341,7 @@ def truth(config: Path, output: Path | None) -> None:
 @_CONFIG
 @_OUTPUT
 def tune(config: Path, output: Path | None) -> None:
-    """Search settings of a model: learning rate, layers, units and so on, in the ranges under `tune` in CONFIG.
+    """Search settings of a model, such as learning rate and layers, in the ranges under `tune` in CONFIG.
 
     Trains the model many times and compares it on the same validation events; bad trials are given up early.
     The same command goes on with an interrupted search, or adds trials if CONFIG asks for more. Not a part of

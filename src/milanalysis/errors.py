@@ -133,5 +133,5 @@ class StageOrderError(MilAnalysisError, RuntimeError):
 
 
 def cannot_write(error: OSError) -> bool:
-    """Return whether an error of the system can only come from writing: no room, quota, size limit, read-only."""
+    """Return whether a system error is one of writing only: no room, quota, size limit, read-only."""
     return error.errno in _NO_ROOM

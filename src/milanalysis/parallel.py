@@ -1,4 +1,4 @@
-"""Work in several processes of this machine: workers that stay for the next work, and workers of one piece of work alone.
+"""Work in several processes of this machine: workers kept for the next work, and workers of one task.
 
 All of them end when the process that has started them does, however that ends.
 """

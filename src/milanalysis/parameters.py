@@ -143,7 +143,7 @@ class EventPolynomials:
         return int(self.coefficients.shape[-1]) - 1
 
     def at(self, theta: npt.ArrayLike) -> FloatArray:
-        """Return the values at one coefficient, shape ``(...)``, or at several points, shape ``(..., n_points)``."""
+        """Return the values at one coefficient, ``(...)``, or at several points, ``(..., n_points)``."""
         return np.asarray(self.coefficients @ powers(theta, self.degree), dtype=np.float64)
 
     def derivative(self) -> EventPolynomials:
@@ -151,7 +151,7 @@ class EventPolynomials:
         return EventPolynomials(self.coefficients[..., 1:] * np.arange(1, self.degree + 1))
 
     def log_derivative(self, theta: float) -> FloatArray:
-        """Return ``d ln / dc`` at one coefficient: the score, where these are the weights of events; shape ``(...)``."""
+        """Return ``d ln / dc`` at one coefficient, for event weights the score; shape ``(...)``."""
         return np.asarray(self.derivative().at(theta) / self.at(theta), dtype=np.float64)
 
 

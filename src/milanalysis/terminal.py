@@ -166,7 +166,7 @@ def progress_bar(description: str, total: float | None) -> Iterator[Callable[...
 
 
 class ProgressBoard:
-    """Several pieces of work that go on at the same time, a line for each and one for all; see `progress_board`."""
+    """Several pieces of work at the same time, a line for each and one for all; see `progress_board`."""
 
     def __init__(self, progress: Progress | None, description: str, total: float) -> None:
         self._progress = progress

@@ -224,18 +224,14 @@ class AnalysisConfig:
         discriminant = self.templates.discriminant.model
         if not self.models[discriminant].is_additive:
             msg = (
-                f"templates.discriminant.model: the ratio of {discriminant!r} is one of bags and not a sum "
-                "over events, and "
-                "templates are filled event by event; use a per-event model"
+                f"templates.discriminant.model: the ratio of {discriminant!r} is defined for whole bags "
+                "only, and templates are filled event by event; use a per-event model"
             )
             raise ValueError(msg)
         for label, one in self.models.items():
             points = one.task.known_points(self.parameter.reference)
             if points is not None and len(np.unique(points)) < 2:
-                msg = (
-                    f"models.{label}.task: there is nothing to tell from the reference but the reference; "
-                    "change theta"
-                )
+                msg = f"models.{label}.task: the grid holds no point besides the reference; change theta"
                 raise ValueError(msg)
             kinds = {entry.kind for entry in self.calibration.get(label, ())}
             if kinds and points is not None and len(points) < 3:
@@ -292,7 +288,7 @@ class AnalysisConfig:
         return [name for name, sample in self.samples.items() if sample.role == role]
 
     def captured_at(self) -> tuple[float, float]:
-        """Return the values of the parameter at which log ratios of events are compared with the exact ones."""
+        """Return the parameter values at which log ratios of events are compared with the exact ones."""
         if self.coverage.captured_at is not None:
             return self.coverage.captured_at
         one = self.parameter

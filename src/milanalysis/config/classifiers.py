@@ -1,4 +1,4 @@
-"""Classifiers of single events that are not neural networks, as written down, and the choice among all models.
+"""Configuration of classifiers of single events other than networks, and the union of all models.
 
 Used through `milanalysis.config`, where the rest of the configuration is and its rules are stated. Which one
 to use when is said in `milanalysis.learning.classifiers.trained`.
@@ -105,7 +105,7 @@ class XGBoostConfig(_BoostedTreesConfig):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class LightGBMConfig(_BoostedTreesConfig):
-    """Boosted trees of LightGBM, grown leaf by leaf to ``leaves`` of at least ``events_per_leaf`` training events."""
+    """Boosted trees of LightGBM, grown to ``leaves`` leaves of at least ``events_per_leaf`` events."""
 
     kind: Literal["lightgbm"]
     leaves: Annotated[int, Field(ge=2)] = 16
@@ -126,7 +126,7 @@ class TabPFNConfig(_EventClassifierConfig):
 
     @property
     def max_epochs(self) -> int:
-        """One."""
+        """The pretrained weights are used as they are, in one pass over the context."""
         return 1
 
     @property

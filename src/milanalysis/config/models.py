@@ -67,14 +67,14 @@ InputsConfig = Annotated[StandardInputsConfig | SymmetricInputsConfig, Field(dis
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class MeanPoolConfig:
-    """The mean over the bag, then a linear layer (the paper's). Additive: a sum over events in all but name."""
+    """The mean over the bag, then a linear layer (the paper's). Additive: effectively a sum over events."""
 
     kind: Literal["mean"] = "mean"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SumPoolConfig:
-    """The sum over the bag, then a linear layer without bias. Additive; the output of an event alone is its term.
+    """The sum over the bag, then a linear layer without bias. Additive: an event's output is its term.
 
     This is f_N -> 1 of arXiv:2101.07263 (Eq. 32, a sum inside a fixed sigmoid): train on bags, use on events.
     """
@@ -307,7 +307,7 @@ class ModelConfig:
 
     @property
     def is_additive(self) -> bool:
-        """Whether the log ratio of a dataset is a sum over its events, so that it is defined for any number of them."""
+        """Whether the log ratio of a dataset is a sum over its events, and so defined for any number."""
         if self.bag_size == 1 or isinstance(self.task, PolynomialTaskConfig | PolynomialSamplesTaskConfig):
             return True
         return self.network.is_additive and self.task.is_linear and self.average == "log_ratio"

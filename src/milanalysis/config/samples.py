@@ -39,7 +39,7 @@ __all__ = [
 
 
 GivenPath = Annotated[Path, BeforeValidator(refuse_address)]
-"""A file on a local disk; ``~``, ``$NAME`` and ``${NAME}`` are expanded, relative paths start at the configuration."""
+"""A file on a local disk; ``~`` and variables are expanded, relative paths start at the configuration."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -131,7 +131,7 @@ class GenerateBackgroundConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class WeightPairConfig:
-    """Which weights of a file stand for a shift up and down: by name, or by place in the file, counting from 0.
+    """The weights of a file that stand for a shift up and down: by name, or by index counting from 0.
 
     The nominal weight does not count. Names are those of ``weight_names``.
     """
@@ -244,7 +244,7 @@ ExecutorConfig = IterativeExecutorConfig | FuturesExecutorConfig | DaskExecutorC
 
 
 def shipped_processor(name: str) -> Path:
-    """Return where a processor that comes with milanalysis is: in the installed package, or in the source tree of it."""
+    """Return the path of a processor that comes with milanalysis: installed, or in the source tree."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "processors" / name
     return installed if installed.is_file() else package.parents[1] / "processors" / name

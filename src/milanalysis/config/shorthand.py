@@ -1,4 +1,4 @@
-"""What people write for short in an analysis: a word for a choice without settings, one value for a list of one.
+"""Shorthand in an analysis: a word for a choice without settings, a single value for a list of one.
 
 ``executor: dask`` stands for ``executor: {kind: dask}`` and ``files: x.root`` for ``files: [x.root]``,
     wherever the

@@ -135,7 +135,7 @@ class _NamedByKind:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BartlettConfig:
-    """The log ratio times c = (1/Var) / mean curvature (Eq. 34), from pseudo-experiments on validation events.
+    """The log ratio times c = (1/Var) / mean curvature (Eq. 34), from validation pseudo-experiments.
 
     With ``bias_corrected`` the mean estimate is moved to the true value first, as in the paper (Eq. 35).
     """
@@ -152,7 +152,7 @@ class BartlettConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class CoverageSearchConfig:
-    """The log ratio times the c at which intervals cover as they should: the paper's search, on validation events."""
+    """The log ratio times the c that gives nominal coverage: the paper's search, on validation events."""
 
     kind: Literal["coverage"] = "coverage"
     level: Fraction = 0.6827
@@ -175,7 +175,10 @@ class BiasConfig(_NamedByKind):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TemperatureConfig(_NamedByKind):
-    """The log ratio divided by the temperature at which it tells bags of different points apart best (not in the paper)."""
+    """The log ratio divided by the temperature that best separates bags of different points.
+
+    Not in the paper.
+    """
 
     kind: Literal["temperature"] = "temperature"
     bags_per_point: Repetitions = 100

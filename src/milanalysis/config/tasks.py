@@ -36,7 +36,7 @@ __all__ = [
 LossName: TypeAlias = Literal[
     "cross_entropy", "squared_error", "square_root", "maximum_likelihood", "maximum_likelihood_linear"
 ]
-"""Losses of Table I of arXiv:2101.07263, the last in exponential and in linear form; see `milanalysis.learning.tasks.losses`."""
+"""Losses of Table I of arXiv:2101.07263, the last in two forms; see `milanalysis.learning.tasks.losses`."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -183,7 +183,7 @@ class PaperPairingConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ReferencePairingConfig:
-    """Bags of theta_k with theta_k against bags of the reference with the same theta_k, for every k (not in the paper)."""
+    """Bags of theta_k against bags of the reference, both shown theta_k, for every k (not in the paper)."""
 
     kind: Literal["reference"] = "reference"
 
@@ -193,7 +193,7 @@ PairingConfig = Annotated[PaperPairingConfig | ReferencePairingConfig, Field(dis
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ParameterisedTaskConfig(_OnGrid):
-    """Tell whether a bag belongs to the parameter value that is shown with it (appendix B.2.5 of the paper)."""
+    """Tell whether a bag belongs to the parameter value shown with it (appendix B.2.5 of the paper)."""
 
     kind: Literal["parameterised"] = "parameterised"
     grid: AnyGridConfig = GridConfig()
@@ -236,7 +236,7 @@ class PolynomialTaskConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class MorphingFormConfig:
-    """The ratio of an event is a product of ``factors`` positive quadratics ``(1 + theta a)^2 + (theta b)^2``.
+    """The ratio of an event is a product of ``factors`` quadratics ``(1 + theta a)^2 + (theta b)^2``.
 
     One factor if the amplitude is linear in the parameter; two if production and decay both are, as for h ->
     WW in VBF.
@@ -248,7 +248,7 @@ class MorphingFormConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class LogitsFormConfig:
-    """The log ratio of an event is ``theta s_1 + theta^2 s_2 + ...`` up to ``degree``, minus its normalisation."""
+    """The log ratio of an event: ``theta s_1 + theta^2 s_2 + ...`` up to ``degree``, normalised."""
 
     kind: Literal["logits"] = "logits"
     degree: Annotated[int, Field(ge=1, le=6)] = 2
@@ -259,7 +259,7 @@ FormConfig = Annotated[MorphingFormConfig | LogitsFormConfig, Field(discriminato
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class PolynomialSamplesTaskConfig:
-    """Tell all grid points apart at once, with log ratios that are functions of the parameter (not in the paper).
+    """Tell all grid points apart with log ratios that are functions of the parameter (not in the paper).
 
     The log ratio of a bag is the sum over its events, whatever the bag size. Needs samples or event weights
     at the grid points only.
@@ -270,7 +270,7 @@ class PolynomialSamplesTaskConfig:
     grid: AnyGridConfig = GridConfig()
 
     def known_points(self, reference: float) -> FloatArray | None:
-        """Return the grid for free logits, whose normalisation is known there; None for morphing: any point."""
+        """Return the grid for free logits, normalised only there; None for morphing: any point."""
         del reference
         return self.grid.points() if isinstance(self.form, LogitsFormConfig) else None
 
@@ -292,5 +292,5 @@ TaskConfig = Annotated[
 
 
 def n_networks(task: TaskConfig, members: int) -> int:
-    """Return the number of networks of a model: one for each member, or for each member and point of a binary grid."""
+    """Return the number of networks of a model: one per member, or per member and point of a binary grid."""
     return members * (len(task.grid.points()) - 1) if isinstance(task, BinaryGridTaskConfig) else members

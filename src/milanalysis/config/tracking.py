@@ -52,7 +52,7 @@ RangeName: TypeAlias = Literal[
     "leaves",
     "events_per_leaf",
 ]
-"""Settings that can be searched: the first six of networks, and ``learning_rate``, ``l2`` and the last three of trees."""
+"""Settings to search: the first six for networks; ``learning_rate``, ``l2`` and the last three for trees."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

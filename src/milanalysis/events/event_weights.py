@@ -32,7 +32,7 @@ _LARGEST_CONDITION = 1e8
 """Condition number of the points up to which eight digits of a weight leave something of a coefficient."""
 
 _REAL = 1e-7
-"""Relative imaginary part below which a root counts as real: double roots are known to the root of rounding."""
+"""Relative imaginary part below which a root is real: rounding moves double roots by its square root."""
 
 
 def solve_polynomials(

@@ -104,7 +104,7 @@ def isolated_from(particles: ak.Array, others: ak.Array, delta_r: float) -> ak.A
 
 
 def _partons(events: Any) -> Objects:
-    """Return charged leptons and quarks that leave the hard interaction; what they do not balance is missing."""
+    """Return the charged leptons and quarks of the final state; their momentum imbalance is missing."""
     particles = events.Particle
     n_events = len(particles)
     names = {"PID": "PID", "px": "x", "py": "y", "pz": "z", "energy": "t", "Mass": "Mass", "Status": "Status"}

@@ -1,4 +1,4 @@
-"""How many events to expect: ``nu(theta) = luminosity x cross-section x efficiency``, with its Monte Carlo error.
+"""Expected event counts: ``nu(theta) = luminosity x cross-section x efficiency``, with Monte Carlo error.
 
 Samples with event weights know the whole polynomial. Samples without them know one value each, at the point
 they were generated at; from five points on these fix the quartic by themselves, and beside samples with event

@@ -55,7 +55,7 @@ _ROWS_PER_GROUP = 65_536
 DIGEST_COLUMN = "momenta_digest"
 """Column of the events of files by which an event is recognised; see `milanalysis.events.files.identity`."""
 ENTRY_BITS = 40
-"""Bits of an event id that hold the entry of the event in its file; those above hold the number of the file."""
+"""Bits of an event id for the entry of the event in its file; the higher ones hold the file number."""
 _RESERVED = re.compile(rf"weight|weight_.*|w_\d+|theta|theta_.*|event_id|split|{DIGEST_COLUMN}")
 _SIDES = ("up", "down")
 

@@ -1,1 +1,1 @@
-"""Files of a run: paths as people write them, digests and provenance, where everything is in a run directory."""
+"""Files of a run: paths as users write them, digests, provenance, and the layout of a run directory."""

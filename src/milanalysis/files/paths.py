@@ -1,4 +1,4 @@
-"""Paths as people write them: from the home directory, with variables, patterns and links; files on local disks."""
+"""Paths as users write them: home directory, variables, patterns, links; files on local disks."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def problem_with_file(path: Path, suffix: str = ".root") -> str | None:
 
 
 def beside(path: Path, suffix: str = ".json") -> Path | None:
-    """Return the file of the same name with another suffix, beside a file or beside what it is a link to; None without.
+    """Return the file with another suffix beside a file or beside its link target; None without either.
 
     Raises:
         OSError: never; what cannot be reached is not there.

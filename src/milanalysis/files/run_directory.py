@@ -64,7 +64,7 @@ class RunDirectory:
         return self.directory / "log_ratios" / sample / f"{label}.npz"
 
     def exact_file(self, sample: str) -> Path:
-        """Return the exact visible log ratios of all events of a sample; not there if they cannot be known."""
+        """Return the path of the exact visible log ratios of a sample; absent where they are not defined."""
         return self.directory / "exact" / f"{sample}.npz"
 
     def result(self, name: str) -> Path:

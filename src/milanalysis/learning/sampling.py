@@ -33,7 +33,7 @@ class Sampler(Protocol):
         """Return bags, an equal number at each point, in random order; see `BagSampler.draw`."""
 
     def probabilities(self, theta: npt.ArrayLike) -> FloatArray:
-        """Return with which probability each row is drawn for one point; they add up to one, shape ``(n_rows,)``."""
+        """Return the probability of drawing each row at one point, shape ``(n_rows,)``, of sum one."""
 
 
 def make_sampler(table: EventTable, rows: IntArray, background: BackgroundConfig | None) -> Sampler:
@@ -175,7 +175,7 @@ class ContaminatedSampler:
         self._background_probabilities = weight / weight.sum()
 
     def draw(self, points: npt.ArrayLike, n_bags: int, bag_size: int, rng: np.random.Generator) -> Bags:
-        """Draw bags of ``bag_size`` events, background included; arguments and errors as for `BagSampler.draw`."""
+        """Draw bags of ``bag_size`` events, background included; arguments as for `BagSampler.draw`."""
         theta = parameter_points(points)
         label = _labels(len(theta), n_bags, rng)
         fraction = self._background.fraction
@@ -202,7 +202,7 @@ class ContaminatedSampler:
 
 
 def with_background(signal: EventTable, background: Sequence[EventTable]) -> EventTable:
-    """Return one table of signal and background; the theta of background events is NaN, they belong to no point.
+    """Return one table of signal and background; the theta of background events is NaN.
 
     Raises:
         ValueError: if the tables do not have the same features in the same order.
@@ -212,7 +212,7 @@ def with_background(signal: EventTable, background: Sequence[EventTable]) -> Eve
 
 
 def _labels(n_points: int, n_bags: int, rng: np.random.Generator) -> IntArray:
-    """Return the number of the point of each bag: equal shares in random order, any remainder at random points."""
+    """Return the point number of each bag: equal shares in random order, any remainder at random."""
     label = rng.permutation(np.arange(n_bags) % n_points)
     labels: IntArray = rng.permutation(n_points)[label]
     return labels

@@ -97,7 +97,7 @@ class CSVTracker:
 
 
 def read_metrics(path: Path) -> list[Epoch]:
-    """Read what `CSVTracker` has written; nothing if it is not there or another's, and complete lines only."""
+    """Read the complete lines that `CSVTracker` has written; nothing if the file is missing or another's."""
     try:
         lines = path.read_text().splitlines(keepends=True)
     except OSError:

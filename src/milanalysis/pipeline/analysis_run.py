@@ -111,7 +111,7 @@ class AnalysisRun:
         return html_table(f"analysis {self.config.name}", ("", ""), rows)
 
     def table(self, role: str = "observed") -> EventTable:
-        """Return the selected events of the samples with a role: ``"simulation"``, ``"observed"`` or ``"background"``."""
+        """Return the selected events of one role: ``"simulation"``, ``"observed"`` or ``"background"``."""
         return self._run.load_table(role)
 
     def model(self, label: str) -> EnsembleRatio:
@@ -119,7 +119,7 @@ class AnalysisRun:
         return load_model(self.files.model(label))
 
     def terms(self, label: str, role: str = "observed") -> PolynomialTerms | GridTerms:
-        """Return the log ratios of single events from one model: of all observed events, or of validation and test events.
+        """Return one model's log ratios of single events: all observed, or validation and test ones.
 
         They add up to the log ratio of any dataset of these events.
         """
@@ -127,11 +127,11 @@ class AnalysisRun:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Names of everything that has a likelihood of the observed events: models, exact likelihoods, templates."""
+        """Names of all likelihoods of the observed events: models, exact likelihoods, templates."""
         return tuple(self._methods.titles)
 
     def likelihood(self, method: str) -> ProfileLikelihood:
-        """Return the likelihood of the shape of the observed events, by one method; ``iminuit.Minuit`` takes it as it is.
+        """Return one method's likelihood of the shape of the observed events, ready for `iminuit.Minuit`.
 
         Args:
             method: label of a model, or another of `methods`.
@@ -142,13 +142,13 @@ class AnalysisRun:
         return self._model(method).observe(np.arange(len(self._scored("observed"))))
 
     def rate(self) -> ProfileLikelihood:
-        """Return the likelihood of the number of observed events; added to that of their shape it is the extended one."""
+        """Return the likelihood of the observed event count; with that of the shape it is extended."""
         return rate_model(self._run, self.results.expected_events).observe(
             np.arange(len(self._scored("observed")))
         )
 
     def draw(self, name: str, output: Path | str | None = None) -> list[Path]:
-        """Draw one of the figures of the run and save it: kinematics, templates, profiles, estimates, or coverage.
+        """Draw and save a figure of the run: kinematics, templates, profiles, estimates, or coverage.
 
         Args:
             name: of the figure.

@@ -1,4 +1,4 @@
-"""The measurement repeated on pseudo-experiments with background: what it costs to know it, to fit it, to ignore it."""
+"""The measurement repeated with background in the data: the cost of knowing, fitting and ignoring it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def repeat_with_background(run: Run, settings: CoverageConfig) -> CoverageReport
 def _models(
     run: Run, signal: ScoredEvents, background: ScoredEvents
 ) -> tuple[dict[str, LikelihoodModel], dict[str, str]]:
-    """Return methods and titles; events are the scored ones of the simulation, then those of the background."""
+    """Return methods and titles; events are the scored ones of the simulation, then the background."""
     config = run.config
     assert config.background is not None
     interpolation = interpolation_from(config.inference.interpolation)

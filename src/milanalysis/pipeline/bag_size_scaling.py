@@ -1,4 +1,4 @@
-"""How errors and information of the models of a run scale with the size of bags, and what may be concluded from it."""
+"""How errors and information of the models of a run scale with bag size, and what follows from it."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _DISTANCE = 0.2  # of the two points whose log ratio is looked at from the refer
 
 @dataclass(frozen=True)
 class ScalingResult:
-    """What is in ``results/scaling.json``: reports by what they are about, and Bartlett tests by the title of the model."""
+    """Content of ``results/scaling.json``: reports by subject, and Bartlett tests by title of the model."""
 
     scaling: dict[str, ScalingReport]
     bartlett: dict[str, BartlettTest]
 
 
 def scaling_of_run(directory: Path) -> tuple[dict[str, ScalingReport], dict[str, BartlettTest]]:
-    """Measure the error variance of every model on bags of test events, and fit the information of several bag sizes.
+    """Measure every model's error variance on bags of test events, and fit the information by bag size.
 
     Beside that, the second Bartlett identity of every model is tested event by event. All is written to
     ``results/scaling.json``.
@@ -72,7 +72,7 @@ def scaling_of_run(directory: Path) -> tuple[dict[str, ScalingReport], dict[str,
 
 
 def _errors(run: Run) -> tuple[dict[str, ScalingReport], dict[str, BartlettTest]]:
-    """Return the scaling of the error variance of each model with log ratios of events, and the test of the identity."""
+    """Return the error-variance scaling of each model with log ratios of events, and its Bartlett test."""
     config = run.config
     reference = config.parameter.reference
     simulated = run.load_table("simulation", with_features=False)
@@ -132,7 +132,7 @@ def _two_points(grid: FloatArray | None, parameter: Parameter) -> tuple[float, f
 
 
 def information_of_run(run: Run) -> dict[str, ScalingReport]:
-    """Return the scaling of the information with the bag size of the training, for each task with three or more of them.
+    """Return the scaling of the information with training bag size, for tasks with at least three sizes.
 
     Methods are compared on the same pseudo-experiments, whose common fluctuations are in the covariance.
     """

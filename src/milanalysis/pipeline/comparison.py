@@ -82,7 +82,7 @@ def compare_methods(
 
 
 def _rate_information(run: Run, experiments: PseudoExperiments) -> float | None:
-    """Return the exact information of the number of signal events; None where there is background among them."""
+    """Return the exact information of the number of signal events; None if the data contain background."""
     if run.config.background is not None:
         return None
     n_events = float(experiments.n_events.mean())
@@ -94,7 +94,7 @@ def _rate_information(run: Run, experiments: PseudoExperiments) -> float | None:
 def _information(
     run: Run, exact: ExactScore, visible: ExactScore | None, experiments: PseudoExperiments, n_test: int
 ) -> FisherInformation:
-    """Return the exact information: from an integral over phase space if it is about these events, or from themselves."""
+    """Return the exact information, by a phase-space integral if that is about these events, or from them."""
     n_events, theta_true = float(experiments.n_events.mean()), experiments.theta_true
     known = truth_of_run(run)
     if known is not None and theta_true == known.theta:
@@ -114,7 +114,7 @@ def _information(
 
 
 def _captured(run: Run, methods: Methods, scored: EventTable) -> dict[str, tuple[Captured, ...]]:
-    """Return what the log ratios of each method capture on the test events, at the two values of the configuration."""
+    """Return the captured fractions of each method on the test events, at the two configured values."""
     config = run.config
     reference = config.parameter.reference
     terms = methods.exact_terms if methods.visible_terms is None else methods.visible_terms
@@ -163,7 +163,7 @@ def _captured_by_bags(
     weights: FloatArray,
     rng: np.random.Generator,
 ) -> Captured | None:
-    """Return what a ratio of bags captures of the exact ratio of the same bags, drawn from theta and from the reference.
+    """Return the captured fractions of a ratio of bags, on bags drawn from theta and from the reference.
 
     Calibrated forms of such ratios are left out, and values of the parameter that are not on the grid.
 

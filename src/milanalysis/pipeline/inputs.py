@@ -1,4 +1,4 @@
-"""What several stages read: the samples as they are in the files, their tables, and the yields they stand for."""
+"""Inputs shared by several stages: the samples in their files, their tables, and their yields."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = [
 
 
 def check_given(run: Run) -> None:
-    """Find out before any long work whether the files, processors and packages that an analysis needs can be used.
+    """Check before any long work that the files, processors and packages of an analysis can be used.
 
     Raises:
         InputFileError, EventWeightError: as `milanalysis.events.files.samples.open_sample`.
@@ -107,7 +107,7 @@ def require_positive_weights(run: Run) -> None:
 
 
 def require_event_weights(config: AnalysisConfig) -> None:
-    """Refuse simulation without event weights, which pseudo-experiments at other true values and the exact ratio need.
+    """Refuse simulation without event weights, which other true values and the exact ratio need.
 
     Raises:
         EventWeightError: naming the samples.
@@ -129,7 +129,7 @@ def require_event_weights(config: AnalysisConfig) -> None:
 
 
 def open_samples(run: Run, *, generated: bool = True) -> dict[str, Any]:
-    """Look into the files of samples; files are numbered through, since their number is part of an event's name.
+    """Open the files of samples; files are numbered consecutively, as the number is part of the event id.
 
     Args:
         run: the analysis.

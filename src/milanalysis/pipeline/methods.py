@@ -49,7 +49,7 @@ EXACT, EXACT_VISIBLE, TEMPLATE = "exact", "exact_visible", "template"
 TEMPLATE_NUISANCES, TEMPLATE_BAGS = "template_nuisances", "template_bags"
 
 BACKGROUND_IGNORED = ", background ignored"
-"""What is added to the title of a method that takes all events for signal where the data contain background."""
+"""Suffix of the title of a method that treats all events as signal where the data contain background."""
 
 _CALIBRATED = {
     "bartlett": "c (Bartlett)",
@@ -234,7 +234,7 @@ def where_trained(parameter: Parameter, task: TaskConfig) -> Parameter:
 
 
 def _exact_ratio(run: Run, simulated: EventTable) -> ExactRatio:
-    """Return the exact ratio, normalised by the events and, where it is known, by the integral over phase space.
+    """Return the exact ratio, normalised by the events and, where known, by the phase-space integral.
 
     The quadratic and higher coefficients hang on the tail of the events, and their fluctuation would be
     common to all pseudo-experiments. Each coefficient is the mean of both, weighted by the inverse squares of

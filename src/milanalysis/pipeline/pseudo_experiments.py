@@ -23,7 +23,7 @@ def expected_signal(run: Run) -> EFTPolynomial:
 
 
 def events_per_experiment(run: Run, settings: CoverageConfig, *, with_background: bool = False) -> int:
-    """Return the number of events of a pseudo-experiment: the one asked for, or the one expected at the reference.
+    """Return the number of events of a pseudo-experiment: the configured or the expected one.
 
     Args:
         run: the analysis.
@@ -42,7 +42,7 @@ def events_per_experiment(run: Run, settings: CoverageConfig, *, with_background
 def draw_shape(
     run: Run, settings: CoverageConfig, weights: FloatArray, *names: str | int, with_background: bool = False
 ) -> Datasets:
-    """Draw pseudo-experiments for the shape: of a fixed number of events, or a Poisson number, as the settings say.
+    """Draw pseudo-experiments for the shape, of a fixed or a Poisson number of events.
 
     Args:
         run: the analysis.

@@ -133,7 +133,7 @@ def _experiments(
 
 
 def _rate(run: Run, settings: CoverageConfig) -> EFTPolynomial:
-    """Return the expected number of signal events, for another luminosity if the settings name a number of events."""
+    """Return the expected number of signal events, for another luminosity if the settings fix a number."""
     nu = expected_signal(run)
     if settings.events is None:
         return nu
@@ -141,7 +141,7 @@ def _rate(run: Run, settings: CoverageConfig) -> EFTPolynomial:
 
 
 def _with_rate(run: Run, methods: Methods, nu: EFTPolynomial) -> dict[str, LikelihoodModel]:
-    """Return the methods for shape and rate together; those of whole bags have none for any number of events."""
+    """Return the methods for shape and rate together; those for whole bags only are left out."""
     rate = rate_model(run, nu)
     found: dict[str, LikelihoodModel] = {}
     for name, model in methods.models().items():
@@ -183,7 +183,7 @@ def read_observation(run: Run) -> Observation:
 
 
 def report_run(directory: Path, changes: Mapping[str, Any]) -> list[CoverageReport]:
-    """Return the coverage report of a run directory, and that with background if there is one in its configuration.
+    """Return the coverage report of a run directory, and the one with background if configured.
 
     Args:
         directory: the run directory.

@@ -130,7 +130,7 @@ class Run(RunDirectory):
         return 1 if isinstance(executor, IterativeExecutorConfig) else executor.workers
 
     def scored(self, role: str, table: EventTable | None = None) -> ScoredEvents:
-        """Return the events of the samples with a role that have log-ratio terms: all observed ones, no training events of others.
+        """Return the events of one role that have log-ratio terms: not the training events of simulation.
 
         Args:
             role: of the samples.
@@ -165,7 +165,7 @@ class Run(RunDirectory):
 
 
 def truth_of_run(run: Run) -> ReferenceInformation | None:
-    """Read the reference information of a run; None where it is not about its events, because some are not selected."""
+    """Read the reference information of a run; None where the selection makes it one of other events."""
     if not truth_is_known(run.config):
         return None
     cutflows = [read_json(run.cutflow(name)) for name in run.config.samples_with_role("simulation")]
@@ -175,7 +175,9 @@ def truth_of_run(run: Run) -> ReferenceInformation | None:
 
 
 def truth_is_known(config: AnalysisConfig) -> bool:
-    """Say whether the reference information of `milanalysis.simulation.exact.information` is about the simulation of an analysis.
+    """Say whether the reference information is about the simulation of an analysis.
+
+    It is that of `milanalysis.simulation.exact.information`.
 
     It is if all of it is generated here. Whether the selection removes events is seen later, from the
     cutflow.

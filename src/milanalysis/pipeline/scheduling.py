@@ -1,4 +1,4 @@
-"""Bring the stages of an analysis up to date: what has to run, in which order, and what is written down about it.
+"""Bring the stages of an analysis up to date: which have to run, in which order, and their records.
 
 When a stage has finished, its stamp in ``stages/`` holds its key - the digest of the code of the package, of
 the settings it depends on and of the files it has read - and the digests of the files it has written. A stage

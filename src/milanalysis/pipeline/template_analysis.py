@@ -141,7 +141,7 @@ def background_yield(run: Run, nu: EFTPolynomial) -> BackgroundYield | None:
 
 
 def rate_model(run: Run, nu: EFTPolynomial) -> RateModel | LuminosityRateModel:
-    """Return the likelihood of the number of events, with the luminosity as uncertain as the configuration says.
+    """Return the likelihood of the event count, with the configured luminosity uncertainty.
 
     Args:
         run: the analysis.
@@ -175,7 +175,7 @@ def scored_background(run: Run) -> ScoredEvents:
 def with_nuisances(
     run: Run, templates: Templates, nu: EFTPolynomial, validation: EventTable, values: FloatArray
 ) -> Templates | None:
-    """Return the templates in expected events, with background and systematic uncertainties; None if there are none.
+    """Return the templates in expected events, with background and systematics; None without templates.
 
     Args:
         run: the analysis.
@@ -236,7 +236,7 @@ def of_bags(run: Run, scored: ScoredEvents) -> Templates | None:
 def _background_template(
     run: Run, templates: Templates, nu: EFTPolynomial, shared: tuple[TemplateSystematic, ...]
 ) -> BackgroundTemplate | None:
-    """Return the background in the bins of the discriminant; None without a background in the configuration."""
+    """Return the background in the bins of the discriminant; None if none is configured."""
     background, discriminant = run.config.background, run.config.templates.discriminant
     known = background_yield(run, nu)
     if background is None or known is None:

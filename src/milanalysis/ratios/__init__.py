@@ -1,1 +1,1 @@
-"""Likelihood ratios: bags of events, log-ratio terms of events, and exact ratios; shared by learning and statistics."""
+"""Likelihood ratios of bags, log-ratio terms of events, exact ratios; used by learning and statistics."""

@@ -139,6 +139,6 @@ def mean_polynomial(table: EventTable, rows: IntArray, polynomials: FloatArray) 
 
 
 def normalised_mean(polynomials: FloatArray, probabilities: FloatArray) -> FloatArray:
-    """Return the mean of polynomials ``(n_events, n_coefficients)``, one at c = 0 whatever the rounding of the sum."""
+    """Return the mean of polynomials ``(n_events, n_coefficients)``, exactly one at c = 0."""
     mean: FloatArray = probabilities @ polynomials
     return np.asarray(mean / mean[0])

@@ -104,7 +104,7 @@ def grid_columns(grid: FloatArray, theta: npt.ArrayLike) -> IntArray:
 
 
 def log_mean_ratio(log_ratios: FloatArray, probabilities: FloatArray) -> FloatArray:
-    """Return the logarithm of the mean ratio of events, which is 0 at every point for exact ratios and the reference.
+    """Return the log of the mean ratio, which is 0 everywhere for exact ratios of reference events.
 
     Args:
         log_ratios: shape ``(n_events, n_points)``.
@@ -133,7 +133,8 @@ class PolynomialTerms:
             shape ``(n_members, n_coefficients)``.
 
     Example:
-        >>> terms = PolynomialTerms(np.array([[[1.0, 0.5, 0.25], [1.0, -0.5, 0.25]]]), np.array([[1.0, 0.0, 0.25]]))
+        >>> polynomials = np.array([[[1.0, 0.5, 0.25], [1.0, -0.5, 0.25]]])
+        >>> terms = PolynomialTerms(polynomials, np.array([[1.0, 0.0, 0.25]]))
         >>> terms.log_ratio(np.array([0, 1, 1]), [0.0, 1.0]).round(4)
         array([ 0.    , -0.6852])
     """
@@ -199,7 +200,7 @@ class PolynomialTerms:
         return PolynomialTerms(self.polynomials[:, rows], self.rates)
 
     def save(self, path: Path, event_id: IntArray | None = None) -> None:
-        """Write the terms to an ``.npz`` file that `load_terms` reads, with the names of the events if they are given."""
+        """Write the terms, and the event ids if given, to an ``.npz`` file for `load_terms`."""
         _save(path, event_id, polynomials=self.polynomials, rates=self.rates)
 
 
@@ -249,7 +250,7 @@ class GridTerms:
         return GridTerms(self.grid, self.values.take(rows, axis=0))
 
     def save(self, path: Path, event_id: IntArray | None = None) -> None:
-        """Write the terms to an ``.npz`` file that `load_terms` reads, with the names of the events if they are given."""
+        """Write the terms, and the event ids if given, to an ``.npz`` file for `load_terms`."""
         _save(path, event_id, grid=self.grid, values=self.values)
 
 
@@ -370,7 +371,7 @@ def _save(path: Path, event_id: IntArray | None, **arrays: FloatArray) -> None:
 
 
 def _gather_sum(values: FloatArray, rows: IntArray) -> FloatArray:
-    """Sum rows of ``values (n_events, n_points)`` over the last axis of ``rows (..., n)``, in bounded memory."""
+    """Sum rows of ``values (n_events, n_points)`` over the last axis of ``rows``, in bounded memory."""
     n_points = values.shape[1]
     datasets = rows.reshape(-1, rows.shape[-1])
     out = np.empty((len(datasets), n_points))

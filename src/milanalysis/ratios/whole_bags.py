@@ -64,7 +64,7 @@ class BagTerms:
         return np.repeat(bags / self.bag_size, self.bag_size, axis=0)
 
     def log_ratio(self, rows: IntArray, theta: npt.ArrayLike) -> FloatArray:
-        """Return the log ratio of datasets, cut into bags in the order of their rows, shape ``(..., n_points)``.
+        """Return the log ratio of datasets, cut into bags in row order, shape ``(..., n_points)``.
 
         Raises:
             BagSizeMismatchError: if the events do not fill bags.
@@ -79,7 +79,7 @@ class BagTerms:
         return BagTerms(self.ratio, self.table.take(rows), self.bag_size, self.grid)
 
     def _of_bags(self, rows: IntArray, theta: npt.ArrayLike) -> FloatArray:
-        """Return the log ratios of all bags of datasets of shape ``(..., n)``, shape ``(n_bags, n_points)``."""
+        """Return the log ratios of all bags of datasets ``(..., n)``, shape ``(n_bags, n_points)``."""
         left_over = rows.shape[-1] % self.bag_size
         if left_over:
             n_bags = rows.shape[-1] // self.bag_size

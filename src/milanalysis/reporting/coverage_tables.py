@@ -77,7 +77,7 @@ def _share(coverage: Sequence[Coverage]) -> str:
 
 
 def _about_coverage(report: CoverageReport) -> str:
-    """Return what the columns of the coverage table are, and how far the pseudo-experiments are independent."""
+    """Explain the columns of the coverage table, and how independent the pseudo-experiments are."""
     text = (
         "Coverage in %: pseudo-experiments whose valid interval contains the true value, of all of them, "
         "with the "
@@ -165,7 +165,10 @@ def limits_table(limits: TemplateLimits, parameter: str) -> Table:
     sides = {"lower": limits.lower, "upper": limits.upper}
     level = next(one.level for one in sides.values() if one is not None)
     table = Table(
-        title=f"asymptotic CLs limits on {parameter} at {100 * level:.4g} %, template analysis of shape and rate",
+        title=(
+            f"asymptotic CLs limits on {parameter} at {100 * level:.4g} %, "
+            "template analysis of shape and rate"
+        ),
         caption=(
             "expected: median at the reference, and with fluctuations by one and two standard deviations. "
             "none: nothing in the "
@@ -207,7 +210,7 @@ def scaling_table(reports: Mapping[str, ScalingReport]) -> Table:
 
 
 def bartlett_table(tests: Mapping[str, BartlettTest]) -> Table:
-    """Return the second Bartlett identity of each model, event by event, in units of the exact information of one event."""
+    """Return the second Bartlett identity of each model, in units of the exact information per event."""
     table = Table(
         title="second Bartlett identity of single events at the reference",
         caption=(

@@ -12,7 +12,7 @@ __all__ = ["fitted"]
 
 
 def fitted(table: Table, console: Console) -> RenderableType:
-    """Return a table as it is if it fits into a console, else a list: each row a title and a line for each cell.
+    """Return a table as it is if it fits into a console, else a list: a title and a line for each cell.
 
     Numbers are never cut, and no column disappears.
     """

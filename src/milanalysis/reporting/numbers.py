@@ -1,4 +1,4 @@
-"""How numbers are printed with their errors: the same way everywhere, to as many digits as the error allows."""
+"""How numbers are printed with their errors: the same everywhere, with the digits the error allows."""
 
 from __future__ import annotations
 

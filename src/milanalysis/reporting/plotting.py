@@ -278,7 +278,7 @@ def estimates(experiments: PseudoExperiments, comparison: Comparison) -> Figure:
 
 
 def coverage(comparison: Comparison, ax: Axes | None = None) -> Figure:
-    """Draw the coverage of every method with its Clopper-Pearson interval, and how it compares with the exact likelihood."""
+    """Draw every method's coverage with Clopper-Pearson interval, and its comparison with the exact one."""
     with style():
         if ax is None:
             figure = Figure(figsize=(11.5, 0.75 * len(comparison.methods) + 2.2))
@@ -337,7 +337,7 @@ def coverage(comparison: Comparison, ax: Axes | None = None) -> Figure:
 
 
 def templates(result: TemplateResult, theta: Sequence[float]) -> Figure:
-    """Draw the templates at several parameter points, normalised to the observed events, and the observed counts.
+    """Draw the templates at several points, normalised to the observed events, and the observed counts.
 
     The bins have equal expected content at the reference, so they are numbered rather than to scale; the
     outermost ones reach to infinity.

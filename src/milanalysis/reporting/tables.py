@@ -34,7 +34,7 @@ def comparison_tables(comparison: Comparison) -> tuple[Table, Table, Table]:
 
 
 def _measurement(comparison: Comparison) -> Table:
-    """Return estimate and interval on the observed data, with the width and coverage that intervals of this kind have."""
+    """Return estimate and interval on the observed data, with the expected width and coverage."""
     level = f"{100 * comparison.methods[0].level:.4g} %"
     table = _table(
         f"{comparison.parameter} from the shape of {comparison.n_observed} observed events",
@@ -223,7 +223,7 @@ def information_remark(comparison: Comparison) -> str:
 
 
 def information_table(information: ReferenceInformation) -> Table:
-    """Return what there is to know, level by level: information, expected intervals, separation of single events."""
+    """Return the available information by level: Fisher information, expected intervals, event separation."""
     n, name = information.n_events, information.parameter
     table = Table(
         title=(

@@ -59,7 +59,7 @@ _ADAPTATION_POINTS = 100_000
 _PAIR_CHUNKS = 80
 """Chunks of joined events that fix the rate when there are cuts on leptons."""
 _TAIL_THETA, _TAIL_FRACTION = 20.0, 0.2
-"""Value of cHW to which a second grid for production is adapted, where hard quarks are common, and its share."""
+"""Value of cHW, with common hard quarks, to which a second production grid is adapted, and its share."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class EventSource(Protocol):
         """Part of the cross-section above the maximum weight, which unweighted events miss."""
 
     def unweighted(self, n_events: int, rng: np.random.Generator) -> Events:
-        """Return events distributed like the cross-section at ``theta``, of weight ``sigma / n_events`` each."""
+        """Return events distributed like the cross-section at ``theta``, each of weight ``sigma / n``."""
 
 
 @dataclass(frozen=True)

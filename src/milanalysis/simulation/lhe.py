@@ -265,7 +265,7 @@ def _jagged(fields: Mapping[str, npt.ArrayLike], shape: tuple[int, ...]) -> ak.A
 def _particles(
     events: Events, layout: _Layout
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], FloatArray, FloatArray]:
-    """Return PDG ids, colour lines, four-momenta ``(..., 4)`` and masses, ``(n_events, n_particles)`` in file order."""
+    """Return PDG ids, colour lines, four-momenta ``(..., 4)`` and masses ``(n_events, n_particles)``."""
     n = len(events)
     vectors = np.stack([events.momenta[:, list(rows)].sum(axis=1) for rows in layout.members], axis=1)
     flavours, colours = np.tile(layout.pid, (n, 1)), np.tile(layout.colour, (n, 1))
@@ -328,11 +328,12 @@ def _preamble(header: SampleHeader) -> str:
         f"2212 2212 {header.beam_energy!r} {header.beam_energy!r} 0 0 {header.lhapdf_id} {header.lhapdf_id} "
         "-4 1"
     )
+    above_maximum = f"Part of it above the maximum weight: {header.overweight:.1e}."
     return f"""<LesHouchesEvents version="3.0">
 <header>
 <!--
 {header.layout.title}, cHW = {header.theta!r}; made by milanalysis, seed {header.seed}.
-The weights of an event average to the cross-section in pb. Part of it above the maximum weight: {header.overweight:.1e}.
+The weights of an event average to the cross-section in pb. {above_maximum}
 -->
 <initrwgt>
 <weightgroup name="cHW" combine="none">

@@ -1,4 +1,4 @@
-"""The paper's generation, for those who have MadGraph: cards for the signal at 39 values of cHW and for the background.
+"""The paper's generation with MadGraph: cards for the signal at 39 values of cHW and for the background.
 
 What the paper states is written as stated: program, model, processes, values and the number of events. Of the
 run card it says nothing, so that MadGraph's defaults hold, written out where the built-in generator has the
@@ -133,7 +133,7 @@ def run_card(config: GeneratorConfig, n_events: int) -> str:
         "bwcutoff": 15.0,
         "use_syst": False,
         "event_norm": "average",  # the weights of a file average to its cross-section: normalisation: mean
-        "SDE_strategy": 2,  # MadGraph's own choice for these processes, which it makes only without a run card
+        "SDE_strategy": 2,  # MadGraph's own choice for these processes, made only without a run card
     }
     if leptons is not None:
         settings |= {
@@ -248,7 +248,7 @@ def write_cards(directory: Path, config: GeneratorConfig, *, coefficient: str, n
 
 
 def generated_events(directory: Path, process: MadGraphProcess) -> dict[str, Path | None]:
-    """Return the file of events of each run that the launch script asks for; None where MadGraph has not written it."""
+    """Return the event file of each run in the launch script; None where MadGraph has not written it."""
     script = (directory / process.name / _LAUNCH).read_text()
     runs = _process_directory(directory, process) / "Events"
     files = {

@@ -102,7 +102,7 @@ class PhaseSpace(Protocol[_PointsT_co]):
         """Dimension of the hypercube."""
 
     def points(self, unit: FloatArray) -> tuple[_PointsT_co, npt.NDArray[np.bool_]]:
-        """Map numbers in [0, 1), shape ``(n_variables, n)``, to the points inside the cuts, and say which they are."""
+        """Map numbers in [0, 1), shape ``(n_variables, n)``, to points inside the cuts, and flag them."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ class QuarkPhaseSpace:
 
 @dataclass(frozen=True)
 class ProductionPoints(Points):
-    """Points of ``u d > u d h`` with the incoming u along +z; the polynomial is that of the cross-section density [fb].
+    """Points of ``u d > u d h``, incoming u along +z, and the cross-section density polynomial [fb].
 
     Attributes:
         quarks: kinematics.
@@ -441,7 +441,7 @@ def rotate(vectors: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 
 def boost(vectors: FloatArray, frame: FloatArray) -> FloatArray:
-    """Boost massless vectors ``(n, k, 4)`` from the rest frame of ``frame`` ``(n, 4)``; ``E = |p|`` holds exactly."""
+    """Boost massless vectors ``(n, k, 4)`` from the rest frame of ``frame`` ``(n, 4)``, staying massless."""
     mass = np.sqrt(frame[:, 0] ** 2 - np.sum(frame[:, 1:] ** 2, axis=1))
     velocity = frame[:, None, 1:] / mass[:, None, None]  # beta gamma
     gamma = (frame[:, 0] / mass)[:, None]

@@ -60,7 +60,7 @@ class ToyTerms:
         return self.toy.log_ratio(self.events, theta)
 
     def log_ratio(self, rows: IntArray, theta: npt.ArrayLike) -> FloatArray:
-        """Return the log ratio of datasets, summed over the last axis of ``rows``, shape ``(..., n_points)``."""
+        """Return the log ratio of datasets, summed over the last axis of ``rows``: ``(..., n_points)``."""
         total: FloatArray = self.per_event(theta)[rows].sum(axis=-2)
         return total
 

@@ -1,4 +1,4 @@
-"""Whether intervals cover: at several true values, at several levels, and how estimates scatter in units of their error."""
+"""Coverage of intervals at several true values and levels, and the pull distribution of estimates."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PULL_EDGES = np.linspace(-5, 5, 41)
 
 @dataclass(frozen=True)
 class Pulls:
-    """Distribution of ``(estimate - true value) * sqrt(curvature)``: standard normal if errors are what they say.
+    """Distribution of ``(estimate - truth) * sqrt(curvature)``: standard normal if errors are right.
 
     Attributes:
         mean: and its standard error.
@@ -249,7 +249,7 @@ def _methods(
 def response(
     experiments: Sequence[PseudoExperiments], method: str, common: Sequence[float] | None = None
 ) -> Measured | None:
-    """Return how much the mean estimate of a method changes with the true value, from samples at several of them.
+    """Return the change of a method's mean estimate with the true value, from samples at several values.
 
     Unlike the slope of `milanalysis.statistics.information.comparison` it needs no exact score.
 

@@ -81,7 +81,7 @@ class Observation:
         return html_table(title, ("method", "shape", "shape and rate"), rows)
 
     def joined(self, other: Observation) -> Observation:
-        """Return both observations of the same events; a method ``a.b`` of the other follows the method ``a``."""
+        """Return both observations of the same events; the other's method ``a.b`` follows method ``a``."""
         methods = {}
         for name, method in self.methods.items():
             methods[name] = method
@@ -161,7 +161,7 @@ def observe(
 
 
 def _difference(both: ProfileLikelihood, shape: ProfileLikelihood) -> ProfileLikelihood:
-    """Return what the number of events adds to the shape, with the same nuisance parameters: 0 for the one expected."""
+    """Return the rate term with the nuisance parameters of the shape: 0 for the expected event count."""
     if both.parameters != shape.parameters:
         msg = f"shape and rate together have parameters {both.parameters}, and the shape {shape.parameters}"
         raise ValueError(msg)
@@ -169,7 +169,7 @@ def _difference(both: ProfileLikelihood, shape: ProfileLikelihood) -> ProfileLik
 
 
 def _interpolation_of(model: LikelihoodModel) -> str:
-    """Return how a method is made continuous, in words; a calibrated method is read like the one it is made of."""
+    """Describe the interpolation of a method; a calibrated method has that of the one it is made of."""
     if isinstance(model, RescaledModel):
         return _interpolation_of(model.model)
     if isinstance(model, ShapeModel) and model.interpolation is not None:

@@ -13,7 +13,7 @@ __all__ = ["admit"]
 
 
 def admit(samples: Sequence[Sample]) -> None:
-    """Refuse samples with a file that is there twice, or whose nominal weights cannot be what they are said to be.
+    """Refuse samples that contain a file twice, or whose nominal weights contradict their description.
 
     Args:
         samples: all of an analysis.

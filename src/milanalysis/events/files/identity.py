@@ -34,13 +34,15 @@ Digests = npt.NDArray[np.uint64]
 
 _MULTIPLIERS = tuple(np.uint64(m) for m in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9))
 _TOLERATED_REPEATS = 0.01
-"""Fraction of the events of one file that may be repeated in it with a warning: generators write an event of too large a
-weight several times."""
+"""Fraction of repeated events in a file that only causes a warning.
+
+Generators write an event of too large a weight several times.
+"""
 _SHOWN = 5
 
 
 def momenta_digests(events: Any) -> Digests:
-    """Return a number for each event of a chunk that is the same if its momenta are the same in single precision.
+    """Return an identifier of each event of a chunk: a digest of its momenta in single precision.
 
     The order of the objects in the event does not count. Events without any object that moves have no
     identity.
@@ -118,7 +120,7 @@ def _place(file: InputFile) -> tuple[int, int] | None:
 
 
 def _identification(file: InputFile) -> tuple[bytes, int] | None:
-    """Return ROOT's identification of a file with its number of events, since files that grow keep it; None without."""
+    """Return ROOT's UUID of a file with its number of events, as growing files keep the UUID; else None."""
     return (file.uuid, file.n_events) if any(file.uuid) and file.n_events else None
 
 
@@ -179,7 +181,7 @@ def require_different_events(samples: Sequence[Sample], tables: Mapping[str, Pat
 
 
 def _all_digests(tables: Sequence[Path]) -> Digests:
-    """Return the digests of the events of some tables one after the other; of tables without digests there are none."""
+    """Return the concatenated digests of the events of some tables; tables without digests add none."""
     with ExitStack() as files:
         opened = [files.enter_context(pq.ParquetFile(path)) for path in tables]
         opened = [file for file in opened if DIGEST_COLUMN in file.schema_arrow.names]
@@ -193,7 +195,7 @@ def _all_digests(tables: Sequence[Path]) -> Digests:
 
 
 def _report(samples: Sequence[Sample], places: Sequence[tuple[int, int]]) -> list[str]:
-    """Raise an error or return warnings about events that are there twice; each place is a digest and an event id."""
+    """Raise an error or return warnings about duplicate events; each place is a digest and an event id."""
     owners = {file.number: (sample, file) for sample in samples for file in sample.files}
     shared: Counter[tuple[int, int]] = Counter()
     first: dict[tuple[int, int], tuple[int, int]] = {}

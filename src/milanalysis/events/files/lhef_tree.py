@@ -1,4 +1,4 @@
-"""``LHEF`` trees as ExRootLHEFConverter writes them: their branches, and a writer that keeps nothing in memory."""
+"""``LHEF`` trees as ExRootLHEFConverter writes them: their branches, and a writer in constant memory."""
 
 from __future__ import annotations
 

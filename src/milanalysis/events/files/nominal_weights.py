@@ -30,7 +30,7 @@ _EXACTLY = 1e-6
 
 @dataclass(frozen=True)
 class NominalWeights:
-    """What is known of the nominal weights of some events, as they are in the file; those that are not finite are left out.
+    """Summary of the finite nominal weights of some events, as they are in the file.
 
     Attributes:
         n_events: number of events.
@@ -211,7 +211,7 @@ def weight_problem(sample: Sample) -> str | None:
 
 
 def negative_weights(sample: Sample) -> str | None:
-    """Say how many nominal weights of a simulated sample are negative, and what follows; None if there are none.
+    """Describe the negative nominal weights of a simulated sample and their effect; None without any.
 
     Tables, cutflows and yields keep their signs. Bags and pseudo-experiments are drawn with probabilities in
     proportion to the weights, so nothing can be trained on such events or tested with them.
@@ -271,7 +271,7 @@ def weight_warnings(sample: Sample) -> list[str]:
 
 
 def _disagreement(sample: Sample) -> list[str]:
-    """Say which file's weights give another cross-section than those of all files, beyond rounding and statistics."""
+    """Name the file whose weights give a cross-section inconsistent with that of all files."""
     by_file = [(file, nominal_weights(file)) for file in sample.files if file.n_events]
     if len(by_file) < 2:
         return []

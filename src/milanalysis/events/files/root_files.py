@@ -1,4 +1,4 @@
-"""ROOT files, looked into before any work starts: what is in them, and what the JSON files beside them say."""
+"""ROOT files, inspected before any work starts: their content, and that of the JSON files beside them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from milanalysis.files.paths import beside, problem_with_file
 __all__ = ["FB_PER_PB", "LOCAL", "UNCACHED", "InputFile", "SkippedFile", "open_root_file", "read_description"]
 
 LOCAL: dict[str, Any] = {"handler": uproot.MultithreadedFileSource}
-"""Options of uproot for files on local disks, which may have colons in their names (for fsspec they mean something); and
-no memory map, which ends the program if a file becomes shorter meanwhile."""
+"""Options of uproot for files on local disks, whose names may have colons (fsspec interprets them).
+
+There is no memory map, which ends the program if a file becomes shorter meanwhile.
+"""
 UNCACHED: dict[str, Any] = {"array_cache": None, "object_cache": None}
 FB_PER_PB = 1000.0
 
@@ -72,7 +74,7 @@ class SkippedFile:
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """Return what the JSON file beside a ROOT file, or beside what it is a link to, says; nothing if it is no object.
+    """Return the content of the JSON file beside a ROOT file or beside its link target; else empty.
 
     Raises:
         EventWeightError: naming the JSON file, if it cannot be read.
@@ -209,7 +211,7 @@ def _inspect(
 
 
 def _cross_section(path: Path, description: Mapping[str, Any]) -> tuple[float | None, float, str]:
-    """Return cross-section and error in fb that a JSON file says, and what it says instead if that is none."""
+    """Return cross-section and error in fb from a JSON file, and the invalid entry if there is none."""
     if "cross_section_pb" not in description:
         return None, 0.0, ""
     value, error = (_in_fb(description.get(f"cross_section_{one}")) for one in ("pb", "error_pb"))

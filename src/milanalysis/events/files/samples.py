@@ -76,7 +76,7 @@ class Sample:
 
     @property
     def expected_cross_section_fb(self) -> float | None:
-        """Cross-section that the weights should give, from the user or from the JSON files; None if not known."""
+        """Cross-section that the weights should give, from the user or the JSON files; None if unknown."""
         if self.cross_section_fb is not None:
             return self.cross_section_fb
         known = [(file.cross_section_fb, file.n_events) for file in self.files if file.n_events]
@@ -87,7 +87,7 @@ class Sample:
 
     @property
     def described(self) -> Sample | None:
-        """The files whose JSON files say a cross-section, which then is the expected one; None if there are none."""
+        """The files whose JSON files give the expected cross-section; None if there are none."""
         files = tuple(file for file in self.files if file.n_events and file.cross_section_fb is not None)
         return replace(self, files=files, cross_section_fb=None) if files else None
 

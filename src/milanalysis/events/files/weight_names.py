@@ -1,4 +1,4 @@
-"""Which weight of a file is which: names and values of the coefficient -> places in the file, and what cannot be checked."""
+"""The weights of a file: names and values of the coefficient -> indices, and what cannot be checked."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def points_in_order(
 def places_of_weights(
     sample: str, files: Sequence[InputFile], pair: tuple[int | str, int | str], names_file: Path | None
 ) -> tuple[int, int]:
-    """Return the places of two weights in the files, counting from 0; the arguments are those of `points_in_order`."""
+    """Return the indices of two weights, counting from 0; arguments as for `points_in_order`."""
     named = [one for one in pair if isinstance(one, str)]
     every = names_of_weights(sample, "weight_variations", files, named, names_file) if named else ()
     up, down = (every.index(one) if isinstance(one, str) else one for one in pair)
@@ -108,7 +108,7 @@ def _refuse_other_points(sample: str, file: InputFile, points: Sequence[float | 
 
 
 def _stated_points(file: InputFile, points: Sequence[float | None]) -> Sequence[float]:
-    """Return the values of the coefficient that the JSON file beside a file says, if they are as many as those given."""
+    """Return the coefficient values in the JSON file beside a file, if as many as those given."""
     stated = file.description.get("weight_points")
     if not isinstance(stated, list) or len(stated) != len(points):
         return ()
@@ -123,7 +123,7 @@ def _says_order(file: InputFile, points: Sequence[float | None]) -> bool:
 
 
 def _numbers_of(file: InputFile, points: Sequence[float | None]) -> list[float]:
-    """Return the numbers that the names of the weights end with, for those that have a point; empty without such names."""
+    """Return the numbers at the ends of the names of weights that have a point; empty without any."""
     names = _names_beside(file)
     if len(names) != len(points):
         return []

@@ -1,4 +1,4 @@
-"""Les Houches text -> ``LHEF`` ROOT tree, event by event the same, with what the tree cannot hold in a JSON file.
+"""Les Houches text -> ``LHEF`` ROOT tree with the same events, and a JSON file for what trees cannot hold.
 
 Only where events carry trials (Sherpa) are the weights changed: by one factor, so that they average to the
 cross-section, which in the text is the sum of weights over the sum of trials.
@@ -34,7 +34,7 @@ _FARTHEST = 0.1
 
 
 def converted_path(path: Path, directory: Path | None = None) -> Path:
-    """Return where the tree of a text file goes: ``x.lhe.gz`` becomes ``x.lhef.root``, in the same directory."""
+    """Return the path of the tree of a text file: ``x.lhef.root`` beside ``x.lhe.gz``."""
     name = path.name.removesuffix(".gz").removesuffix(".lhe")
     return (directory or path.parent) / f"{name}.lhef.root"
 
@@ -86,7 +86,7 @@ def _check_not_of_another(path: Path, target: Path) -> None:
 
 @dataclass
 class _Sums:
-    """What is summed over the nominal weights: their number, they themselves, their squares, and whether all are +-1."""
+    """Sums over the nominal weights: their number, value and square, and whether all are +-1."""
 
     n: int = 0
     total: float = 0.0
@@ -107,7 +107,7 @@ class _Sums:
         self.not_finite += int((~np.isfinite(block.weights)).any(axis=1).sum())
 
     def error_of_sum(self, n_trials: float) -> float:
-        """Return the standard error of the sum, for a fixed number of trials of which the others have weight zero."""
+        """Return the standard error of the sum; trials without an event have weight zero."""
         if not n_trials:
             return 0.0
         return math.sqrt(max(self.squares - self.total / n_trials * self.total, 0.0))
@@ -226,7 +226,7 @@ def _listed(names: set[str]) -> str:
 
 
 def _agreements(file: LHEFile, sums: _Sums) -> list[str]:
-    """Return which of mean and sum of the weights agree with the cross-section, within errors and rounding."""
+    """Return which of mean and sum of the weights agree with the cross-section, within errors."""
     section, error = file.head.cross_section_pb, file.head.cross_section_error_pb or 0.0
     if section is None or sums.n == 0:
         return []

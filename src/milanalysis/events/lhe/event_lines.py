@@ -1,4 +1,4 @@
-"""The lines of an event in a Les Houches file -> numbers: what is written as usual all at once, the rest one by one.
+"""The lines of an event in a Les Houches file -> numbers: usual spellings all at once, others singly.
 
 Source:
     hep-ph/0109068, whose common block HEPEUP the lines are.

@@ -55,7 +55,9 @@ _LINE_OF_EVENT = re.compile(
 )
 """A line of numbers, as events have: two whole ones and four or eleven more."""
 _OTHER_FORMATS = {
-    b"root": "is a ROOT file; text is converted once, and trees of ROOT are read by the samples of an analysis",
+    b"root": (
+        "is a ROOT file; text is converted once, and trees of ROOT are read by the samples of an analysis"
+    ),
     b"BZh": "is compressed with bzip2; unpack it first (bunzip2)",
     b"\xfd7zXZ": "is compressed with xz; unpack it first (unxz)",
     b"\x28\xb5\x2f\xfd": "is compressed with zstd; unpack it first (unzstd)",
@@ -269,7 +271,8 @@ class LHEFile:
             line = self._line + self._text.count(b"\n") + text.count(b"\n", 0, text.index(b"\0"))
             self._refuse_line(
                 line,
-                "there are bytes of value 0, as a file system leaves them after a crash; copy or produce it again",
+                "there are bytes of value 0, as a file system leaves them after a crash; "
+                "copy or produce it again",
             )
         held = _ASIDE_MAY_BEGIN.search(text, max(len(text) - 9, 0))
         if held is not None:
@@ -424,7 +427,8 @@ class LHEFile:
             shown = decoded(lost[0].strip()[:60])
             self._refuse_line(
                 line,
-                f"{shown!r} is a line of an event, and there is no <event> before it; put it between <event> and </event>",
+                f"{shown!r} is a line of an event, and there is no <event> before it; "
+                "put it between <event> and </event>",
             )
         if stray is None:
             return

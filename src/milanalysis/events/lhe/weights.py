@@ -201,7 +201,8 @@ class EventWeightReader:
             raise MalformedEventError(
                 event,
                 rest.rfind(twice[0].encode()),
-                f"there are {names.count(twice[0])} weights of the name {twice[0]!r}; expected a name for each",
+                f"there are {names.count(twice[0])} weights of the name {twice[0]!r}; "
+                "expected a name for each",
             )
         return names
 
@@ -220,7 +221,8 @@ class EventWeightReader:
             raise MalformedEventError(
                 event,
                 rest.find(shown),
-                f"{decoded(line[:100])!r} is no weight that can be read; expected <wgt id='name'> number </wgt>",
+                f"{decoded(line[:100])!r} is no weight that can be read; "
+                "expected <wgt id='name'> number </wgt>",
             )
         for line in text.split(b"\n"):
             if b"<" not in line and len(line.split()) == _PARTICLE_NUMBERS:

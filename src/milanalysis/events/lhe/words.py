@@ -1,4 +1,4 @@
-"""Words of Les Houches files: numbers in the spellings of C, Python and Fortran, attributes of tags, any encoding."""
+"""Words of Les Houches files: numbers as C, Python and Fortran write them, attributes, any encoding."""
 
 from __future__ import annotations
 

@@ -354,7 +354,7 @@ def _variations(events: Any) -> dict[str, FloatArray]:
 
 
 def _all_weights(events: Any) -> FloatArray:
-    """Return all weights beside the nominal one, in the order of the file, shape ``(n_events, n_weights)``."""
+    """Return all weights but the nominal one, in file order, shape ``(n_events, n_weights)``."""
     metadata = events.metadata
     points = metadata["weight_points"]
     n_events = len(events)

@@ -151,7 +151,7 @@ class PartsDirectory:
             half_written.unlink()
 
     def finished(self) -> dict[str, tuple[int, Cutflow]]:
-        """Return rows and cutflow of the parts that are complete, by chunk; what cannot be read is removed."""
+        """Return rows and cutflow of the complete parts, by chunk; unreadable parts are removed."""
         found = {}
         for path in sorted(self.path.glob("*.arrow")):
             try:

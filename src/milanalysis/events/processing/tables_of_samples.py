@@ -39,9 +39,9 @@ __all__ = ["make_tables"]
 logger = logging.getLogger(__name__)
 
 _CROSS_SECTION_TOLERANCE = 0.02
-"""Relative difference between the weights and a stated cross-section that rounding and truncation may cause."""
+"""Relative difference of the weights from a stated cross-section that rounding and truncation may cause."""
 _LARGEST_ERROR = 0.1
-"""Relative error of a cross-section in a JSON file that is believed; with a larger one nothing would be checked."""
+"""Largest relative error of a cross-section in a JSON file at which it is still a check."""
 _EXPECTED = (
     "a feature processor returns {'cutflow': cutflow, 'parts': write_part(table, cutflow, events)} for every "
     "chunk, as "
@@ -266,7 +266,7 @@ def _summary(sample: Sample, cutflow: Cutflow, merge: Merge) -> dict[str, Any]:
 
 
 def _check_cross_section(sample: Sample, weight: Fraction) -> None:
-    """Refuse weights that do not add up to the cross-section: the one that is stated, and those of the JSON files.
+    """Refuse weights that do not add up to the stated cross-section or to that of the JSON files.
 
     Raises:
         EventWeightError: naming both, and what would fit.
@@ -291,7 +291,7 @@ def _check_cross_section(sample: Sample, weight: Fraction) -> None:
 
 
 def _require_cross_section(sample: Sample, found: float, expected: float, error: float, origin: str) -> None:
-    """Refuse weights that do not add up to a cross-section in fb with an error in fb, and say who states it."""
+    """Refuse weights that do not add up to a cross-section and error in fb, and name its source."""
     allowed = _allowed_difference(sample, expected, error)
     if abs(found - expected) <= allowed:
         return

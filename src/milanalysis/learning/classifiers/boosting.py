@@ -1,4 +1,4 @@
-"""Boosted trees of XGBoost and LightGBM, in the form of a `milanalysis.learning.classifiers.classifier.Classifier`."""
+"""Boosted trees of XGBoost and LightGBM, as a `milanalysis.learning.classifiers.classifier.Classifier`."""
 
 from __future__ import annotations
 

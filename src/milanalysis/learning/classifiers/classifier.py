@@ -1,4 +1,4 @@
-"""What classifiers of single events have in common: labelled events in, logits out, and a record of the rounds between."""
+"""Interface of classifiers of single events: labelled events in, logits out, and a training history."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Classifier(Protocol):
     """Tells classes of events apart; an `milanalysis.learning.models.network_ratio.Evaluator`."""
 
     def __call__(self, features: Float32Array) -> FloatArray:
-        """Return the logits for bags of one event, ``(n_bags, 1, n_features)``, shape ``(n_bags, n_outputs)``."""
+        """Return logits ``(n_bags, n_outputs)`` for bags of one event ``(n_bags, 1, n_features)``."""
 
     def events(self, features: Float32Array) -> FloatArray:
         """Return the logits for events ``(n_events, n_features)``, shape ``(n_events, n_outputs)``."""

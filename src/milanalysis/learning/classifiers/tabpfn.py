@@ -1,4 +1,4 @@
-"""TabPFN, in the form of a `milanalysis.learning.classifiers.classifier.Classifier`; nothing is ever downloaded."""
+"""TabPFN, as a `milanalysis.learning.classifiers.classifier.Classifier`; nothing is ever downloaded."""
 
 from __future__ import annotations
 

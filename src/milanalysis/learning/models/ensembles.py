@@ -32,15 +32,16 @@ __all__ = [
 ]
 
 Average = Callable[[FloatArray], FloatArray]
-"""From log ratios of members ``(n_members, n, n_points)``, at all points of a grid, to one up to a constant in theta."""
+"""From log ratios of members ``(n_members, n, n_points)`` on a grid to one, up to a constant in theta."""
 
 
 def mean_class_probability(log_ratios: FloatArray) -> FloatArray:
-    """Average the probabilities of the points of a grid, which add up to one, and return the logarithms of the means.
+    """Average the posterior probabilities of the grid points and return the logarithms of the means.
 
     Example:
         >>> one, other = np.log([[3.0, 1.0]]), np.log([[1.0, 1.0]])
-        >>> np.exp(mean_class_probability(np.stack([one, other]))).round(4)  # (3/4 + 1/2) / 2 and (1/4 + 1/2) / 2
+        >>> mean = mean_class_probability(np.stack([one, other]))
+        >>> np.exp(mean).round(4)  # (3/4 + 1/2) / 2 and (1/4 + 1/2) / 2
         array([[0.625, 0.375]])
     """
     from scipy.special import logsumexp
@@ -51,7 +52,7 @@ def mean_class_probability(log_ratios: FloatArray) -> FloatArray:
 
 
 def mean_binary_probability(log_ratios: FloatArray) -> FloatArray:
-    """Average the probabilities ``r / (1 + r)`` at each point by itself, and return the log ratios of the means.
+    """Average the probabilities ``r / (1 + r)`` point by point and return the log ratios of the means.
 
     Example:
         >>> np.exp(mean_binary_probability(np.log([[[3.0]], [[1.0]]]))).round(4)  # (3/4 + 1/2) / (1/4 + 1/2)
@@ -232,11 +233,9 @@ class EnsembleRatio:
             BagSizeMismatchError: saying why.
         """
         msg = (
-            f"this ratio is one of bags of {self.bag_size} events and not a sum over their events, so events "
-            "have no terms "
+            f"this ratio is defined for whole bags of {self.bag_size} events only, so events have no terms "
             "of their own and bags of another size no ratio; show it bags of this size, or train with mean "
-            "or sum "
-            "pooling, a loss whose output is the log ratio, and members that are averaged in log ratio"
+            "or sum pooling, a loss whose output is the log ratio, and members that are averaged in log ratio"
         )
         raise BagSizeMismatchError(msg)
 

@@ -29,7 +29,7 @@ class Evaluator(Protocol):
 
 
 def evaluator(task: Task, network: Evaluator) -> Evaluator:
-    """Return what gives the outputs that a task reads: the network, asked about all points if it is shown theta."""
+    """Return a function that gives a task its outputs: the network, at all points if theta is an input."""
     return ScannedNetwork(network, task.grid) if isinstance(task, ParameterisedTask) else network
 
 

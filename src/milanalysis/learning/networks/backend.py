@@ -1,4 +1,4 @@
-"""Keras and TensorFlow, imported quietly and in the right order; every module that builds or runs networks imports them here."""
+"""Keras and TensorFlow, imported quietly and in the right order; modules of networks import them here."""
 
 from __future__ import annotations
 

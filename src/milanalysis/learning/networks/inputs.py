@@ -1,4 +1,4 @@
-"""What becomes of raw features before a network sees them: invariants, and the moments they are standardised with."""
+"""Preparation of raw features for a network: invariants, and the moments for standardising them."""
 
 from __future__ import annotations
 

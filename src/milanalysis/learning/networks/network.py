@@ -6,10 +6,10 @@ per bag: by default the mean over the bag of the last hidden layer, then a linea
 is one row per event.
 
 The network with mean or sum pooling is additive. Mean and linear layer commute, so ``output(bag) = mean_i
-output({x_i})``: what looks like a function of the whole bag is, once trained, a sum over its events. The sum has no bias
-in its last layer, so ``output(bag) = sum_i output({x_i})`` exactly. Then the logit of a bag is the sum of the
-logits of its events, which is Eq. (32) of arXiv:2101.07263: a network trained on bags (f_N) with a fixed
-head, whose inside is a classifier of events (f_N -> 1).
+output({x_i})``: what looks like a function of the whole bag is, once trained, a sum over its events. The sum
+has no bias in its last layer, so ``output(bag) = sum_i output({x_i})`` exactly. Then the logit of a bag is
+the sum of the logits of its events, which is Eq. (32) of arXiv:2101.07263: a network trained on bags (f_N)
+with a fixed head, whose inside is a classifier of events (f_N -> 1).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Functions of the parameter learned from samples at grid points, by telling the points apart.
 
 It is the multiclass cross-entropy, but the logits are not free: that of point theta_k is ``ln r(theta_k) - ln
-nu(theta_k)``, summed over the events of a bag, where r is a function of a few outputs for each event. What the forms are
-and which one to use when:
+nu(theta_k)``, summed over the events of a bag, where r is a function of a few outputs for each event. What
+the forms are and which one to use when:
 
 - `Morphing`: a product of positive quadratics. For physics it is exact: a squared amplitude that is linear in
   the parameter is one quadratic, and with the parameter in production and in decay it is the product of two.
@@ -152,7 +152,7 @@ class Logits:
         return tf.linalg.matmul(outputs, tf.stack([theta ** (power + 1) for power in range(self.degree)]))
 
     def normalise(self, outputs: FloatArray, probabilities: FloatArray, grid: FloatArray) -> FloatArray:
-        """Return ``ln nu``, the logarithm of the mean ratio of reference events, at the points of the grid."""
+        """Return ``ln nu``, the logarithm of the mean ratio of reference events, on the grid."""
         return log_mean_ratio(self._log_ratios(outputs, grid), probabilities)
 
     def join(self, constants: FloatArray, shares: FloatArray) -> FloatArray:
@@ -176,7 +176,7 @@ def make_form(config: MorphingFormConfig | LogitsFormConfig) -> Form:
 
 @dataclass(frozen=True, eq=False)
 class PolynomialSamplesTask(EventTask):
-    """Tell the points of a grid apart with logits that are functions of the parameter, the same for all events.
+    """Tell the points of a grid apart with logits that are one function of the parameter per event.
 
     Use it if there are samples at several points and no event weights. Few numbers for each event, tied to
     each other by what is known of the physics, instead of one for each point: nothing is left of the
@@ -203,7 +203,7 @@ class PolynomialSamplesTask(EventTask):
 
     @property
     def n_outputs(self) -> int:
-        """Those of the form."""
+        """Outputs per event that the form needs, such as its coefficients."""
         return self.form.n_outputs
 
     @property
@@ -213,7 +213,7 @@ class PolynomialSamplesTask(EventTask):
 
     @property
     def training_points(self) -> FloatArray:
-        """The points."""
+        """The points of the grid: every one of them has a sample."""
         return self.points
 
     @property

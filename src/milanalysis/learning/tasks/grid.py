@@ -1,4 +1,4 @@
-"""Tasks whose log ratios are known at the points of a grid: what they have in common, multiclass and binary ones."""
+"""Tasks whose log ratios are known at the points of a grid: their base class, multiclass and binary ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class GridTask(ABC):
 
     @property
     def n_constants(self) -> int:
-        """None."""
+        """No trainable constants: the normalisation is part of the outputs."""
         return 0
 
     @property
@@ -55,7 +55,7 @@ class GridTask(ABC):
 
     @property
     def training_points(self) -> FloatArray:
-        """The grid."""
+        """The points of the grid: every one of them has a sample."""
         return self.grid
 
     @property
@@ -90,7 +90,7 @@ class GridTask(ABC):
         return log_mean_ratio(constants, shares)
 
     def terms(self, outputs: FloatArray, normalisation: FloatArray, n_averaged: int) -> GridTerms:
-        """Return each event's share of the log ratio: what its outputs say, over the number of averaged events."""
+        """Return each event's term: the log ratio of its outputs over ``n_averaged``, normalised."""
         return GridTerms(self.grid, self.log_ratios(outputs) / n_averaged - normalisation)
 
     def bag_log_ratio(self, outputs: FloatArray, normalisation: FloatArray, theta: FloatArray) -> FloatArray:
@@ -166,7 +166,7 @@ class BinaryTask(GridTask):
 
     @property
     def n_outputs(self) -> int:
-        """One."""
+        """One output: the logit of the point against the reference."""
         return 1
 
     def encode(self, bags: Bags, rng: np.random.Generator) -> Targets:

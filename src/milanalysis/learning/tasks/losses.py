@@ -43,7 +43,7 @@ Targets = tuple[npt.NDArray[np.float32] | npt.NDArray[np.int32], ...]
 """Arrays with one row per bag, handed to a loss in this order."""
 
 _SMALLEST_LINEAR_RATIO = 0.01
-"""Below it the logarithm of the linear form goes on as a straight line, so that it has a gradient everywhere."""
+"""Below it the logarithm of the linear form continues as a straight line, so its gradient never vanishes."""
 
 
 class BinaryLoss(Protocol):
@@ -123,7 +123,7 @@ class MaximumLikelihoodExponential:
 
 @dataclass(frozen=True)
 class MaximumLikelihoodLinear:
-    """``A = ln f, B = 1 - f`` with ``f = 1 + z``: the network gives the ratio itself, and begins at ratio one."""
+    """``A = ln f, B = 1 - f`` with ``f = 1 + z``: the network gives the ratio itself and starts at one."""
 
     def value(self, output: Any, label: Any) -> Any:
         """Return the loss of each bag; see `BinaryLoss.value`."""

@@ -129,7 +129,7 @@ class ParameterisedTask(GridTask):
         return Bags(parts[0].table, index, np.concatenate([part.theta for part in parts])[order])
 
     def encode(self, bags: Bags, rng: np.random.Generator) -> Targets:
-        """Return what each bag is shown with, shape ``(n_bags, n_parameters)``, and its label, shape ``(n_bags,)``.
+        """Return the theta shown with each bag, ``(n_bags, n_parameters)``, and its label, ``(n_bags,)``.
 
         Where bags of one point are shown with several values, chance decides, with the shares of the pairs.
         """
@@ -148,7 +148,7 @@ class ParameterisedTask(GridTask):
         return self.loss_function.value(outputs[:, 0], targets[1])
 
     def log_ratios(self, outputs: FloatArray) -> FloatArray:
-        """Return the log ratios at the grid, from outputs for each of its points, relative to that at the reference."""
+        """Return the log ratios on the grid relative to the reference, from outputs at each grid point."""
         return self._relative(self.loss_function.log_ratio(outputs))
 
 

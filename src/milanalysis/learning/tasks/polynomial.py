@@ -1,4 +1,4 @@
-"""Tasks that learn something about each event and add it up: what they have in common, and polynomials from weights."""
+"""Tasks that learn one term per event and sum them: their base class, and polynomials from weights."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class PolynomialTask(EventTask):
 
     @property
     def n_constants(self) -> int:
-        """None."""
+        """No constants: the normalisation follows from the event weights."""
         return 0
 
     @property

@@ -93,7 +93,7 @@ class Task(Protocol):
 
     @property
     def grid(self) -> FloatArray | None:
-        """Points at which its log ratios are known, shape ``(n_points, n_parameters)``; None: at any point."""
+        """Points where log ratios are known, shape ``(n_points, n_parameters)``; None: everywhere."""
 
     @property
     def n_outputs(self) -> int:
@@ -101,11 +101,11 @@ class Task(Protocol):
 
     @property
     def n_constants(self) -> int:
-        """Number of trainable numbers beside the outputs, the same for all events; they follow the outputs."""
+        """Number of trainable constants, the same for all events; they come after the outputs."""
 
     @property
     def n_theta_inputs(self) -> int:
-        """Number of parameters shown to the network beside the features; if not zero the first target is theta."""
+        """Number of parameters that are network inputs; if not zero the first target is theta."""
 
     @property
     def pooled(self) -> bool:

@@ -102,7 +102,10 @@ def learning_rates(training: TrainingConfig, validation_losses: Sequence[float])
 
 
 def _plateau_rate(schedule: PlateauScheduleConfig, validation_losses: Sequence[float]) -> float | None:
-    """Replay the epochs so far: divide by ten while nothing improves, stop after twice the patience at the end."""
+    """Replay the epochs so far: learning rate and early stopping.
+
+    Without improvement the learning rate is divided by ten, and after twice the patience training stops.
+    """
     rate, best, waited = schedule.initial, np.inf, 0
     for loss in validation_losses:
         waited = 0 if loss < best else waited + 1
@@ -227,7 +230,7 @@ def training_digest(
 
 
 def _evenly_spread(rows: IntArray, n_largest: int) -> IntArray:
-    """Return all rows, or ``n_largest`` in equal distances: inputs are standardised well enough with a million events."""
+    """Return all rows, or ``n_largest`` evenly spaced ones: a million events standardise well enough."""
     if len(rows) <= n_largest:
         return rows
     spread: IntArray = rows[np.linspace(0, len(rows) - 1, n_largest).astype(np.int64)]
@@ -235,12 +238,12 @@ def _evenly_spread(rows: IntArray, n_largest: int) -> IntArray:
 
 
 def bags_per_batch(model: ModelConfig) -> int:
-    """Return the bags of one gradient step: the same number of events whatever the bag size, at least one bag."""
+    """Return the bags per gradient step: a fixed number of events for any bag size, at least one bag."""
     return max(1, model.training.batch_events // model.bag_size)
 
 
 def _require_useful_features(table: EventTable, label: str) -> None:
-    """Refuse features that would turn every weight into nonsense in the first step, or that cannot teach anything.
+    """Refuse features that would spoil every weight in the first step, or that carry no information.
 
     Masses that are zero in all events are let through: at parton level leptons and quarks have none.
     """
@@ -387,7 +390,7 @@ def _compile_validation(network: Any, task: Task, targets: Targets) -> Callable[
 
 
 def _shown(task: Task, features: Any, targets: Sequence[Any]) -> Any:
-    """Return what a network sees of bags: their features and, if the task says so, theta beside those of each event."""
+    """Return the network inputs of bags: their features and, if the task says so, theta beside each event."""
     import tensorflow as tf
 
     if not task.n_theta_inputs:

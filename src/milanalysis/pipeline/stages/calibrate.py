@@ -60,7 +60,7 @@ __all__ = ["STAGE", "calibrate"]
 
 
 def calibrate(run: Run) -> Sequence[Path]:
-    """Learn all calibrations on the validation events, and fit the calibrated methods to the observed events."""
+    """Fit all calibrations to the validation events, and the calibrated methods to the observed events."""
     config = run.config
     calibrations: dict[str, dict[str, AnyCalibration]] = {}
     observed: Observation | None = None

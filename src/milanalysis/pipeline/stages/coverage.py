@@ -52,7 +52,7 @@ def coverage(run: Run) -> Sequence[Path]:
 
 
 def _judged_with(comparison: Comparison, found: CoverageReport, run: Run) -> Comparison:
-    """Return the comparison with the coverage and the width that intervals have where there is background, as in the data."""
+    """Return the comparison with coverage and width of intervals on data with background."""
     level = run.config.inference.level
     place = found.levels.index(level) if level in found.levels else None
     judged = {

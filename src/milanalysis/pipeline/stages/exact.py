@@ -71,7 +71,7 @@ def exact(run: Run) -> Sequence[Path]:
 
 
 def _visible_polynomials(run: Run) -> dict[str, tuple[EventTable, FloatArray]]:
-    """Return for each sample its events without their features, and their exact visible ratios as polynomials.
+    """Return each sample's events without features, and their exact visible ratios as polynomials.
 
     Raises:
         ProcessMismatchError: if a sample is of another process or level, naming it.

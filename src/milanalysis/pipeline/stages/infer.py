@@ -1,4 +1,4 @@
-"""The stage that evaluates the models inside the bag processor and fits every method to the observed events."""
+"""The stage that evaluates the models in the bag processor and fits every method to the observed events."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ __all__ = ["STAGE", "infer"]
 logger = logging.getLogger(__name__)
 
 _SAME = 1e-5
-"""Difference between the log ratios of bags and of their events, relative to these, that single precision may cause."""
+"""Relative difference between log ratios of bags and sums over their events that float32 may cause."""
 _BAG_OUTPUT = (
     "a bag processor returns 'event_id', and for each model 'points', 'bags', 'counts' and, where its ratio "
     "is a sum over "
@@ -164,7 +164,7 @@ def _limits(run: Run, methods: Methods, signal: EFTPolynomial, counts: IntArray)
 
 
 def _score(run: Run, name: str, splits: Sequence[Split]) -> list[Path]:
-    """Evaluate all models on a sample and keep the log-ratio terms of the events in some splits, in the order of its table.
+    """Evaluate all models on a sample and keep the terms of the events in some splits, in table order.
 
     For an additive model the bags are a check: their log ratios and those of the events left over are the sum
     of the terms. For any other they are the answer, if they hold all events, and each event gets an equal
@@ -324,5 +324,8 @@ STAGE = Stage(
         run.config.processing.bag_likelihood,
     ],
     work=infer,
-    summary="evaluates the networks in a coffea processor and fits the observed events; writes log_ratios/, results/",
+    summary=(
+        "evaluates the networks in a coffea processor and fits the observed events; "
+        "writes log_ratios/, results/"
+    ),
 )

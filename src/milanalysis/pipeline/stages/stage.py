@@ -78,7 +78,7 @@ def models_of(run: Run) -> list[Path]:
 
 
 def log_ratios(run: Run, role: str) -> list[Path]:
-    """Return the per-event terms of the samples with a role; for models that have none, what describes the networks."""
+    """Return the per-event terms of the samples with a role; for models without any, their metadata."""
     models = run.config.models
     names = run.config.samples_with_role(role)
     terms = [
@@ -112,7 +112,7 @@ def background_log_ratios(run: Run) -> list[Path]:
 
 
 def exact_of(run: Run, role: str) -> list[Path]:
-    """Return the exact visible terms of the samples with a role that are there, and the file that says why not."""
+    """Return the exact visible terms of the samples with a role, and the file that explains absences."""
     files = [run.exact_file(name) for name in run.config.samples_with_role(role)]
     return [run.result("exact"), *(path for path in files if path.exists())]
 

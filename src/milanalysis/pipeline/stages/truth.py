@@ -25,7 +25,7 @@ _AUC_STEPS = (0.1, 0.2)  # from the reference, where the best separation of sing
 
 
 def truth(run: Run) -> Sequence[Path]:
-    """Compute the information that is there to be had."""
+    """Compute the Fisher information available in the events of the generator."""
     from milanalysis.simulation.exact.information import reference_information
 
     config, reference = run.config, run.config.parameter.reference

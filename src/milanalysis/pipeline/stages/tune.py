@@ -67,6 +67,8 @@ STAGE = Stage(
     },
     inputs=training_inputs,
     work=tune,
-    summary="trains a model with many settings; writes tuning/<label>-*/, results/tuning.json, results/tuned.yaml",
+    summary=(
+        "trains a model with many settings; writes tuning/<label>-*/, results/tuning.json, results/tuned.yaml"
+    ),
 )
 """The search of settings, which no other stage needs."""

@@ -233,7 +233,7 @@ class BackgroundGenerator:
         return self._events(points, beams / n_points * points.polynomial[:, 0], rng)
 
     def _events(self, points: BackgroundPoints, weight: FloatArray, rng: np.random.Generator) -> Events:
-        """Turn points by a random azimuth, and half of them to the other beam; choose a flavour of the neutrinos."""
+        """Rotate points by a random azimuth, swap the beams of half of them, choose neutrino flavours."""
         azimuth = rng.uniform(0.0, 2.0 * np.pi, len(points))[:, None]
         momenta = points.momenta.copy()
         x, y = points.momenta[..., 1], points.momenta[..., 2]

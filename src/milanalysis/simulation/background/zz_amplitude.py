@@ -1,4 +1,4 @@
-"""The squared matrix element of ``u d > u d Z Z``, ``Z > e+ e-``, ``Z > nu nu~``, at tree level without gluons.
+"""The tree-level squared matrix element of ``u d > u d Z Z``, ``Z > e+ e-``, ``Z > nu nu~``, no gluons.
 
 All diagrams with two resonant Z bosons are there: exchange of a photon, Z or W between the quark lines, with
 both Z bosons radiated from quarks, from the exchanged W (three- and four-boson vertices), or from a Higgs

@@ -1,1 +1,1 @@
-"""What is known exactly about the built-in signal: the visible likelihood ratio and the Fisher information."""
+"""Exact results for the built-in signal: the visible likelihood ratio and the Fisher information."""

@@ -82,7 +82,7 @@ def visible_momenta(table: EventTable) -> FloatArray:
 
 
 def production_estimate(momenta: FloatArray) -> FloatArray:
-    """Return the linear and the quadratic coefficient in cHW of an estimate of the production amplitude squared.
+    """Return the linear and quadratic cHW coefficients of an estimated squared production amplitude.
 
     The Higgs boson is given the rapidity of the lepton pair, and both assignments of the beams are added. A
     closed form without any integral; by itself its linear term has a squared correlation of 0.98 with the

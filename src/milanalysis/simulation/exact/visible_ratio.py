@@ -46,7 +46,7 @@ _COLUMNS = 6000
 """Points in y that are worked on at a time; arrays of this length stay in the cache."""
 
 _ENERGY_TOLERANCE = 0.5
-"""Energy [GeV] by which two neutrinos may fall short of their momentum, by rounding and the width of the Higgs boson."""
+"""Energy [GeV] by which two neutrinos may be space-like, by rounding and the Higgs boson's width."""
 
 _RAPIDITY_TOLERANCE = 1e-3
 """How far rounding may close the range of y, where momentum fractions reach one."""
@@ -96,7 +96,7 @@ class Accuracy:
 FAST = Accuracy(4, 6, 3, split=True)
 """For averages over many events: root-mean-square error of r_1 2e-4, where its standard deviation is 0.5."""
 STANDARD = Accuracy(8, 24, 4, split=True)
-"""For labels and likelihoods: 5e-6, less than what the choice of a fit or a grid for the densities changes."""
+"""For labels and likelihoods: 5e-6, less than the effect of another fit or grid for the densities."""
 FINE = Accuracy(16, 32, 4, split=True)
 """To check the other two against: 2e-7."""
 PRESETS = {"fast": FAST, "standard": STANDARD, "fine": FINE}
@@ -408,7 +408,7 @@ def _rapidities(k: _Kinematics, accuracy: Accuracy) -> tuple[IntArray, FloatArra
 
 
 def _decay(k: _Kinematics, plus: FloatArray, minus: FloatArray, accuracy: Accuracy) -> FloatArray:
-    """Return `decay_integral` for Higgs bosons with light-cone momenta ``(n_panels, n_y)``, shape ``(3, n_panels, n_y)``."""
+    """Return `decay_integral`, ``(3, n_panels, n_y)``, for light-cone Higgs momenta ``(n_panels, n_y)``."""
     tiny = 1e-6  # GeV^2: a neutrino pair collinear with a lepton, or rounding
     alpha = np.maximum(0.5 * (k.positron_plus * minus + k.positron_minus * plus) - k.positron_offset, tiny)
     beta = np.maximum(0.5 * (k.electron_plus * minus + k.electron_minus * plus) - k.electron_offset, tiny)

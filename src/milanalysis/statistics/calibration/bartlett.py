@@ -1,4 +1,4 @@
-"""What a log ratio per event has to fulfil, and what it keeps: the second Bartlett identity and captured information.
+"""Tests of a log ratio per event: the second Bartlett identity and the captured information.
 
 Both are measured event by event, without pseudo-experiments, in units of the Fisher information of one event.
 ``T'`` and ``T''`` are slope and second derivative of an event's log ratio at the reference, from a

@@ -98,7 +98,7 @@ class CalibrationSample:
         return cls(rows, some.weights_at(0.0) * some.event_polynomials(), some.event_id)
 
     def weights_at(self, theta: float) -> FloatArray:
-        """Return the cross-section that each event stands for at one value of the parameter, shape ``(n_events,)``."""
+        """Return the cross-section that each event represents at one value, shape ``(n_events,)``."""
         return EventPolynomials(self.contents).at(theta)
 
     def bags(self, theta: float, n_bags: int, bag_size: int, rng: np.random.Generator) -> IntArray:
@@ -342,7 +342,7 @@ class ShiftedTerms:
         return shifted
 
     def log_ratio(self, rows: IntArray, theta: npt.ArrayLike) -> FloatArray:
-        """Return the log ratio of datasets, summed over the last axis of ``rows``, shape ``(..., n_points)``."""
+        """Return the log ratio of datasets, summed over the last axis of ``rows``: ``(..., n_points)``."""
         offset = self.offset(parameter_points(theta)[:, 0])
         shifted: FloatArray = self.terms.log_ratio(rows, theta) - rows.shape[-1] * offset
         return shifted
@@ -354,7 +354,7 @@ class ShiftedTerms:
 
 @dataclass(frozen=True)
 class RateOffset:
-    """Ratios divided by their mean over events of the reference, since ``E_reference[p(x|theta)/p(x|reference)] = 1``.
+    """Ratios divided by their reference mean, as ``E_reference[p(x|theta)/p(x|reference)] = 1``.
 
     Attributes:
         points: values of the parameter, ascending.

@@ -108,7 +108,7 @@ class Observable:
         return total**2 / squares
 
     def apply(self, model: ShapeModel) -> ObservableModel:
-        """Return the calibrated method; see `milanalysis.statistics.calibration.calibrations.Calibration.apply`."""
+        """Return the calibrated method; see `calibrations.Calibration.apply`."""
         return ObservableModel(self, log_ratio_slopes(model.terms, self.parameter, self.half_width))
 
 
@@ -127,7 +127,7 @@ class ObservableModel(Addable):
     slopes: FloatArray
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:
-        """Return the likelihood of a dataset; see `milanalysis.statistics.likelihood.models.LikelihoodModel.observe`."""
+        """Return the likelihood of a dataset; see `likelihood.models.LikelihoodModel.observe`."""
         n_events = len(rows)
         observed = float(self.slopes[rows].mean()) if n_events else np.nan
         per_event = 1 / n_events if n_events else np.nan
@@ -188,7 +188,7 @@ def observable_moments(slopes: FloatArray, contents: FloatArray) -> FloatArray:
 
 
 def _at_reference(moments: FloatArray, reference: float) -> FloatArray:
-    """Return mean, standard deviation, response and information per event at the reference, shape ``(4,)``."""
+    """Return mean, standard deviation, response and event information at the reference, ``(4,)``."""
     sums = EventPolynomials(moments)
     weights, first, second = sums.at(reference)
     slope_of_weights, slope_of_first, _ = sums.derivative().at(reference)

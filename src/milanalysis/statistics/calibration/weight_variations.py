@@ -109,7 +109,7 @@ class VariedObservable:
 
     @property
     def constants(self) -> dict[str, Measured]:
-        """Those without shifts."""
+        """Constants of the calibration at the nominal weights, without shifts."""
         return self.nominal.constants
 
     def mean_and_variance(self, theta: FloatArray, alphas: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -147,7 +147,7 @@ class VariedModel(Addable):
     slopes: FloatArray
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:
-        """Return the likelihood of a dataset; see `milanalysis.statistics.likelihood.models.LikelihoodModel.observe`."""
+        """Return the likelihood of a dataset; see `likelihood.models.LikelihoodModel.observe`."""
         n_events = len(rows)
         observed = float(self.slopes[rows].mean()) if n_events else np.nan
         per_event = 1 / n_events if n_events else np.nan

@@ -39,8 +39,10 @@ def poisson_interval(
         step: of the scan over the signal, which is the accuracy of the ends.
 
     Example:
-        >>> [round(end, 1) for end in poisson_interval(0, 0.0)], [round(end, 1) for end in poisson_interval(10, 3.0)]
-        ([0.0, 2.4], [2.6, 13.5])
+        >>> [round(end, 1) for end in poisson_interval(0, 0.0)]
+        [0.0, 2.4]
+        >>> [round(end, 1) for end in poisson_interval(10, 3.0)]
+        [2.6, 13.5]
     """
     if n_observed < 0 or background < 0:
         msg = (
@@ -70,7 +72,7 @@ def _log_poisson(counts: IntArray, nu: FloatArray) -> FloatArray:
 
 
 def gaussian_interval(x: float, level: float = 0.90, bound: float = 0.0) -> tuple[float, float]:
-    """Return the interval on the mean of a normal distribution of unit width, the mean not being below a bound.
+    """Return the interval on a bounded mean of a normal distribution of unit width.
 
     Args:
         x: the observation, in units of the width.
@@ -78,8 +80,10 @@ def gaussian_interval(x: float, level: float = 0.90, bound: float = 0.0) -> tupl
         bound: lowest mean there can be, in units of the width.
 
     Example:
-        >>> [round(end, 2) for end in gaussian_interval(0.0)], [round(end, 2) for end in gaussian_interval(-3.0)]
-        ([0.0, 1.64], [0.0, 0.26])
+        >>> [round(end, 2) for end in gaussian_interval(0.0)]
+        [0.0, 1.64]
+        >>> [round(end, 2) for end in gaussian_interval(-3.0)]
+        [0.0, 0.26]
     """
     check_level(level)
     observed = x - bound

@@ -188,7 +188,7 @@ def _held(likelihood: ProfileLikelihood, theta: FloatArray, n_held: int) -> floa
 
 
 def _rise_at(likelihood: ProfileLikelihood, search: _Search, point: FloatArray) -> float:
-    """Return ``-2 ln L`` above its minimum with several of the first parameters held, all others minimised."""
+    """Return ``-2 ln L`` above its minimum with the first parameters fixed and all others profiled."""
     if search.minuit is None or search.result.minimum is None:
         return float("nan")
     if len(point) == len(likelihood.parameters):

@@ -1,4 +1,4 @@
-"""What comes out of a fit: its minimum, an interval, and the names of everything that is not an ordinary interval."""
+"""Outcome of a fit: its minimum, an interval, and names for all that is not an ordinary interval."""
 
 from __future__ import annotations
 

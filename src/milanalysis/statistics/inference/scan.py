@@ -56,7 +56,7 @@ class Scan:
 
 
 def scan(likelihood: ProfileLikelihood) -> Scan:
-    """Scan a likelihood between the limits of its parameter of interest; at its start alone if there are none.
+    """Scan a likelihood between the limits of its parameter of interest; without limits at its start.
 
     The nuisance parameters of all points are searched together: from the best of several values of each, by
     parabolas in one after the other.
@@ -98,7 +98,7 @@ def _lower(
 def _by_parabola(
     likelihood: ProfileLikelihood, theta: FloatArray, values: FloatArray, column: int, step: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Move one parameter to the lowest of a step up, a step down, and the minimum of the parabola through the three."""
+    """Move one parameter to the lowest of a step up, a step down, and the minimum of their parabola."""
     here, at_here = theta[:, column].copy(), values
     sides = []
     for sign in (-1.0, 1.0):

@@ -1,4 +1,4 @@
-"""How information grows with the size of the bags a network was trained on, and what may be concluded from it.
+"""How information grows with the training bag size, and what may be concluded from it.
 
 With ``sigma_eps^2(N)`` the variance of the error that a network makes on the log ratio of a bag of N events,
 the effective information is (Eq. (15) of arXiv:2508.07114)
@@ -246,7 +246,7 @@ def fit_information(
     information_true: float | None = None,
     covariance: FloatArray | None = None,
 ) -> ScalingReport:
-    """Fit Eq. (15) to effective information at several bag sizes, and say whether an asymptote can be claimed.
+    """Fit Eq. (15) to effective information by bag size, and say whether an asymptote can be claimed.
 
     Args:
         bag_sizes: at which networks were trained, shape ``(n_points,)``.

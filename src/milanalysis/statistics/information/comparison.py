@@ -258,7 +258,7 @@ class Comparison:
         background: float,
         observed: Mapping[str, tuple[str, Interval]],
     ) -> Comparison:
-        """Return the comparison with coverage and median width from pseudo-experiments that contain background.
+        """Return the comparison with coverage and median width on pseudo-experiments with background.
 
         Args:
             found: both by name of the method; what is not there is not known.

@@ -86,7 +86,10 @@ class _Repeated:
     def _moments(
         self, counts: FloatArray, first: FloatArray, second: FloatArray
     ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        """Return mean and variance of the first, variance of the second, and their covariance, where the first is known."""
+        """Return the first's mean and variance, the second's variance and their covariance.
+
+        Only entries where the first is known count.
+        """
         known = np.isfinite(first)
         if not known.any():
             nothing = np.full(len(counts), np.nan)
@@ -121,7 +124,7 @@ class _Repeated:
         return self._sum(counts, np.where(known, values, 0.0)) / self._sum(counts, known.astype(np.float64))
 
     def _median(self, counts: FloatArray, values: FloatArray) -> FloatArray:
-        """Return the median of the values that are known, the mean of the two in the middle where there are two."""
+        """Return the median of the known values; of an even number, the mean of the middle two."""
         known = np.flatnonzero(np.isfinite(values))
         if not len(known):
             return np.full(len(counts), np.nan)
@@ -215,6 +218,6 @@ def _chosen(n_groups: int, rng: np.random.Generator) -> FloatArray:
 
 
 def _spread(resampled: FloatArray, n_groups: int) -> float | None:
-    """Return the standard deviation over the resamples in which a number exists; of very few fits, some hold one alone."""
+    """Return the standard deviation over the resamples with a value; few fits may leave just one."""
     finite = resampled[np.isfinite(resampled)]
     return float(np.std(finite)) if n_groups > 1 and len(finite) > _RESAMPLES // 2 else None

@@ -1,8 +1,9 @@
 """What is known about nuisance parameters from elsewhere.
 
 A constraint belongs to its parameter, by name, and not to a dataset: however many channels share the
-parameter, it counts once (see `milanalysis.statistics.likelihood.profile_likelihood.ProfileLikelihood`). A nuisance
-parameter is a pull unless it says otherwise: its shift in standard deviations, with `PULL` as its constraint.
+parameter, it counts once (see `milanalysis.statistics.likelihood.profile_likelihood.ProfileLikelihood`). A
+nuisance parameter is a pull unless it says otherwise: its shift in standard deviations, with `PULL` as its
+constraint.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class GaussianConstraint:
 
 @dataclass(frozen=True)
 class LogNormalConstraint:
-    """A positive quantity known up to a factor: ``value`` times or divided by ``factor`` is one standard deviation."""
+    """A positive quantity known up to a factor: one sigma is ``value`` times or over ``factor``."""
 
     value: float
     factor: float

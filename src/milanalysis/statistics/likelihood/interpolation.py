@@ -35,8 +35,10 @@ __all__ = [
 ]
 
 EXACT_GRID = "exact_grid"
-"""Name of the exact likelihood as methods on a grid are interpolated, the most they can reach; numbered if there are several
-grids."""
+"""Name of the exact likelihood interpolated on the grid of a method, the best such a method can reach.
+
+It is numbered if there are several grids.
+"""
 
 Curve = Callable[[FloatArray], FloatArray]
 
@@ -110,7 +112,7 @@ class ParabolaWindow:
 
 @lru_cache(maxsize=1024)
 def _window(grid: tuple[float, ...], lowest: int, half_width: float) -> tuple[int, int, FloatArray]:
-    """Return where a window begins and ends, and the matrix that makes a least-squares parabola of the values in it.
+    """Return the ends of a window, and the matrix of the least-squares parabola through its values.
 
     The matrix is the same for every dataset whose lowest point is the same.
     """

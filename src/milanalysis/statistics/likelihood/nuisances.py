@@ -120,7 +120,7 @@ class LuminosityRateModel(Addable):
         check_positive(self.nu, self.parameter, "the expected number of events")
 
     def take(self, rows: IntArray) -> LuminosityRateModel:  # noqa: ARG002
-        """Return the same model, which knows no events; see `milanalysis.statistics.likelihood.models.Restrictable.take`."""
+        """Return the same model, which holds no events; see `likelihood.models.Restrictable.take`."""
         return self
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:

@@ -72,7 +72,7 @@ class ProfileLikelihood:
         return float(self.evaluate(np.array([values]))[0])
 
     def evaluate(self, theta: FloatArray) -> FloatArray:
-        """Return ``-2 ln L``, constraints included, at points of shape ``(n_points, n_parameters)``, up to a constant."""
+        """Return ``-2 ln L`` with constraints at points ``(n_points, n_parameters)``, up to a constant."""
         total = self.function(theta)
         for name, constraint in self.constraints.items():
             total = total + constraint.twice_nll(theta[:, self.parameters.index(name)])

@@ -54,7 +54,7 @@ class Datasets:
 
     @classmethod
     def of(cls, rows: Datasets | IntArray | Sequence[IntArray]) -> Datasets:
-        """Return datasets as they are; bare row numbers, one array for each, are taken for datasets that share no events."""
+        """Return datasets unchanged; bare row numbers, an array each, become disjoint datasets."""
         if isinstance(rows, Datasets):
             return rows
         return cls(list(rows), np.arange(len(rows)), 0.0, 1.0)
@@ -69,7 +69,7 @@ class Datasets:
 
     @property
     def common(self) -> float:
-        """Part of the variance of an estimate by which the mean over all datasets fluctuates with the simulated events."""
+        """Part of an estimate's variance by which the mean over datasets fluctuates with the sample."""
         return self.overlap / self.n_groups
 
 

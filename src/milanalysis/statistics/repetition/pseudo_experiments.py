@@ -265,7 +265,7 @@ def run(
 def _restricted(
     model: LikelihoodModel, rows: IntArray | Sequence[IntArray], events: IntArray
 ) -> tuple[LikelihoodModel, IntArray | Sequence[IntArray]]:
-    """Return a method that knows only the events of some datasets, for another process, and the datasets in its rows."""
+    """Return a method restricted to the events of some datasets, for a worker, and these in its rows."""
     parts = model.models if isinstance(model, SumModel) else (model,)
     if not isinstance(model, Restrictable) or not all(isinstance(part, Restrictable) for part in parts):
         return model, rows

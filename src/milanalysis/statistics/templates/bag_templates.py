@@ -53,7 +53,7 @@ class BagTemplateModel(Addable):
         return numbers
 
     def observe(self, rows: IntArray) -> ProfileLikelihood:
-        """Return the likelihood of a dataset; see `milanalysis.statistics.likelihood.models.LikelihoodModel.observe`."""
+        """Return the likelihood of a dataset; see `likelihood.models.LikelihoodModel.observe`."""
         return self.counting.observe_counts(self.counts(rows))
 
     @property

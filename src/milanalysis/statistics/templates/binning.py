@@ -1,4 +1,4 @@
-"""Where to cut a discriminant into bins: `information_edges` keeps as much of the Fisher information as can be kept.
+"""Binning of a discriminant: `information_edges` keeps as much Fisher information as possible.
 
 Bins of equal content (`milanalysis.statistics.templates.contents.quantile_edges`) need nothing but the
 discriminant. Bins by information also need the dependence of each event's weight on the parameter, and are

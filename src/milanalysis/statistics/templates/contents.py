@@ -108,7 +108,7 @@ class Templates:
         return cls(np.asarray(histogram.axes[0].edges, dtype=np.float64), values * scale, errors)
 
     def scaled(self, factor: float) -> Templates:
-        """Return the templates of another luminosity: all processes times a factor, with the same relative errors."""
+        """Return the templates of another luminosity: all processes scaled, relative errors unchanged."""
         background = self.background
         if background is not None:
             background = replace(

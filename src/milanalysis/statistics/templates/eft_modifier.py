@@ -112,7 +112,7 @@ class PolynomialApplier:
 
 
 def _parameter_set() -> dict[str, Any]:
-    """Return pyhf's description of an unconstrained parameter; a specification usually gives its own bounds."""
+    """Return pyhf's description of an unconstrained parameter; most specifications give their own bounds."""
     return {
         "paramset_type": "unconstrained",
         "n_parameters": 1,

@@ -1,4 +1,4 @@
-"""Whether the data fit the model: the bins of templates, and what events look like against how many there are.
+"""Whether the data fit the model: the bins of templates, and the shape of events against their number.
 
 An interval is conditional on the model. Two tests say when it should not be believed: the goodness of fit of
 the templates, and the compatibility of two likelihoods that are about to be combined, such as shape and rate.
@@ -30,7 +30,7 @@ _REPEATED = 1000
 
 
 def compatibility(shape: ProfileLikelihood, rate: ProfileLikelihood, saturated: float = 0.0) -> float | None:
-    """Return the probability that shape and rate differ at least as much, if the same parameters are true for both.
+    """Return the p-value of the difference between shape and rate if both have the same parameters.
 
     ``min(shape + rate) - min shape - saturated`` is compared with a chi-square distribution of one degree of
     freedom: the number of events is one measurement. For two Gaussian measurements ``a +- s`` and ``b +- t``
@@ -110,7 +110,8 @@ def goodness_of_fit(model: TemplateModel, counts: IntArray, rng: np.random.Gener
     values = np.array([one for one in repeated if one is not None])
     if len(values) < _REPEATED // 2:
         logger.warning(
-            "there is no goodness of fit of the templates: %d of %d fits to counts like the %d observed ones fail; use fewer bins",
+            "there is no goodness of fit of the templates: %d of %d fits to counts like the %d observed ones "
+            "fail; use fewer bins",
             _REPEATED - len(values),
             _REPEATED,
             counts.sum(),

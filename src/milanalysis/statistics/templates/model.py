@@ -71,7 +71,7 @@ class TemplateModel(Addable):
 
     @property
     def nuisances(self) -> tuple[Nuisance, ...]:
-        """The parameters that are fitted beside the coefficient, the free normalisation of the background first."""
+        """The parameters fitted beside the coefficient, the free background normalisation first."""
         background = self.templates.background
         free = (FREE_BACKGROUND,) if background is not None and background.is_free else ()
         every = (*(background.systematics if background else ()), *self.templates.systematics)
@@ -90,7 +90,7 @@ class TemplateModel(Addable):
         return total if background is None else total + background.expected(values)
 
     def _relative_errors(self) -> FloatArray:
-        """Return the Monte Carlo statistical error of all processes together at the reference, shape ``(n_bins,)``."""
+        """Return the Monte Carlo error of all processes together at the reference, ``(n_bins,)``."""
         background = self.templates.background
         if background is None:
             return self.templates.relative_errors
@@ -104,7 +104,7 @@ class TemplateModel(Addable):
         return self.templates.expected(np.array([[self.parameter.reference]])).ravel()
 
     def event_log_ratios(self, theta: float, reference: float) -> FloatArray | None:
-        """Return the log ratio of the shares of each event's bin; see `milanalysis.statistics.likelihood.models.EventRatios`.
+        """Return the log ratio of the shares of each event's bin; see `likelihood.models.EventRatios`.
 
         None with nuisance parameters, at whose best values a single event has nothing to say.
         """
@@ -345,7 +345,7 @@ class TemplateModel(Addable):
 
 @contextmanager
 def pyhf_backend(optimizer: Literal["minuit", "scipy"] = "minuit") -> Iterator[None]:
-    """Use pyhf's numpy backend in double precision with one of its optimizers, and restore what was set before."""
+    """Use pyhf's numpy backend in double precision with one of its optimizers, then restore the old one."""
     before = pyhf.get_backend()
     pyhf.set_backend("numpy", optimizer, precision="64b")
     try:
