@@ -89,6 +89,8 @@ def test_numbers_in_scientific_notation_that_yaml_takes_for_text_are_numbers(tmp
         ("2026-11-27", None),
         ("[1]", None),
         ("9" * 5000, None),
+        ("!!bool maybe", None),
+        ("!!timestamp x", None),
         ("~", None),
     ],
 )
@@ -106,6 +108,20 @@ def test_a_number_is_what_people_mean_by_it_or_is_refused(tmp_path, text, found)
     ("changes", "words"),
     [
         ({"seed": True}, ["seed: true is no number"]),
+        (
+            {
+                "samples": {
+                    **MINIMAL["samples"],
+                    "files": {
+                        "kind": "files",
+                        "role": "simulation",
+                        "files": ["x.root"],
+                        "weight_points": {"a": True},
+                    },
+                }
+            },
+            ["weight_points.a: true is no number"],
+        ),
         ({"truth": {"auc_at": [0.1, False]}}, ["truth.auc_at: false is no number"]),
         ({"processing": {"executor": {"kind": "futures", "workers": True}}}, ["workers: true is no number"]),
         (

@@ -333,7 +333,8 @@ def test_an_error_in_postprocess_is_an_error_of_the_processor(tmp_path: Path, en
 def test_a_processor_that_keeps_what_cannot_be_sent_is_refused(tmp_path: Path) -> None:
     source = FEATURES.read_text().replace(
         "    def process(",
-        "    def __init__(self):\n        import threading\n        self.lock = threading.Lock()\n\n    def process(",
+        "    def __init__(self):\n        import threading\n        self.lock = threading.Lock()\n\n"
+        "    def process(",
         1,
     )
     (tmp_path / "mine.py").write_text(source)

@@ -218,6 +218,20 @@ def test_a_json_file_that_cannot_be_read_is_named(tmp_path: Path, content: str |
             open_sample("x", [file], theta=0.0, on_bad_file=on_bad_file)
 
 
+def test_a_json_file_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
+    file = with_weights(tmp_path / "a.root", SIGMA_PB)
+    (tmp_path / "a.json").symlink_to(tmp_path / "nowhere.json")
+    with pytest.raises(EventWeightError, match=r"a\.json, which says .* is no readable JSON file"):
+        open_sample("x", [file], theta=0.0)
+
+
+def test_a_file_that_is_a_link_to_itself_is_left_out_where_that_is_wanted(tmp_path: Path) -> None:
+    file = with_weights(tmp_path / "a.root", SIGMA_PB)
+    (tmp_path / "loop.root").symlink_to(tmp_path / "loop.root")
+    sample = open_sample("x", [file, tmp_path / "loop.root"], theta=0.0, on_bad_file="skip")
+    assert [one.path.name for one in sample.skipped] == ["loop.root"]
+
+
 @pytest.mark.parametrize("announced", [N - 1, N + 1, "40", 10**400])
 def test_a_json_file_about_another_number_of_events_is_refused(tmp_path: Path, announced: object) -> None:
     file = with_weights(tmp_path / "a.root", SIGMA_PB)

@@ -13,7 +13,7 @@ from conftest import ROOT, SMALL, milanalysis, write_config
 from milanalysis.events.tables import EventTable
 from milanalysis.files.provenance import read_json
 from milanalysis.files.records import read_record
-from milanalysis.parameters import EFTPolynomial
+from milanalysis.pipeline.template_analysis import ExpectedEvents
 from milanalysis.statistics.coverage import CoverageReport
 from milanalysis.statistics.information.comparison import Comparison
 from milanalysis.statistics.observation import Observation
@@ -71,7 +71,7 @@ def test_the_templates_have_the_background_and_the_varied_weights(nuisances):
     run = nuisances[1]
     result = read_record(run / "results" / "templates.json", TemplateResult)
     full = result.with_nuisances
-    nu = read_record(run / "results" / "expected_events.json", EFTPolynomial)
+    nu = read_record(run / "results" / "expected_events.json", ExpectedEvents).total
     signal = full.contents[:, 0].sum()
     assert full.background.contents.sum() == pytest.approx(0.25 * signal, rel=1e-9)  # 20 % of all
     assert float(nu(0.0)) == pytest.approx(1.25 * signal, rel=1e-9)

@@ -273,7 +273,8 @@ def test_results_of_another_version_are_one_message(small_run, tmp_path):
     result = milanalysis("coverage-report", run)
     assert result.exit_code == 2, result.output
     assert (
-        "coverage.json holds no result of this version of milanalysis (KeyError: 'methods')" in result.output
+        "coverage.json holds no result of this version of milanalysis (methods: Field required)"
+        in result.output
     )
     assert "Traceback" not in result.output
 

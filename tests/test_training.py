@@ -18,7 +18,7 @@ from milanalysis.config import (
     PolynomialTaskConfig,
     TrainingConfig,
 )
-from milanalysis.errors import DataLeakError, EventWeightError, FitError, InputFileError, TooFewEventsError
+from milanalysis.errors import EventWeightError, FitError, InputFileError, TooFewEventsError
 from milanalysis.events.tables import EventTable, Split, assign_split
 from milanalysis.learning.networks.network import EventNetwork
 from milanalysis.learning.sampling import with_background
@@ -266,15 +266,6 @@ def test_a_training_that_diverges_says_so(tmp_path: Path):
     )
     with pytest.raises(FitError, match=r"diverged in epoch 0.*lower the learning rate"):
         trained(tmp_path, explosive)
-
-
-def test_an_event_in_training_and_validation_is_refused(tmp_path: Path):
-    table = gaussian_table(50)
-    twice = np.concatenate([np.arange(len(table)), table.rows(Split.TRAIN)])
-    leaky = table.take(twice)
-    leaky.split[len(table) :] = Split.VALIDATION
-    with pytest.raises(DataLeakError):
-        trained(tmp_path, table=leaky)
 
 
 def test_the_digest_of_a_training_knows_what_matters_and_nothing_else():

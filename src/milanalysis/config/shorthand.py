@@ -50,7 +50,8 @@ def spelled_out(form: Any, value: Any, place: str = "") -> Any:
         arguments = get_args(option)
         if get_origin(option) is dict and isinstance(value, Mapping):
             return {key: spelled_out(arguments[1], one, f"{place}.{key}") for key, one in value.items()}
-        if get_origin(option) is tuple and value is not None:
+        is_mapping = isinstance(value, Mapping) and any(get_origin(one) is dict for one in options)
+        if get_origin(option) is tuple and value is not None and not is_mapping:
             is_one = isinstance(value, str | int | float) or (
                 isinstance(value, Mapping) and any(map(is_dataclass, _options(arguments[0])))
             )

@@ -82,7 +82,8 @@ def read_mapping(path: Path) -> dict[Any, Any]:
         raise ConfigError(msg) from error
     try:
         values = yaml.load(text, Loader=_StrictLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # numbers too long, lists too deep
+    # numbers too long, lists too deep, tags that do not fit
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError) as error:
         msg = f"{path} is not valid YAML: {error}"
         raise ConfigError(msg) from error
     if not isinstance(values, dict):

@@ -117,10 +117,13 @@ def problem_with_file(path: Path, suffix: str = ".root") -> str | None:
 def beside(path: Path, suffix: str = ".json") -> Path | None:
     """Return the file with another suffix beside a file or beside its link target; None without either.
 
-    Raises:
-        OSError: never; what cannot be reached is not there.
+    It is returned, too, if it cannot be read: whoever needs it says so.
     """
-    for one in dict.fromkeys((path, path.resolve())):
-        if problem_with_file(one.with_suffix(suffix)) is None:
+    try:
+        places = dict.fromkeys((path, path.resolve()))
+    except (OSError, RuntimeError):  # links in a circle
+        return None
+    for one in places:
+        if os.path.lexists(one.with_suffix(suffix)):
             return one.with_suffix(suffix)
     return None

@@ -152,7 +152,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         msg = f"{path} does not exist; it is written by an earlier stage of `milanalysis run`"
         raise InputFileError(msg) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         msg = (
             f"{path} is not a readable JSON file ({error}); delete it and run the stage that writes it again"
         )

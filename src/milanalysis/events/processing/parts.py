@@ -97,8 +97,8 @@ def processor_digest(processor: Any) -> str:
             settings[name] = cloudpickle.dumps(value).hex()
         except Exception as error:
             msg = (
-                f"{source}: the processor keeps {name!r}, a {type(value).__name__} that cannot be sent to workers ({error}); make it "
-                "where it is used, or in an importable module"
+                f"{source}: the processor keeps {name!r}, a {type(value).__name__} that cannot be sent "
+                f"to workers ({error}); make it where it is used, or in an importable module"
             )
             raise ProcessorError(msg) from error
     return digest_of({"source": file_digest(source), "class": type(processor).__name__, "settings": settings})

@@ -124,7 +124,7 @@ def rate_information(
     Example:
         >>> nu = EFTPolynomial(np.array([2.0, -0.36]))
         >>> rate_information(nu, 0.0, 1000), round(rate_information(nu, 0.0, 1000, 0.02), 3)
-        (32.4, 23.267)
+        (32.4, 23.273)
     """
     change = float(np.polynomial.Polynomial(nu.coefficients).deriv()(theta))
     known = 1.0 + n_events * math.log1p(luminosity_uncertainty or 0.0) ** 2
