@@ -388,13 +388,14 @@ class LHEFile:
             self._check_between(piece[:start], chunk.line(event, -begin))
             if len(tags) > 1:
                 msg = (
-                    f"{self.path}: event {self.n_events + event + 1} (line {chunk.line(event)}) has no "
-                    "</event>: another <event> begins "
-                    f"in line {chunk.line(event, tags[1].start() - begin)}. It was not written to its end, "
-                    "or files were "
-                    "joined; produce the file again, or take out what there is of this event"
+                    f"event {self.n_events + event + 1} (line {chunk.line(event)}) has no </event>: another "
+                    f"<event> begins in line {chunk.line(event, tags[1].start() - begin)}. It was not "
+                    "written to its end, or files were joined; produce the file again, or take out what "
+                    "there is of it"
                 )
-                raise InputFileError(msg)
+                error = InputFileError(msg)
+                error.add_note(f"in {self.path}")
+                raise error
             attributes = tags[0][1]
         chunk.begins[event] = begin
         if self.has_trials or b"trials" in attributes.lower():
