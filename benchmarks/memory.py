@@ -135,9 +135,8 @@ def main() -> None:
         arrays = sum(one.stat().st_size for one in (scratch / "models" / ".training").rglob("*.npy")) * 1e-9
         print(
             f"{options.task}, bags of {options.bag_size}: trained in {time.perf_counter() - started:.0f} s; "
-            "peak "
-            f"{peak['VmRSS']:.2f} GB resident, {peak['RssAnon']:.2f} GB without pages of files ({arrays:.2f} "
-            "GB of arrays)"
+            f"peak {peak['VmRSS']:.2f} GB resident, {peak['RssAnon']:.2f} GB without pages of files "
+            f"({arrays:.2f} GB of arrays)"
         )
     finally:
         shutil.rmtree(scratch)

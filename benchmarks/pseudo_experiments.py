@@ -90,10 +90,9 @@ def compare_times(n_experiments: int = 2000, n_straightforward: int = 100) -> No
     ours = np.stack([fits.estimate, fits.low, fits.high], axis=1)[:n_straightforward]
     print(
         f"{n_experiments} x {N_EVENTS} events on 21 points with fits and intervals: {seconds:.2f} s; the "
-        "straightforward way "
-        f"{per_experiment * n_experiments:.2f} s (from {n_straightforward}), "
-        f"{per_experiment * n_experiments / seconds:.1f} "
-        f"times as long; largest difference {np.abs(ours - found).max():.1e}"
+        f"straightforward way {per_experiment * n_experiments:.2f} s (from {n_straightforward}), "
+        f"{per_experiment * n_experiments / seconds:.1f} times as long; largest difference "
+        f"{np.abs(ours - found).max():.1e}"
     )
     start = time.perf_counter()
     terms.log_ratio(rows, grid)
@@ -119,8 +118,8 @@ def main() -> None:
         row = summarise(name, name, observed, fits, truth, theta_true=0.0, rng=stream(1, "bootstrap"))
         print(
             f"{name:10s} {cost:7.2f} {row.rho2:7.4f} {row.slope:7.3f} "
-            f"{row.mean_curvature / truth.information:9.4f} "
-            f"{row.calibration_ratio:6.3f} {row.coverage.fraction:6.3f} {row.coverage.n_failed}"
+            f"{row.mean_curvature / truth.information:9.4f} {row.calibration_ratio:6.3f} "
+            f"{row.coverage.fraction:6.3f} {row.coverage.n_failed}"
         )
     compare_times()
 

@@ -86,16 +86,14 @@ def _message(error: MilAnalysisError | OSError | MemoryError) -> str:
     if isinstance(error, MemoryError):
         return (
             f"there is not enough memory ({str(error) or 'no more is available'}); use fewer workers, a "
-            "smaller "
-            "processing.chunk_size, or a machine with more; what is finished is kept, and the same command "
-            "goes on from there"
+            "smaller processing.chunk_size, or a machine with more; what is finished is kept, and the same "
+            "command goes on from there"
         )
     if error.filename is None or cannot_write(error):
         return str(OutputError.at(error.filename or "the output", error))
     return (
         f"{error.filename} cannot be used ({error.strerror}); check that it is there and that you may read "
-        "and write it; "
-        "what is finished is kept, and the same command goes on from there"
+        "and write it; what is finished is kept, and the same command goes on from there"
     )
 
 
@@ -216,8 +214,7 @@ def convert(files: tuple[Path, ...], output: Path | None) -> None:
         names = summary["weight_names"]
         console().print(
             f"{target}: {summary['n_events']} events, {len(names)} "
-            f"weights{': ' if names else ''}{', '.join(names[:12])}"
-            f"{', ...' if len(names) > 12 else ''}; "
+            f"weights{': ' if names else ''}{', '.join(names[:12])}{', ...' if len(names) > 12 else ''}; "
             f"normalisation: {summary['normalisation'] or 'not recognised'}",
             markup=False,
             soft_wrap=True,
@@ -399,10 +396,9 @@ def madgraph(config: Path, output: Path | None, events: int, cards_only: bool) -
     _print_line(
         f"{PROGRAM} is not on the PATH, so no events were made. Install MadGraph5_aMC@NLO 3.6 and the model "
         "SMEFTsim 3, put its bin directory on the PATH and give the same command again; or, in each of "
-        "signal/ and "
-        f"background/, run `{PROGRAM} proc_card.dat` and then `{PROGRAM} launch.dat`. It exits with 0 on "
-        "errors too: "
-        "only process/Events/<run>/unweighted_events.lhe.gz says that a value was generated."
+        f"signal/ and background/, run `{PROGRAM} proc_card.dat` and then `{PROGRAM} launch.dat`. It exits "
+        "with 0 on errors too: only process/Events/<run>/unweighted_events.lhe.gz says that a value was "
+        "generated."
     )
 
 

@@ -71,8 +71,7 @@ class OutputError(MilAnalysisError, OSError):
         reason = error.strerror or str(error)
         return cls(
             f"{path} cannot be written ({reason}); make room or get write permission there, or name another "
-            "place "
-            "with --output; what is finished is kept, and the same command goes on from there"
+            "place with --output; what is finished is kept, and the same command goes on from there"
         )
 
 

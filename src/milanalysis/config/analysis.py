@@ -105,8 +105,7 @@ class AnalysisConfig:
             if one.background is not None and one.background.sample not in backgrounds:
                 msg = (
                     f"models.{label}.background.sample: {one.background.sample!r} is not a sample with role: "
-                    "background "
-                    f"({', '.join(backgrounds) or 'there is none'})"
+                    f"background ({', '.join(backgrounds) or 'there is none'})"
                 )
                 raise ValueError(msg)
             if self.parameter.reference != 0 and isinstance(
@@ -114,8 +113,8 @@ class AnalysisConfig:
             ):
                 msg = (
                     f"models.{label}.task: {one.task.kind} learns ratios relative to their value at 0, so "
-                    "parameter.reference has to be "
-                    f"0, and it is {self.parameter.reference:g}; use another task, or shift the parameter"
+                    f"parameter.reference has to be 0, and it is {self.parameter.reference:g}; use another "
+                    "task, or shift the parameter"
                 )
                 raise ValueError(msg)
             points = one.task.known_points(self.parameter.reference)
@@ -151,8 +150,7 @@ class AnalysisConfig:
         if self.background is not None and self.background.sample not in backgrounds:
             msg = (
                 f"background.sample: {self.background.sample!r} is not one of the samples with role: "
-                "background "
-                f"({', '.join(backgrounds) or 'there are none'})"
+                f"background ({', '.join(backgrounds) or 'there are none'})"
             )
             raise ValueError(msg)
         if self.templates.limits is not None and self.parameter.reference != 0:
@@ -187,8 +185,8 @@ class AnalysisConfig:
         if not low <= below < self.parameter.reference < above <= high:
             msg = (
                 f"coverage.captured_at: [{below:g}, {above:g}] has to be one value below and one above "
-                "parameter.reference "
-                f"({self.parameter.reference:g}), between parameter.low ({low}) and parameter.high ({high})"
+                f"parameter.reference ({self.parameter.reference:g}), between parameter.low ({low}) and "
+                f"parameter.high ({high})"
             )
             raise ValueError(msg)
         model, at = self.templates.discriminant.model, self.templates.discriminant.theta
@@ -196,8 +194,7 @@ class AnalysisConfig:
         if not max(low, first) - 1e-9 <= at <= min(high, last) + 1e-9:
             msg = (
                 f"templates.discriminant.theta: {at:g} has to lie in the range of the parameter ({low:g} to "
-                f"{high:g}) and of the "
-                f"training of models.{model} ({first:g} to {last:g})"
+                f"{high:g}) and of the training of models.{model} ({first:g} to {last:g})"
             )
             raise ValueError(msg)
         points = self.models[model].task.known_points(self.parameter.reference)
@@ -237,8 +234,7 @@ class AnalysisConfig:
             if kinds and points is not None and len(points) < 3:
                 msg = (
                     f"calibration.{label}: this model knows the log ratio at one point and gives no interval "
-                    "that could be "
-                    "calibrated"
+                    "that could be calibrated"
                 )
                 raise ValueError(msg)
             if one.is_additive:
@@ -246,17 +242,14 @@ class AnalysisConfig:
             if refused := sorted(kinds & {"rate", "observable"}):
                 msg = (
                     f"calibration.{label}: kind {', '.join(refused)} needs log ratios of events, and this "
-                    "model has those of "
-                    "bags only; use bartlett, coverage, bias or temperature"
+                    "model has those of bags only; use bartlett, coverage, bias or temperature"
                 )
                 raise ValueError(msg)
             if self.coverage.number == "poisson" or (self.coverage.events or 0) % one.bag_size:
                 msg = (
                     f"coverage: the ratio of model {label!r} is not a sum over events, so pseudo-experiments "
-                    "have to be whole "
-                    f"bags of {one.bag_size} events; use number: fixed and a multiple of {one.bag_size} for "
-                    "events, not "
-                    f"{self.coverage.number} and {self.coverage.events}"
+                    f"have to be whole bags of {one.bag_size} events; use number: fixed and a multiple of "
+                    f"{one.bag_size} for events, not {self.coverage.number} and {self.coverage.events}"
                 )
                 raise ValueError(msg)
         return self
@@ -277,8 +270,8 @@ class AnalysisConfig:
             if found < needed:
                 msg = (
                     f"inference.interpolation: {interpolation.kind} needs {needed} grid points of "
-                    f"models.{label}.task and there "
-                    f"are {found} {where}; refine the grid, widen the window, or use kind: spline"
+                    f"models.{label}.task and there are {found} {where}; refine the grid, widen the window, "
+                    "or use kind: spline"
                 )
                 raise ValueError(msg)
         return self

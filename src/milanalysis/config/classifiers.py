@@ -140,8 +140,7 @@ class TabPFNConfig(_EventClassifierConfig):
         if n_points > _TABPFN_CLASSES:
             msg = (
                 f"task.grid: TabPFN tells at most {_TABPFN_CLASSES} classes apart and this grid has "
-                f"{n_points} points; use "
-                "task: {kind: binary_grid} with this grid"
+                f"{n_points} points; use task: {{kind: binary_grid}} with this grid"
             )
             raise ValueError(msg)
         return self

@@ -165,9 +165,8 @@ class NetworkConfig:
         if not self.is_additive:
             msg = (
                 f"the outputs of a network with {self.pooling.kind} pooling are not sums over events, so an "
-                "event alone "
-                f"has no share in those of a bag of {bag_size}; show it whole bags, or train with mean or "
-                "sum pooling"
+                f"event alone has no share in those of a bag of {bag_size}; show it whole bags, or train "
+                "with mean or sum pooling"
             )
             raise BagSizeMismatchError(msg)
         return 1.0 if isinstance(self.pooling, SumPoolConfig) else 1.0 / bag_size
@@ -269,10 +268,9 @@ class ModelConfig:
                 n_signal += 1
             msg = (
                 f"bag_size: {self.bag_size} events are not a whole number of signal events and "
-                f"{background.contamination:g} "
-                f"times as many background events; bag_size: {n_signal * (1 + background.contamination):g} "
-                "is one of "
-                f"{n_signal} signal events; or use composition: poisson"
+                f"{background.contamination:g} times as many background events; bag_size: "
+                f"{n_signal * (1 + background.contamination):g} is one of {n_signal} signal events; or use "
+                "composition: poisson"
             )
             raise ValueError(msg)
         return self
@@ -284,8 +282,7 @@ class ModelConfig:
         ):
             msg = (
                 f"average: a task of kind {self.task.kind} learns functions of the parameter and no "
-                "probabilities of "
-                "points; use average: log_ratio"
+                "probabilities of points; use average: log_ratio"
             )
             raise ValueError(msg)
         return self

@@ -78,7 +78,6 @@ def require_different_parameters(parameter: str, variations: Mapping[str, Iterab
             if name in taken:
                 msg = (
                     f"samples.{sample}.weight_variations.{name}: this is the name of another parameter of "
-                    "the fit "
-                    f"({', '.join(taken)}); use another name"
+                    f"the fit ({', '.join(taken)}); use another name"
                 )
                 raise ValueError(msg)

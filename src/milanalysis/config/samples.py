@@ -291,8 +291,7 @@ class ProcessingConfig:
         if self.chunk_multiple > self.chunk_size:
             msg = (
                 f"chunk_multiple: chunks of at most {self.chunk_size} events (chunk_size) cannot begin at "
-                "multiples of "
-                f"{self.chunk_multiple}; enlarge chunk_size"
+                f"multiples of {self.chunk_multiple}; enlarge chunk_size"
             )
             raise ValueError(msg)
         return self

@@ -174,8 +174,7 @@ class PaperPairingConfig:
         if len(self.near) != len(self.shares) or abs(sum(self.shares) - 1) > 1e-9 or 0 in self.near:
             msg = (
                 f"near ({list(self.near)}) and shares ({list(self.shares)}) need as many values, none of "
-                "near may be 0, and "
-                "shares have to add up to 1"
+                "near may be 0, and shares have to add up to 1"
             )
             raise ValueError(msg)
         return self

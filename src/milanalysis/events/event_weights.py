@@ -68,8 +68,8 @@ def solve_polynomials(
     values = parameter_points(points)[:, 0]
     if weights.ndim != 2 or weights.shape[1] != len(values):
         msg = (
-            f"there are weights of shape {weights.shape} for {len(values)} parameter points; "
-            "every event needs one weight per point"
+            f"there are weights of shape {weights.shape} for {len(values)} parameter points; every event "
+            "needs one weight per point"
         )
         raise EventWeightError(msg)
     n_distinct = len(np.unique(values))
@@ -90,8 +90,8 @@ def solve_polynomials(
     if condition > _LARGEST_CONDITION:
         msg = (
             f"the points {_listed(values)} are too close together to fix a polynomial of degree {degree}: "
-            "rounding is enlarged "
-            f"{condition:.0e} times (condition number); use points further apart, or a lower degree"
+            f"rounding is enlarged {condition:.0e} times (condition number); use points further apart, or a "
+            "lower degree"
         )
         raise EventWeightError(msg)
     # Summed point by point: a matrix product rounds differently when it is given other rows beside these.
@@ -108,8 +108,7 @@ def solve_polynomials(
     if not (at_zero > 0).all():
         msg = (
             f"{np.sum(at_zero <= 0)} of {len(weights)} events have a weight at c = 0 that is not positive, "
-            "so "
-            "polynomials relative to c = 0 do not exist; use samples generated without interference-only "
+            "so polynomials relative to c = 0 do not exist; use samples generated without interference-only "
             "weights"
         )
         raise EventWeightError(msg)
@@ -187,12 +186,9 @@ def _check_closure(
     if n_off:
         msg = (
             f"the weights of {n_off} of {len(scale)} events do not lie on a polynomial of degree {degree} at "
-            "the "
-            f"points {_listed(values)}: they miss it by up to {distance.max():.2g} of the weight, and "
-            f"{tolerance:g} "
-            "is accepted. Most likely weight_points are not in the order of the weights in the file, or "
-            "theta is not "
-            "the point the nominal weight belongs to"
+            f"the points {_listed(values)}: they miss it by up to {distance.max():.2g} of the weight, and "
+            f"{tolerance:g} is accepted. Most likely weight_points are not in the order of the weights in "
+            "the file, or theta is not the point the nominal weight belongs to"
         )
         raise EventWeightError(msg)
 

@@ -164,8 +164,8 @@ def _reconstructed(events: Any, source: Mapping[str, Any]) -> Objects:
     met = events[source["missing"]]
     if not ak.all(ak.num(met) == 1):
         msg = (
-            f"{events.metadata['filename']} has events without exactly one {source['missing']}; "
-            "name the collection of the missing momentum under format: missing"
+            f"{events.metadata['filename']} has events without exactly one {source['missing']}; name the "
+            "collection of the missing momentum under format: missing"
         )
         raise InputFileError(msg)
     missing = {"pt": _flat(met.MET).astype(np.float64), "phi": _flat(met.Phi).astype(np.float64)}

@@ -82,9 +82,8 @@ def expected_events(samples: Sequence[SimulatedSample], luminosity_fb: float) ->
         if abs(value - of_point @ mean) > _LARGEST_PULL * error:
             msg = (
                 f"{value:g} +- {error:g} fb of sample {sample.name!r} are selected and the other samples "
-                "expect "
-                f"{of_point @ mean:g} fb at its theta = {of_point[1]:g}; check theta and normalisation of "
-                "the samples"
+                f"expect {of_point @ mean:g} fb at its theta = {of_point[1]:g}; check theta and "
+                "normalisation of the samples"
             )
             raise EventWeightError(msg)
     return EFTPolynomial(mean, covariance).scaled(luminosity_fb)
@@ -110,10 +109,9 @@ def _require_agreement(
             if abs(one - other) > allowed:
                 msg = (
                     f"samples {sample.name!r} and {samples[largest].name!r} are simulations of the same "
-                    "process, and "
-                    f"{one:.5g} +- {variance**0.5:.2g} fb of the one and {other:.5g} +- "
-                    f"{its_variance**0.5:.2g} fb of the other are selected at "
-                    f"theta = {theta:g}; check theta, normalisation and cross_section_fb of both"
+                    f"process, and {one:.5g} +- {variance**0.5:.2g} fb of the one and {other:.5g} +- "
+                    f"{its_variance**0.5:.2g} fb of the other are selected at theta = {theta:g}; check "
+                    "theta, normalisation and cross_section_fb of both"
                 )
                 raise EventWeightError(msg)
 
@@ -156,8 +154,7 @@ def _value(sample: SimulatedSample) -> tuple[FloatArray, float, float]:
     if len(points) != 1 or np.isnan(points[0]):
         msg = (
             f"sample {sample.name!r} has neither event weights nor one theta, so it does not say how the "
-            "yield "
-            "depends on the coefficient; give theta or weight_points"
+            "yield depends on the coefficient; give theta or weight_points"
         )
         raise EventWeightError(msg)
     weight = sample.table.weight
@@ -177,9 +174,8 @@ def _least_squares(
         names = ", ".join(sample.name for sample in samples)
         msg = (
             f"the samples {names} have no event weights, so the yield has to be known at {_DEGREE + 1} "
-            "points and is at "
-            f"{len(points)} ({', '.join(f'{point:g}' for point in points)}); add samples at other points, or "
-            "weight_points"
+            f"points and is at {len(points)} ({', '.join(f'{point:g}' for point in points)}); add samples at "
+            "other points, or weight_points"
         )
         raise EventWeightError(msg)
     scale = np.array([1.0 / np.sqrt(variance) for _, _, variance in single])

@@ -195,9 +195,8 @@ class EventTable:
         if self.event_weights is None:
             msg = (
                 "these events carry no event weights, so the dependence on the coefficient is not known "
-                "event "
-                "by event; give weight_points for the sample, or use a method that learns from labelled "
-                "samples"
+                "event by event; give weight_points for the sample, or use a method that learns from "
+                "labelled samples"
             )
             raise EventWeightError(msg)
         return np.concatenate([np.ones((len(self), 1)), self.event_weights], axis=1)

@@ -117,8 +117,7 @@ class BagSampler:
         if len(rows) < bag_size:
             msg = (
                 f"bags of {bag_size} events cannot be drawn at the point {point.tolist()}: {len(rows)} "
-                "events represent it in "
-                "this split; use a smaller bag_size, or generate more events"
+                "events represent it in this split; use a smaller bag_size, or generate more events"
             )
             raise TooFewEventsError(msg)
         return rows[_resample(probabilities, n_events, rng)]
@@ -162,8 +161,7 @@ class ContaminatedSampler:
         if not is_background.any():
             msg = (
                 f"there are no events of the background {background.sample!r} in this split; generate more "
-                "of them, and check "
-                "their cutflow"
+                "of them, and check their cutflow"
             )
             raise TooFewEventsError(msg)
         self.table = table

@@ -244,8 +244,7 @@ def _wandb() -> Any:
     except ImportError as error:
         msg = (
             f"tracking: wandb needs a package: pip install 'milanalysis[wandb]' ({error}); with `tracking: "
-            f"{{kind: csv}}` "
-            "the metrics are in models/<label>/member-*.csv"
+            "{kind: csv}` the metrics are in models/<label>/member-*.csv"
         )
         raise ConfigError(msg) from error
     return wandb

@@ -96,8 +96,7 @@ class AnalysisRun:
     def __repr__(self) -> str:
         return (
             f"AnalysisRun({self.config.name!r} in {self.files.directory}, models: "
-            f"{', '.join(self.config.models)}, "
-            f"results: {', '.join(self.results.available) or 'none yet'})"
+            f"{', '.join(self.config.models)}, results: {', '.join(self.results.available) or 'none yet'})"
         )
 
     def _repr_html_(self) -> str:

@@ -87,8 +87,7 @@ def _errors(run: Run) -> tuple[dict[str, ScalingReport], dict[str, BartlettTest]
     if len(sizes) < 3:
         msg = (
             f"{len(rows)} test events make {_LEAST_BAGS} bags of no more than {len(sizes)} sizes, and a "
-            "scaling needs three; "
-            "simulate more events"
+            "scaling needs three; simulate more events"
         )
         raise InputFileError(msg)
     found, tests = {}, {}

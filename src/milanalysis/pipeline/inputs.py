@@ -120,10 +120,9 @@ def require_event_weights(config: AnalysisConfig) -> None:
     if without:
         msg = (
             f"samples {', '.join(without)}: simulation without weight_points. Events of one value of the "
-            "parameter alone can be "
-            "trained on (`milanalysis train`); templates, pseudo-experiments and intervals need event "
-            "weights at several "
-            "values of it. Give weight_points, and leave samples without them out of what is inferred"
+            "parameter alone can be trained on (`milanalysis train`); templates, pseudo-experiments and "
+            "intervals need event weights at several values of it. Give weight_points, and leave samples "
+            "without them out of what is inferred"
         )
         raise EventWeightError(msg)
 

@@ -74,7 +74,6 @@ def _require_writable(directory: Path) -> None:
     except OSError as error:
         msg = (
             f"{directory} cannot be written to ({error.strerror}); choose another run directory with "
-            "--output, or make "
-            "room for this one"
+            "--output, or make room for this one"
         )
         raise RunDirectoryError(msg) from error

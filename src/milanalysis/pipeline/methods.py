@@ -291,8 +291,7 @@ def _has_profile(label: str, terms: EventTerms, role: str) -> bool:
     if role == "observed" and isinstance(terms, BagTerms) and len(terms) % terms.bag_size:
         logger.warning(
             "model %r has no interval for the observed data: %d events are no multiple of its bag size %d, "
-            "and its ratio "
-            "is not a sum over events",
+            "and its ratio is not a sum over events",
             label,
             len(terms),
             terms.bag_size,

@@ -102,8 +102,7 @@ class Run(RunDirectory):
             if other != names[0]:
                 msg = (
                     f"{path} has other features than {paths[0]}, or in another order; run `milanalysis "
-                    "process` to make both with "
-                    "the same processor"
+                    "process` to make both with the same processor"
                 )
                 raise InputFileError(msg)
         return names[0]
@@ -118,8 +117,8 @@ class Run(RunDirectory):
         if not any(read_json(self.cutflow(name))["n_selected"] for name in names):
             msg = (
                 f"no event of the samples with role {role} ({', '.join(names)}) is selected, so there is "
-                "nothing to go "
-                f"on with; tables/<sample>/cutflow.json in {self.directory} says which cut rejects them"
+                f"nothing to go on with; tables/<sample>/cutflow.json in {self.directory} says which cut "
+                "rejects them"
             )
             raise TooFewEventsError(msg)
 

@@ -157,8 +157,7 @@ def _require_given_files(run: Run) -> None:
             if problem is not None:
                 msg = (
                     f"{problem}; it is named under {key} in the configuration, where relative paths start at "
-                    "the "
-                    "directory of the YAML file"
+                    "the directory of the YAML file"
                 )
                 raise InputFileError(msg)
 

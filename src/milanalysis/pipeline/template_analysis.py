@@ -126,8 +126,7 @@ def background_yield(run: Run, nu: EFTPolynomial) -> BackgroundYield | None:
     if not total > 0:
         msg = (
             f"the weights of the selected events of the background {background.sample!r} add up to {total:g} "
-            "events, and an "
-            "expected number has to be positive; check its weights and normalisation"
+            "events, and an expected number has to be positive; check its weights and normalisation"
         )
         raise EventWeightError(msg)
     squares = float(weight @ weight)
@@ -165,8 +164,8 @@ def scored_background(run: Run) -> ScoredEvents:
     if not all(len(scored.table.rows(split)) for split in SCORED):
         msg = (
             f"sample {sample!r} has no validation or no test events among its selected ones, so there is no "
-            "background to learn "
-            "from or to draw; generate more events, or enlarge the fractions of the split"
+            "background to learn from or to draw; generate more events, or enlarge the fractions of the "
+            "split"
         )
         raise TooFewEventsError(msg)
     return scored

@@ -94,10 +94,8 @@ def grid_columns(grid: FloatArray, theta: npt.ArrayLike) -> IntArray:
     if away.any():
         msg = (
             f"the log ratio is known at {len(grid)} grid points from {grid[0].tolist()} to "
-            f"{grid[-1].tolist()} "
-            f"and was asked for at {points[away][0].tolist()}; evaluate it on the grid and interpolate, or "
-            "use "
-            "a method that is defined at any point (polynomial, exact)"
+            f"{grid[-1].tolist()} and was asked for at {points[away][0].tolist()}; evaluate it on the grid "
+            "and interpolate, or use a method that is defined at any point (polynomial, exact)"
         )
         raise OffGridError(msg)
     return nearest
@@ -177,8 +175,7 @@ class PolynomialTerms:
                 event, point = np.unravel_index(ratios.argmin(), ratios.shape)
                 msg = (
                     f"the squared matrix element of event {event} is {ratios[event, point]:.3g} times its "
-                    "value at "
-                    f"the reference at point {points[point].tolist()} and has to be positive; its "
+                    f"value at the reference at point {points[point].tolist()} and has to be positive; its "
                     "event weights are not those of a squared amplitude, or have lost precision"
                 )
                 raise EventWeightError(msg)
@@ -316,8 +313,7 @@ def load_terms_of(paths: Sequence[Path], event_id: IntArray) -> PolynomialTerms 
     if not np.array_equal(found, event_id):
         msg = (
             f"{', '.join(map(str, paths))}: {len(found)} events have log ratios here, which are not the "
-            f"{len(event_id)} of the "
-            "tables, or in another order; run `milanalysis run` again"
+            f"{len(event_id)} of the tables, or in another order; run `milanalysis run` again"
         )
         raise AccountingError(msg)
     return concatenate_terms(parts)

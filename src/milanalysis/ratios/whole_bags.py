@@ -85,10 +85,8 @@ class BagTerms:
             n_bags = rows.shape[-1] // self.bag_size
             msg = (
                 f"{rows.shape[-1]} events are {n_bags} bags of {self.bag_size} events and {left_over} left "
-                "over, which a "
-                f"ratio of bags cannot say anything about; use {n_bags * self.bag_size} or "
-                f"{(n_bags + 1) * self.bag_size} "
-                "events, or a model whose log ratio is a sum over events"
+                f"over, which a ratio of bags cannot say anything about; use {n_bags * self.bag_size} or "
+                f"{(n_bags + 1) * self.bag_size} events, or a model whose log ratio is a sum over events"
             )
             raise BagSizeMismatchError(msg)
         wanted = grid_columns(self.grid, theta)

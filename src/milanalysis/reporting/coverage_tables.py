@@ -80,32 +80,27 @@ def _about_coverage(report: CoverageReport) -> str:
     """Explain the columns of the coverage table, and how independent the pseudo-experiments are."""
     text = (
         "Coverage in %: pseudo-experiments whose valid interval contains the true value, of all of them, "
-        "with the "
-        "Clopper-Pearson interval at 68.27 %. "
+        "with the Clopper-Pearson interval at 68.27 %. "
     )
     if report.combined:
         text += (
             "with rate: of shape and number of events together, in pseudo-experiments whose number is "
-            "Poisson with the mean "
-            "of the true value; '-' for methods of whole bags. "
+            "Poisson with the mean of the true value; '-' for methods of whole bags. "
         )
     text += (
         "pull: mean and width of (estimate - true value) over its error. width: median of the valid "
-        "intervals. not valid: "
-        "outcomes other than a valid interval, at the level of the configuration. "
+        "intervals. not valid: outcomes other than a valid interval, at the level of the configuration. "
     )
     if report.overlap == 0:
         return text + "No two pseudo-experiments of a true value share an event."
     text += (
         f"One pseudo-experiment is up to {100 * report.overlap:.2g} % of the events it is drawn from; all "
-        "together use up to "
-        f"{report.used:.2g} times the effective number of test events."
+        f"together use up to {report.used:.2g} times the effective number of test events."
     )
     if report.overlap > LARGEST_OVERLAP:
         text += (
             f" Above {100 * LARGEST_OVERLAP:.2g} % they have too much in common to say anything about "
-            "coverage: simulate more "
-            "events, or set fewer coverage.events."
+            "coverage: simulate more events, or set fewer coverage.events."
         )
     return text
 
@@ -116,10 +111,8 @@ def interval_table(report: CoverageReport) -> Table:
         title=f"{report.parameter}: intervals constructed from pseudo-experiments",
         caption=(
             "An end that is not defined lies beyond the true values of the pseudo-experiments. critical: up "
-            "to which rise "
-            "of -2 ln L values are allowed, lowest and highest over the true values. response: change of the "
-            "mean estimate with "
-            "the true value."
+            "to which rise of -2 ln L values are allowed, lowest and highest over the true values. response: "
+            "change of the mean estimate with the true value."
         ),
     )
     table.add_column("method")
@@ -166,14 +159,13 @@ def limits_table(limits: TemplateLimits, parameter: str) -> Table:
     level = next(one.level for one in sides.values() if one is not None)
     table = Table(
         title=(
-            f"asymptotic CLs limits on {parameter} at {100 * level:.4g} %, "
-            "template analysis of shape and rate"
+            f"asymptotic CLs limits on {parameter} at {100 * level:.4g} %, template analysis of shape and "
+            "rate"
         ),
         caption=(
             "expected: median at the reference, and with fluctuations by one and two standard deviations. "
-            "none: nothing in the "
-            "range of the parameter is excluded. all: everything is. failed: no fit, the data are far from "
-            "any expectation."
+            "none: nothing in the range of the parameter is excluded. all: everything is. failed: no fit, "
+            "the data are far from any expectation."
         ),
     )
     for heading in ("side", "observed", "expected", "68 %", "95 %"):
@@ -215,9 +207,8 @@ def bartlett_table(tests: Mapping[str, BartlettTest]) -> Table:
         title="second Bartlett identity of single events at the reference",
         caption=(
             "T', T'': slope and second derivative of the log ratio, from a parabola around the reference. "
-            "The ratio is 1 for a "
-            "likelihood ratio, above 1 for a log ratio that is too flat. captured: squared correlation of T' "
-            "with the exact score."
+            "The ratio is 1 for a likelihood ratio, above 1 for a log ratio that is too flat. captured: "
+            "squared correlation of T' with the exact score."
         ),
     )
     for heading in ("model", "E[-T'']", "Var(T')", "ratio", "pull", "captured"):
@@ -235,8 +226,7 @@ def reading_remark(report: CoverageReport) -> str:
         return ""
     return (
         f"Methods on a grid are interpolated: {report.interpolation}. The exact likelihood treated the same "
-        "way, the most "
-        f"they can reach, is the row {' or '.join(repr(title) for title in titles)}."
+        f"way, the most they can reach, is the row {' or '.join(repr(title) for title in titles)}."
     )
 
 

@@ -203,8 +203,7 @@ def goodness_remark(goodness: Goodness | None) -> str:
     error = f" ± {goodness.error:.3f}" if goodness.error else ""
     return (
         f"Goodness of fit of the templates: deviance {goodness.deviance:.1f} for {goodness.n_dof} degrees of "
-        "freedom, "
-        f"p = {goodness.p_value:.2g}{error} ({goodness.source})."
+        f"freedom, p = {goodness.p_value:.2g}{error} ({goodness.source})."
     )
 
 
@@ -216,9 +215,8 @@ def information_remark(comparison: Comparison) -> str:
     of_rate = "" if rate is None else f"; their number adds {rate:.1f}"
     return (
         f"Fisher information of {comparison.n_events:.0f} events at {comparison.parameter} = "
-        f"{comparison.theta_true:g}: "
-        f"{plus_minus(information.joint.value, information.joint.error)} of all momenta{of_visible} "
-        f"({information.source}){of_rate}."
+        f"{comparison.theta_true:g}: {plus_minus(information.joint.value, information.joint.error)} of all "
+        f"momenta{of_visible} ({information.source}){of_rate}."
     )
 
 
@@ -231,11 +229,10 @@ def information_table(information: ReferenceInformation) -> Table:
             f"{information.cross_section_fb:.4f} ± {information.cross_section_error_fb:.4f} fb"
         ),
         caption=(
-            "I: Fisher information, from the shape alone and with the number of events. 68 %, 95 %: expected "
-            "half widths of "
-            "intervals, 1/sqrt(I) and 1.96/sqrt(I). AUC: best possible separation of single events from "
-            "those at "
-            f"{information.theta:g}. {information.n_points:,} phase-space points."
+            "I: Fisher information, from the shape alone and with the number of events. 68 %, 95 %: "
+            "expected half widths of intervals, 1/sqrt(I) and 1.96/sqrt(I). AUC: best possible separation "
+            f"of single events from those at {information.theta:g}. {information.n_points:,} phase-space "
+            "points."
         ),
     )
     table.add_column("known")

@@ -22,8 +22,8 @@ def tuning_table(tuning: Tuning) -> Table:
         title=f"{len(tuning.trials)} trials of {tuning.label} ({tuning.title}), the best first",
         caption=(
             "validation loss: the lowest of all epochs. pruned: given up, worse than the median of finished "
-            "trials at the "
-            "same epoch. The best of many is too good by luck: test events say what it is worth."
+            "trials at the same epoch. The best of many is too good by luck: test events say what it is "
+            "worth."
         ),
     )
     table.add_column("trial", justify="right")

@@ -143,8 +143,8 @@ def _read_grid(config: LHAPDFConfig) -> TabulatedDensities:
         import parton
     except ImportError as error:
         msg = (
-            f"the parton densities {config.name!r} need the package parton, which is not installed; "
-            "run `pip install milanalysis[lhapdf]`, or use `pdf: {kind: fit}`, which needs nothing"
+            f"the parton densities {config.name!r} need the package parton, which is not installed; run `pip "
+            "install milanalysis[lhapdf]`, or use `pdf: {kind: fit}`, which needs nothing"
         )
         raise ConfigError(msg) from error
     folder = Path(config.directory) / config.name
@@ -152,8 +152,7 @@ def _read_grid(config: LHAPDFConfig) -> TabulatedDensities:
         if not path.is_file():
             msg = (
                 f"{path} does not exist; `directory` should contain a folder {config.name!r} with the .info "
-                "and .dat "
-                "files of the set, as unpacked from an LHAPDF archive"
+                "and .dat files of the set, as unpacked from an LHAPDF archive"
             )
             raise InputFileError(msg)
     try:

@@ -211,8 +211,8 @@ def _check_complete(n_written: int, header: SampleHeader) -> None:
     """Refuse a file that holds other than the announced number of events."""
     if n_written != header.n_events:
         msg = (
-            f"{n_written} events were given to be written and the header announces {header.n_events}; "
-            "make the header with the n_events that generate_sample was called with"
+            f"{n_written} events were given to be written and the header announces {header.n_events}; make "
+            "the header with the n_events that generate_sample was called with"
         )
         raise AccountingError(msg)
 

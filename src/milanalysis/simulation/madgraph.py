@@ -271,10 +271,9 @@ def check_no_events(directory: Path) -> None:
         if found:
             msg = (
                 f"{runs} holds events of {len(found)} runs "
-                f"({', '.join(found[:5])}{', ...' if len(found) > 5 else ''}); "
-                "MadGraph deletes them when it writes the process again, and other cards would not be "
-                "theirs. Give "
-                "another directory with -o, or move them away"
+                f"({', '.join(found[:5])}{', ...' if len(found) > 5 else ''}); MadGraph deletes them when it "
+                "writes the process again, and other cards would not be theirs. Give another directory with "
+                "-o, or move them away"
             )
             raise RunDirectoryError(msg)
 
@@ -304,8 +303,7 @@ def run_madgraph(directory: Path) -> bool:
         if not _process_directory(directory, process).is_dir():
             msg = (
                 f"{program} has not written the process {_process_directory(directory, process)}, whatever "
-                "its exit "
-                f"code says; the reason is above. {_MODEL_HINT}"
+                f"its exit code says; the reason is above. {_MODEL_HINT}"
             )
             raise ExternalProgramError(msg)
         _call(program, folder / _LAUNCH)
@@ -316,12 +314,9 @@ def run_madgraph(directory: Path) -> bool:
             msg = (
                 f"{program} has generated {len(there)} of {len(files)} runs of {process.name}: there are "
                 f"{', '.join(there) or 'none'}, and there is no Events/<run>/{_EVENTS} of "
-                f"{', '.join(missing)} in "
-                f"{_process_directory(directory, process)}. MadGraph exits with 0 on errors too; the reason "
-                "is above, or "
-                "in the file *_debug.log it names. The events that are there can be used; for all of them "
-                "give the same "
-                "command with another directory (-o)"
+                f"{', '.join(missing)} in {_process_directory(directory, process)}. MadGraph exits with 0 on "
+                "errors too; the reason is above, or in the file *_debug.log it names. The events that are "
+                "there can be used; for all of them give the same command with another directory (-o)"
             )
             raise ExternalProgramError(msg)
     return True
@@ -347,8 +342,8 @@ def _number_of(coefficient: str) -> int:
     """Return the number of a Wilson coefficient in its block."""
     if coefficient not in _COEFFICIENTS:
         msg = (
-            f"cards can be written for {', '.join(_COEFFICIENTS)}, not for {coefficient!r}; "
-            "set parameter.name in the configuration"
+            f"cards can be written for {', '.join(_COEFFICIENTS)}, not for {coefficient!r}; set "
+            "parameter.name in the configuration"
         )
         raise ConfigError(msg)
     return _COEFFICIENTS[coefficient]

@@ -320,8 +320,7 @@ def construct(
                 if overlap > LARGEST_OVERLAP:
                     msg = (
                         f"one pseudo-experiment of {observation.n_observed} events is {overlap:.0%} of the "
-                        "simulated events it "
-                        "is drawn from; simulate more events"
+                        "simulated events it is drawn from; simulate more events"
                     )
                     raise FitError(msg)
                 belt = FeldmanCousinsBelt.of(experiments, name, level)

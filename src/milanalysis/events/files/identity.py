@@ -226,8 +226,7 @@ def _report(samples: Sequence[Sample], places: Sequence[tuple[int, int]]) -> lis
         else:
             problems.append(
                 f"{n} events are there twice: {second.path} has the same selected events as {file.path} "
-                f"({example}), in "
-                f"{_where(sample, another)}{_consequence(sample, another)}"
+                f"({example}), in {_where(sample, another)}{_consequence(sample, another)}"
             )
     if problems:
         raise DataLeakError("\n".join(["the same events are used twice:", *_shortened(problems)]))

@@ -24,8 +24,7 @@ _BRANCHES = {
     "Rwgt": "var * {Weight: float64}",
     "Particle": "var * {PID: int32, Status: int32, Mother1: int32, Mother2: int32, ColorLine1: int32, "
     "ColorLine2: int32, Px: float64, Py: float64, Pz: float64, E: float64, M: float64, PT: float64, Eta: "
-    "float64, "
-    "Phi: float64, Rapidity: float64, LifeTime: float64, Spin: float64}",
+    "float64, Phi: float64, Rapidity: float64, LifeTime: float64, Spin: float64}",
 }
 
 

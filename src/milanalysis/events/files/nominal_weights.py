@@ -116,9 +116,8 @@ def nominal_weights(file: InputFile) -> NominalWeights:
     if n_odd:
         msg = (
             f"{file.path}: {n_odd} of {file.n_events} events do not have exactly one Event record, so that "
-            "they have no "
-            "weight of their own; produce the file again, with one Event (and one Event.Weight) for each "
-            "entry"
+            "they have no weight of their own; produce the file again, with one Event (and one "
+            "Event.Weight) for each entry"
         )
         raise EventWeightError(msg)
     return found
@@ -161,11 +160,9 @@ def weight_problem(sample: Sample) -> str | None:
                 return (
                     f"sample {sample.name!r}: role: observed, and the nominal weights of {file.path} go from "
                     f"{found.smallest:g} to {found.largest:g} (their sum is that of {_effective(found):.3g} "
-                    "events of equal "
-                    f"weight, and {found.n_finite} would be counted); observed events count as one each, "
-                    "weights of theirs "
-                    "are not used. Give real or unweighted events, or generate a dataset from the weights "
-                    "first"
+                    f"events of equal weight, and {found.n_finite} would be counted); observed events count "
+                    "as one each, weights of theirs are not used. Give real or unweighted events, or "
+                    "generate a dataset from the weights first"
                 )
         return None
     if every.n_finite == 0:
@@ -182,8 +179,7 @@ def weight_problem(sample: Sample) -> str | None:
     if units and others:
         return (
             f"sample {sample.name!r}: the nominal weights of {units[0]} are all 1 and those of {others[0]} "
-            "are not, so that "
-            "they do not mean the same; make a sample of each kind"
+            "are not, so that they do not mean the same; make a sample of each kind"
         )
     if every.largest_absolute == 0.0:
         return (
@@ -203,10 +199,8 @@ def weight_problem(sample: Sample) -> str | None:
         return None
     return (
         f"{what} and no cross-section is known, and normalisation: {sample.normalisation} would take them "
-        "for "
-        f"{total:g} fb; give normalisation: unit and cross_section_fb under samples.{sample.name} (if the "
-        "cross-section "
-        f"really is {total:g} fb, give it as cross_section_fb)"
+        f"for {total:g} fb; give normalisation: unit and cross_section_fb under samples.{sample.name} (if "
+        f"the cross-section really is {total:g} fb, give it as cross_section_fb)"
     )
 
 
@@ -225,10 +219,9 @@ def negative_weights(sample: Sample) -> str | None:
     return (
         f"{every.n_negative} of {every.n_finite} nominal weights are negative "
         f"({every.n_negative / every.n_finite:.2%}). The cutflow and the expected yield keep their signs; "
-        "networks cannot be "
-        "trained on them and pseudo-experiments cannot be drawn from them, since a probability is not "
-        "negative. For these give "
-        "leading-order events, or events whose weights have been resampled to positive ones"
+        "networks cannot be trained on them and pseudo-experiments cannot be drawn from them, since a "
+        "probability is not negative. For these give leading-order events, or events whose weights have "
+        "been resampled to positive ones"
     )
 
 
@@ -243,8 +236,8 @@ def weight_warnings(sample: Sample) -> list[str]:
     if sample.order is not None:
         warnings.append(
             f"the order of weight_points cannot be checked: {sample.order}. Give them by name "
-            "(weight_points: "
-            "{name: value}, with the names in the JSON file beside the ROOT file or under weight_names)"
+            "(weight_points: {name: value}, with the names in the JSON file beside the ROOT file or under "
+            "weight_names)"
         )
     if sample.role == "observed":
         means = [
@@ -253,8 +246,7 @@ def weight_warnings(sample: Sample) -> list[str]:
         if means and max(means) - min(means) > _EQUAL * max(map(abs, means)):
             warnings.append(
                 f"the nominal weights of its files differ (from {min(means):g} to {max(means):g}); weights "
-                "of observed "
-                "events are not used, each event counts as one"
+                "of observed events are not used, each event counts as one"
             )
     elif sample.normalisation in ("mean", "file_sum"):
         warnings += _disagreement(sample)
@@ -263,8 +255,7 @@ def weight_warnings(sample: Sample) -> list[str]:
         others = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         warnings.append(
             f"the cross-section is not known ({unknown[0]}{others}), so the weights are not checked against "
-            "it; "
-            "cross_section_fb states it"
+            "it; cross_section_fb states it"
         )
     negative = negative_weights(sample)
     return warnings if negative is None else [*warnings, negative]
@@ -291,7 +282,7 @@ def _disagreement(sample: Sample) -> list[str]:
     first = int(np.argmax(off))
     text = (
         f"the weights of {by_file[first][0].path} alone give {FB_PER_PB * sections[first]:g} fb and those of "
-        "all files "
-        f"{FB_PER_PB * mean:g} fb; files of one sample should be of one process with one normalisation"
+        f"all files {FB_PER_PB * mean:g} fb; files of one sample should be of one process with one "
+        "normalisation"
     )
     return [text]

@@ -87,8 +87,7 @@ def read_description(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         msg = (
             f"{place}, which says what the weights in {path} mean, is no readable JSON file ({error}); run "
-            "`milanalysis convert` "
-            "again, or take it away if it does not belong to the events"
+            "`milanalysis convert` again, or take it away if it does not belong to the events"
         )
         raise EventWeightError(msg) from error
     return found if isinstance(found, dict) else {}
@@ -122,8 +121,8 @@ def open_root_file(
         raise InputFileError(msg)
     if magic != b"root":
         msg = (
-            f"{path} is not a ROOT file (it starts with {magic!r}); {expected}. "
-            "`milanalysis convert` makes one of LHE text"
+            f"{path} is not a ROOT file (it starts with {magic!r}); {expected}. `milanalysis convert` makes "
+            "one of LHE text"
         )
         raise InputFileError(msg)
     try:
@@ -134,8 +133,8 @@ def open_root_file(
     except Exception as error:  # uproot raises whatever the damaged bytes happen to cause
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         msg = (
-            f"{path} cannot be read: it is truncated or damaged ({reason:.150}); "
-            f"{expected}. Copy or produce it again"
+            f"{path} cannot be read: it is truncated or damaged ({reason:.150}); {expected}. Copy or produce "
+            "it again"
         )
         raise InputFileError(msg) from error
 
@@ -167,10 +166,10 @@ def _inspect(
     if tree not in trees:
         others = ", ".join(f"{name} ({kind})" for name, kind in classes.items() if kind != "TTree")
         msg = (
-            f"{path} has no tree {tree!r}; its trees are: {', '.join(trees) or 'none'}"
-            f"{f' (it holds {others:.200})' if others and not trees else ''}. "
-            "Give format and name of the tree in the configuration (format: {kind: delphes} for Delphes), or "
-            "another file"
+            f"{path} has no tree {tree!r}; its trees are: "
+            f"{', '.join(trees) or 'none'}{f' (it holds {others:.200})' if others and not trees else ''}. "
+            "Give format and name of the tree in the configuration (format: {kind: delphes} for Delphes), "
+            "or another file"
         )
         raise InputFileError(msg)
     leaves = {name.split("/")[-1] for name in file[tree].keys()}  # noqa: SIM118 (not a dictionary)
@@ -180,9 +179,8 @@ def _inspect(
         collections = sorted(leaf.removesuffix("_size") for leaf in leaves if leaf.endswith("_size"))
         msg = (
             f"{path}: the tree {tree!r} has no branch {', '.join(absent)}; this selection reads "
-            f"{', '.join(branches)}. "
-            f"Its collections are {', '.join(collections) or 'none'}; the configuration names those to be "
-            "read under format"
+            f"{', '.join(branches)}. Its collections are {', '.join(collections) or 'none'}; the "
+            "configuration names those to be read under format"
         )
         raise InputFileError(msg)
     description = read_description(path)
@@ -191,8 +189,7 @@ def _inspect(
     if announced is not None and announced != n_events:
         msg = (
             f"{beside(path)} says that {path} has {announced!r:.40} events, and it has {n_events}: one of "
-            "the two is from another time; "
-            "copy or produce both again"
+            "the two is from another time; copy or produce both again"
         )
         raise EventWeightError(msg)
     return InputFile(

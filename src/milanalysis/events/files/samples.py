@@ -178,9 +178,8 @@ class Sample:
         if self.skipped and self.normalisation == "sum":
             msg = (
                 f"sample {self.name!r}: {self.skipped[0].path} cannot be read ({self.skipped[0].reason}), "
-                "and with "
-                "normalisation: sum the other files do not add up to the cross-section; "
-                "repair the file, or take it from the list and correct the weights"
+                "and with normalisation: sum the other files do not add up to the cross-section; repair the "
+                "file, or take it from the list and correct the weights"
             )
             raise InputFileError(msg)
 

@@ -155,8 +155,7 @@ def names_of_weights(
         if not names:
             msg = (
                 f"sample {sample!r} gives {key} by name, and {origin} does not say the names of the weights "
-                "in "
-                f"{file.path}; make it with `milanalysis convert`, or list the values in the order of the "
+                f"in {file.path}; make it with `milanalysis convert`, or list the values in the order of the "
                 "file"
             )
             raise EventWeightError(msg)

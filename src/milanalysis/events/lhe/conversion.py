@@ -78,8 +78,8 @@ def _check_not_of_another(path: Path, target: Path) -> None:
         return
     if isinstance(source, str) and source != str(path.resolve()):
         msg = (
-            f"{target} is there already and was made from {source}, not from {path}; "
-            "choose another directory with -o, or delete it with its JSON file first"
+            f"{target} is there already and was made from {source}, not from {path}; choose another "
+            "directory with -o, or delete it with its JSON file first"
         )
         raise InputFileError(msg)
 
@@ -201,10 +201,9 @@ def _remarks_on_cross_section(file: LHEFile, sums: _Sums, summary: dict[str, Any
     if file.has_trials:
         yield (
             f"events have trials ({summary['n_trials']} for {sums.n} events), so that the cross-section is "
-            "the sum of "
-            f"weights over the sum of trials, {sums.total / file.n_trials:.6g} pb; <init> gives {section}, "
-            "which is not "
-            f"used. All weights are multiplied by {sums.n / file.n_trials:.6g} to average to it"
+            f"the sum of weights over the sum of trials, {sums.total / file.n_trials:.6g} pb; <init> gives "
+            f"{section}, which is not used. All weights are multiplied by {sums.n / file.n_trials:.6g} to "
+            "average to it"
         )
     elif file.head.unknown is not None:
         yield (
@@ -215,8 +214,7 @@ def _remarks_on_cross_section(file: LHEFile, sums: _Sums, summary: dict[str, Any
         agree = "both agree" if _agreements(file, sums) else "neither agrees"
         yield (
             f"the weights have the mean {mean:.6g} pb and the sum {sums.total:.6g} pb, and the cross-section "
-            "is "
-            f"{section:.6g} pb: {agree}; give normalisation for samples of this file"
+            f"is {section:.6g} pb: {agree}; give normalisation for samples of this file"
         )
 
 

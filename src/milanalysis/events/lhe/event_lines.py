@@ -155,7 +155,6 @@ def _refuse_values(bodies: Sequence[bytes], event: int, row: int, meaning: str) 
     offset, text = list(event_rows(bodies[event]))[row]
     msg = (
         f"{_BAD_LINE}: one is not finite, or is a fraction where a whole number belongs, in "
-        f"{decoded(text[:80])!r}; "
-        f"expected {meaning}"
+        f"{decoded(text[:80])!r}; expected {meaning}"
     )
     raise MalformedEventError(event, offset, msg)

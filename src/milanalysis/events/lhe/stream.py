@@ -271,8 +271,8 @@ class LHEFile:
             line = self._line + self._text.count(b"\n") + text.count(b"\n", 0, text.index(b"\0"))
             self._refuse_line(
                 line,
-                "there are bytes of value 0, as a file system leaves them after a crash; "
-                "copy or produce it again",
+                "there are bytes of value 0, as a file system leaves them after a crash; copy or produce it "
+                "again",
             )
         held = _ASIDE_MAY_BEGIN.search(text, max(len(text) - 9, 0))
         if held is not None:
@@ -291,8 +291,8 @@ class LHEFile:
     def _fail(self, what: str, cause: Exception | None = None) -> NoReturn:
         msg = (
             f"{self.path} is truncated or damaged in event {self.n_events + 1}: {what}, after "
-            f"{self.n_events} complete "
-            "events; expected </event> and </LesHouchesEvents>. Copy or produce the file again"
+            f"{self.n_events} complete events; expected </event> and </LesHouchesEvents>. Copy or produce "
+            "the file again"
         )
         raise InputFileError(msg) from cause
 
@@ -302,8 +302,8 @@ class LHEFile:
 
     def _refuse_format(self, more: bytes = b"") -> NoReturn:
         msg = (
-            f"{self.path} is not a Les Houches file: it has no <LesHouchesEvents> and begins "
-            f"with {(self._text + more)[:30]!r}; expected .lhe or .lhe.gz of an event generator"
+            f"{self.path} is not a Les Houches file: it has no <LesHouchesEvents> and begins with "
+            f"{(self._text + more)[:30]!r}; expected .lhe or .lhe.gz of an event generator"
         )
         raise InputFileError(msg)
 
@@ -428,8 +428,8 @@ class LHEFile:
             shown = decoded(lost[0].strip()[:60])
             self._refuse_line(
                 line,
-                f"{shown!r} is a line of an event, and there is no <event> before it; "
-                "put it between <event> and </event>",
+                f"{shown!r} is a line of an event, and there is no <event> before it; put it between <event> "
+                "and </event>",
             )
         if stray is None:
             return
@@ -439,8 +439,7 @@ class LHEFile:
             self._refuse_line(
                 line,
                 f"{shown!r} where the next <event> or the end of the file should be; files that were joined "
-                "have "
-                "different heads, so convert them one by one",
+                "have different heads, so convert them one by one",
             )
         groups = " (groups of events that belong together are not supported)" if "group" in shown else ""
         self._refuse_line(line, f"{shown!r} is outside of an event; expected <event>{groups}")

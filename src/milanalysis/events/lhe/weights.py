@@ -162,8 +162,7 @@ class EventWeightReader:
                 event,
                 0,
                 f"it has {len(names)} weights ({_listed(names)}) and the events before have "
-                f"{len(self.names)} "
-                f"({_listed(self.names)}); expected the same weights in all events",
+                f"{len(self.names)} ({_listed(self.names)}); expected the same weights in all events",
             )
         by_name = dict(zip(names, values, strict=True))
         return [by_name[name] for name in self.names]
@@ -188,10 +187,8 @@ class EventWeightReader:
                     event,
                     rest.find(b"<weights"),
                     f"the header names {len(known)} weights ({_listed([str(one) for one in known])}) and the "
-                    "event has "
-                    f"{n_compact} in <weights>, so that it is not known which is which; complete the names "
-                    "in <initrwgt>, "
-                    "or take them out to have the weights numbered",
+                    f"event has {n_compact} in <weights>, so that it is not known which is which; complete "
+                    "the names in <initrwgt>, or take them out to have the weights numbered",
                 )
             found += known or [None] * n_compact
         names = [str(place) if name is None else name for place, name in enumerate(found)]
@@ -201,8 +198,8 @@ class EventWeightReader:
             raise MalformedEventError(
                 event,
                 rest.rfind(twice[0].encode()),
-                f"there are {names.count(twice[0])} weights of the name {twice[0]!r}; "
-                "expected a name for each",
+                f"there are {names.count(twice[0])} weights of the name {twice[0]!r}; expected a name for "
+                "each",
             )
         return names
 
@@ -221,8 +218,8 @@ class EventWeightReader:
             raise MalformedEventError(
                 event,
                 rest.find(shown),
-                f"{decoded(line[:100])!r} is no weight that can be read; "
-                "expected <wgt id='name'> number </wgt>",
+                f"{decoded(line[:100])!r} is no weight that can be read; expected <wgt id='name'> number "
+                "</wgt>",
             )
         for line in text.split(b"\n"):
             if b"<" not in line and len(line.split()) == _PARTICLE_NUMBERS:

@@ -75,8 +75,8 @@ class Cutflow:
     def __add__(self, other: Cutflow) -> Cutflow:
         if tuple(self.steps) != tuple(other.steps):
             msg = (
-                f"cutflows have different steps: {', '.join(self.steps)} and {', '.join(other.steps)}; "
-                "the cuts of a processor must not depend on the chunk"
+                f"cutflows have different steps: {', '.join(self.steps)} and {', '.join(other.steps)}; the "
+                "cuts of a processor must not depend on the chunk"
             )
             raise AccountingError(msg)
         return Cutflow(
@@ -244,10 +244,8 @@ def _check_names(names: Sequence[object]) -> None:
         if is_reserved(name):
             msg = (
                 f"a feature is called {name!r}, and tables use that name for something else (weight, "
-                "weight_..., w_1, "
-                "theta, theta_..., event_id, split are reserved), so that a network could be trained on it; "
-                "give the "
-                "feature another name in the processor"
+                "weight_..., w_1, theta, theta_..., event_id, split are reserved), so that a network could "
+                "be trained on it; give the feature another name in the processor"
             )
             raise ProcessorError(msg)
 
@@ -280,8 +278,7 @@ def _decisions(name: object, passes: npt.ArrayLike, n_events: int) -> BoolArray:
     if column.dtype != np.bool_ or column.shape != (n_events,):
         msg = (
             f"cut {name!r} has shape {column.shape} and type {column.dtype}, and there are {n_events} "
-            "events; give one "
-            "boolean for each event of the chunk"
+            "events; give one boolean for each event of the chunk"
         )
         raise ProcessorError(msg)
     return column
@@ -344,10 +341,8 @@ def _variations(events: Any) -> dict[str, FloatArray]:
         if len(events) and max(pair) >= table.shape[1]:
             msg = (
                 f"{events.metadata['filename']} has {table.shape[1]} weights per event and "
-                f"weight_variations.{name} of sample "
-                f"{events.metadata['sample']!r} names the weight at place {max(pair)}, counting from 0; "
-                "correct the places, "
-                "or give the names of the weights"
+                f"weight_variations.{name} of sample {events.metadata['sample']!r} names the weight at place "
+                f"{max(pair)}, counting from 0; correct the places, or give the names of the weights"
             )
             raise EventWeightError(msg)
     return {name: table[:, list(pair)] if len(events) else np.empty((0, 2)) for name, pair in places.items()}
@@ -365,8 +360,7 @@ def _all_weights(events: Any) -> FloatArray:
         msg = (
             f"{metadata['filename']} has no branch {collection}.Weight, and weights are named for sample "
             f"{metadata['sample']!r}; remove weight_points and weight_variations, or make the file of an LHE "
-            "file that has "
-            "<rwgt> blocks"
+            "file that has <rwgt> blocks"
         )
         raise EventWeightError(msg)
     weights = events[collection].Weight
@@ -383,11 +377,9 @@ def _all_weights(events: Any) -> FloatArray:
         )
         msg = (
             f"{metadata['filename']} has {found} weights per event in {collection}.Weight{nominal} and "
-            "sample "
-            f"{metadata['sample']!r} {known}; list one "
-            "value for each weight, in the order of the file (that of <initrwgt>), null for a weight that "
-            "belongs to "
-            "no value, or none to ignore the weights"
+            f"sample {metadata['sample']!r} {known}; list one value for each weight, in the order of the "
+            "file (that of <initrwgt>), null for a weight that belongs to no value, or none to ignore the "
+            "weights"
         )
         raise EventWeightError(msg)
     table = np.asarray(ak.to_numpy(ak.flatten(weights)), dtype=np.float64)
@@ -405,9 +397,8 @@ def _check_leading(leading: FloatArray, events: Any, collection: str) -> None:
     if np.any(off & np.isfinite(leading) & np.isfinite(nominal)):
         msg = (
             f"{events.metadata['filename']}: the first weight of {collection}.Weight is not Event.Weight in "
-            f"{off.sum()} of "
-            f"{len(off)} events; set leading_nominal: false under format if the list begins with the first "
-            "weight point"
+            f"{off.sum()} of {len(off)} events; set leading_nominal: false under format if the list begins "
+            "with the first weight point"
         )
         raise EventWeightError(msg)
 

@@ -154,8 +154,7 @@ def _dask_client(scheduler: str | None, workers: int) -> Any:
         except OSError as error:
             msg = (
                 f"processing.executor.scheduler: there is no dask scheduler at {scheduler} ({error}); start "
-                "one with `dask "
-                "scheduler`, and give its address as it says it (tcp://host:port)"
+                "one with `dask scheduler`, and give its address as it says it (tcp://host:port)"
             )
             raise ConfigError(msg) from error
         atexit.register(client.close)
@@ -305,8 +304,7 @@ def _worker_error(error: Exception) -> ProcessorError:
     """Return the error for a chunk whose worker process died or could not send its result."""
     return ProcessorError(
         f"a worker process stopped without an answer ({type(error).__name__}); most often it ran out of "
-        "memory. "
-        "Try fewer workers, a smaller chunk_size, or the iterative executor"
+        "memory. Try fewer workers, a smaller chunk_size, or the iterative executor"
     )
 
 

@@ -77,8 +77,7 @@ def _entries(table: EventTable, events: Any) -> IntArray:
     if np.any((entries < 0) | (entries >= len(events))):
         msg = (
             f"the table of {metadata['filename']} has event ids that are not of its chunk; make the table "
-            "with "
-            "chunk_table, which names the events"
+            "with chunk_table, which names the events"
         )
         raise ProcessorError(msg)
     return entries
@@ -97,8 +96,8 @@ def processor_digest(processor: Any) -> str:
             settings[name] = cloudpickle.dumps(value).hex()
         except Exception as error:
             msg = (
-                f"{source}: the processor keeps {name!r}, a {type(value).__name__} that cannot be sent "
-                f"to workers ({error}); make it where it is used, or in an importable module"
+                f"{source}: the processor keeps {name!r}, a {type(value).__name__} that cannot be sent to "
+                f"workers ({error}); make it where it is used, or in an importable module"
             )
             raise ProcessorError(msg) from error
     return digest_of({"source": file_digest(source), "class": type(processor).__name__, "settings": settings})
@@ -233,10 +232,9 @@ class Merge:
         )
         msg = (
             f"the processor gives the chunks {self.paths[0].stem} and {path.stem} of "
-            f"{self._table.parents[2].name!r} different columns: "
-            f"{how}; chunks are named by the number of their file, their first event and the one after their "
-            "last. Give the same "
-            "features in the same order whatever the events are"
+            f"{self._table.parents[2].name!r} different columns: {how}; chunks are named by the number of "
+            "their file, their first event and the one after their last. Give the same features in the same "
+            "order whatever the events are"
         )
         raise ProcessorError(msg)
 

@@ -87,8 +87,7 @@ def make_processor(path: Path, *arguments: Any, **options: Any) -> ProcessorABC:
         msg = (
             f"{path}: {found.__name__} cannot be made ({in_words(error)}); a feature processor takes no "
             "arguments and a bag processor those of processors/bag_likelihood.py: check which file is named "
-            "under "
-            "processing.features and which under processing.bag_likelihood"
+            "under processing.features and which under processing.bag_likelihood"
         )
         raise ProcessorError(msg) from error
 
@@ -150,8 +149,7 @@ def run_processor(
         except (Exception, SystemExit) as error:
             msg = (
                 f"what {type(processor).__name__} returned for the chunks of sample {sample.name!r} cannot "
-                "be put together "
-                f"({in_words(error)}); process returns what can be added up over chunks (see "
+                f"be put together ({in_words(error)}); process returns what can be added up over chunks (see "
                 "processors/features.py), and postprocess takes the sum"
             )
             raise ProcessorError(msg) from error

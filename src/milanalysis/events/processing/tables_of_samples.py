@@ -44,8 +44,7 @@ _LARGEST_ERROR = 0.1
 """Largest relative error of a cross-section in a JSON file at which it is still a check."""
 _EXPECTED = (
     "a feature processor returns {'cutflow': cutflow, 'parts': write_part(table, cutflow, events)} for every "
-    "chunk, as "
-    "processors/features.py does"
+    "chunk, as processors/features.py does"
 )
 _SIGMAS = 5.0
 """Standard errors (of the mean of the weights, and of the cross-section) by which they may differ besides."""
@@ -233,8 +232,7 @@ def _summary(sample: Sample, cutflow: Cutflow, merge: Merge) -> dict[str, Any]:
     if (merge.n_events, merge.weight) != (cutflow.n_selected, cutflow.selected_weight):
         msg = (
             f"sample {sample.name!r}: {cutflow.n_selected} events with {float(cutflow.selected_weight):g} fb "
-            "were "
-            f"selected and the table has {merge.n_events} with {float(merge.weight):g} fb"
+            f"were selected and the table has {merge.n_events} with {float(merge.weight):g} fb"
         )
         raise AccountingError(msg)
     _check_cross_section(sample, cutflow.weight_read)
@@ -311,9 +309,8 @@ def _require_cross_section(sample: Sample, found: float, expected: float, error:
         advice = "check normalisation, cross_section_fb, and that no file is missing or listed twice"
     msg = (
         f"sample {sample.name!r}: with normalisation: {sample.normalisation} the weights of its "
-        f"{sample.n_events} events add up to "
-        f"{found:g} fb, and the cross-section is {expected:g} fb by {origin} (they may differ by "
-        f"{allowed:.2g} fb); {advice}"
+        f"{sample.n_events} events add up to {found:g} fb, and the cross-section is {expected:g} fb by "
+        f"{origin} (they may differ by {allowed:.2g} fb); {advice}"
     )
     raise EventWeightError(msg)
 

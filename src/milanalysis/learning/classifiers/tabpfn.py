@@ -90,16 +90,14 @@ def require_tabpfn(weights: Path) -> None:
     except ImportError as error:
         msg = (
             "models: kind: tabpfn needs a package that is not part of any extra, since it brings PyTorch: "
-            "pip install tabpfn "
-            f"({error}); kind: xgboost and kind: lightgbm come with pip install 'milanalysis[baselines]'"
+            f"pip install tabpfn ({error}); kind: xgboost and kind: lightgbm come with pip install "
+            "'milanalysis[baselines]'"
         )
         raise ConfigError(msg) from error
     if not weights.is_file():
         msg = (
             f"models: kind: tabpfn: there are no weights at {weights}. They are not part of the package and "
-            "are not downloaded "
-            "here; get the classifier's checkpoint (.ckpt) from https://huggingface.co/Prior-Labs and give "
-            "its path as "
-            "`weights`"
+            "are not downloaded here; get the classifier's checkpoint (.ckpt) from "
+            "https://huggingface.co/Prior-Labs and give its path as `weights`"
         )
         raise ConfigError(msg)

@@ -161,8 +161,7 @@ def read_classifier(model: BaselineConfig, path: Path) -> Classifier:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         msg = (
             f"{path} does not hold a classifier of kind {model.kind} ({reason:.200}); delete it and run "
-            "`milanalysis "
-            "train` to train it again"
+            "`milanalysis train` to train it again"
         )
         raise InputFileError(msg) from error
 
@@ -191,7 +190,6 @@ def require_baseline(model: BaselineConfig) -> None:
     except ImportError as error:
         msg = (
             f"models: kind: {model.kind} needs a package: pip install 'milanalysis[baselines]' ({error}); or "
-            "use kind: "
-            "network"
+            "use kind: network"
         )
         raise ConfigError(msg) from error

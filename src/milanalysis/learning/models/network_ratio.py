@@ -106,10 +106,8 @@ class NetworkRatio:
             msg = (
                 f"model {self.label!r} was trained on bags of {self.bag_size} events and was given bags of "
                 f"{bags.bag_size}; its log ratios are only meaningful at the trained size. Rebuild the bags "
-                "with "
-                f"bag_size={self.bag_size}, load a model trained at this size, or ask for the sum of "
-                "per-event terms "
-                "(summed())"
+                f"with bag_size={self.bag_size}, load a model trained at this size, or ask for the sum of "
+                "per-event terms (summed())"
             )
             raise BagSizeMismatchError(msg)
         return self.task.bag_log_ratio(self.network(bags.features()), self.normalisation, theta)
@@ -134,10 +132,9 @@ class NetworkRatio:
         if self.n_averaged is None:
             msg = (
                 f"model {self.label!r} gives log ratios of bags of {self.trained_bag_size} events that are "
-                "not sums over "
-                "their events, so events have no terms of their own and bags of another size no ratio; show "
-                "it bags of "
-                "this size, or train it with mean or sum pooling and a loss whose output is the log ratio"
+                "not sums over their events, so events have no terms of their own and bags of another size "
+                "no ratio; show it bags of this size, or train it with mean or sum pooling and a loss whose "
+                "output is the log ratio"
             )
             raise BagSizeMismatchError(msg)
         return self.n_averaged
@@ -156,7 +153,6 @@ class NetworkRatio:
         msg = (
             f"model {self.label!r} was trained on {len(self.feature_names)} features and the table has "
             f"{len(table.feature_names)}, or their order differs{detail}; process the events with the "
-            "feature processor "
-            "that made the training table, or train the model again"
+            "feature processor that made the training table, or train the model again"
         )
         raise ModelMismatchError(msg)

@@ -126,8 +126,7 @@ class Manifest:
             if name != "title" and found != there[name]:
                 msg = (
                     f"model {self.label!r} was trained with {name} {found} and the analysis has "
-                    f"{there[name]}; "
-                    "run `milanalysis train` to train it again"
+                    f"{there[name]}; run `milanalysis train` to train it again"
                 )
                 raise ModelMismatchError(msg)
 
@@ -150,8 +149,7 @@ def load_model(directory: Path) -> EnsembleRatio:
     if len(manifest.members) != model.n_networks:
         msg = (
             f"{directory / 'manifest.json'} lists {len(manifest.members)} networks and its model has "
-            f"{model.n_networks}; run "
-            "`milanalysis train` to complete it"
+            f"{model.n_networks}; run `milanalysis train` to complete it"
         )
         raise ModelMismatchError(msg)
     ratios = []
@@ -162,8 +160,7 @@ def load_model(directory: Path) -> EnsembleRatio:
         if file_digest(path) != record.sha256:
             msg = (
                 f"{path} is not the network that {directory / 'manifest.json'} describes: it was changed "
-                "after the "
-                "training; run `milanalysis train` to train it again"
+                "after the training; run `milanalysis train` to train it again"
             )
             raise ModelMismatchError(msg)
         ratios.append(

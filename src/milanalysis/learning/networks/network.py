@@ -91,8 +91,7 @@ def build_network(
     if not pooled and not isinstance(pooling, MeanPoolConfig):
         msg = (
             f"network.pooling: a task that adds up its events by itself has no use for {pooling.kind} "
-            "pooling; leave out "
-            "`pooling`"
+            "pooling; leave out `pooling`"
         )
         raise ConfigError(msg)
     is_list = isinstance(pooling, ListPoolConfig | SortedListPoolConfig)
@@ -213,8 +212,8 @@ class EventNetwork:
         if self.bag_size not in (None, features.shape[1]):
             msg = (
                 f"this network is a list of {self.bag_size} events and was given bags of "
-                f"{features.shape[1]}; make bags "
-                f"of {self.bag_size}, or train a network with mean or sum pooling"
+                f"{features.shape[1]}; make bags of {self.bag_size}, or train a network with mean or sum "
+                "pooling"
             )
             raise BagSizeMismatchError(msg)
         step = max(1, _EVENTS_PER_CALL // max(1, features.shape[1]))
@@ -251,7 +250,6 @@ def read_network(path: Path) -> Any:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         msg = (
             f"{path} is not a readable Keras model ({reason:.200}); delete it and run `milanalysis train` to "
-            "train "
-            "it again"
+            "train it again"
         )
         raise InputFileError(msg) from error

@@ -39,8 +39,7 @@ class EventTask(ABC):
         if self.reference.shape != (1,) or self.reference[0] != 0:
             msg = (
                 "the polynomial tasks learn ratios relative to their value at 0, so the reference has to be "
-                "0 and there "
-                f"can be one parameter; the reference is {self.reference.tolist()}"
+                f"0 and there can be one parameter; the reference is {self.reference.tolist()}"
             )
             raise ConfigError(msg)
 
@@ -160,8 +159,8 @@ class PolynomialTask(EventTask):
         if ratio.size and ratio.min() < 0:
             msg = (
                 f"the squared matrix element of an event is negative ({ratio.min():.3g} times its value at "
-                "the "
-                "reference); its event weights are not those of a squared amplitude, or have lost precision"
+                "the reference); its event weights are not those of a squared amplitude, or have lost "
+                "precision"
             )
             raise EventWeightError(msg)
         return c.astype(np.float32), ratio.astype(np.float32)

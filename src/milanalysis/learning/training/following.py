@@ -42,8 +42,7 @@ def describe(epoch: Epoch) -> str:
     """
     return (
         f"loss {epoch.loss:.5g}, validation {epoch.validation_loss:.5g}, learning rate "
-        f"{epoch.learning_rate:.2g}, "
-        f"{epoch.events_per_second:,.0f} events/s"
+        f"{epoch.learning_rate:.2g}, {epoch.events_per_second:,.0f} events/s"
     )
 
 

@@ -253,8 +253,7 @@ def write_manifest(members: Sequence[TrainingJob]) -> None:
     if len({entry["table_sha256"] for entry in about}) != 1:
         msg = (
             f"the members of model {job.label!r} were trained on different tables; delete {job.directory} "
-            "and train "
-            "again"
+            "and train again"
         )
         raise ModelMismatchError(msg)
     manifest = Manifest(

@@ -201,9 +201,9 @@ def train(
             if not np.isfinite([epoch.loss, epoch.validation_loss]).all():
                 msg = (
                     f"the training of {label!r} (member {member}) diverged in epoch {number}: loss "
-                    f"{epoch.loss}, "
-                    f"validation loss {epoch.validation_loss}; lower the learning rate of its schedule "
-                    f"(it was {epoch.learning_rate:.3g}), and look at the features for extreme values"
+                    f"{epoch.loss}, validation loss {epoch.validation_loss}; lower the learning rate of its "
+                    f"schedule (it was {epoch.learning_rate:.3g}), and look at the features for extreme "
+                    "values"
                 )
                 raise FitError(msg)
             state.add(epoch)
@@ -260,17 +260,14 @@ def _require_useful_features(table: EventTable, label: str) -> None:
     if bad := [name for name, good in found if not good]:
         msg = (
             f"model {label!r} cannot be trained: the features {', '.join(bad)} are not finite for some "
-            "events; "
-            "reject such events in the feature processor"
+            "events; reject such events in the feature processor"
         )
         raise FitError(msg)
     if found and len(table) > 1:
         msg = (
             f"model {label!r} is not trained: the features {', '.join(name for name, _ in found)} are the "
-            "same in all "
-            "events, so something went wrong when they were computed, or there is nothing to learn from "
-            "them; take them "
-            "out of the feature processor, or repair them there"
+            "same in all events, so something went wrong when they were computed, or there is nothing to "
+            "learn from them; take them out of the feature processor, or repair them there"
         )
         raise FitError(msg)
 

@@ -108,8 +108,7 @@ class TrainingFiles:
             if polynomials is not None and len(polynomials) != n_read:
                 msg = (
                     f"{self.labels[number]} holds exact labels of {len(polynomials)} events and {path} has "
-                    f"{n_read}; run "
-                    "`milanalysis exact` again"
+                    f"{n_read}; run `milanalysis exact` again"
                 )
                 raise ModelMismatchError(msg)
         for path in self.background:
@@ -182,8 +181,8 @@ def _filled(place: Path) -> Iterator[Path]:
             raise
         msg = (
             f"there is no room in {place.parent} for the events of the training ({error.strerror}): they "
-            "take about 200 "
-            "bytes each while networks are trained; make room, or choose another run directory with --output"
+            "take about 200 bytes each while networks are trained; make room, or choose another run "
+            "directory with --output"
         )
         raise RunDirectoryError(msg) from error
     finally:

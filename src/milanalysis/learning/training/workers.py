@@ -28,8 +28,7 @@ def training_processes(n: int) -> Iterator[Executor]:
     except ChildProcessError as error:
         msg = (
             "a training process was killed, most likely because memory ran out; train with fewer workers, "
-            "then "
-            "the same command takes up the work after the last epoch"
+            "then the same command takes up the work after the last epoch"
         )
         raise FitError(msg) from error
 

@@ -146,9 +146,8 @@ class _Learner:
         if drawn.overlap > LARGEST_OVERLAP:
             msg = (
                 f"calibration.{self.label}: one pseudo-experiment of {n_events} events is "
-                f"{drawn.overlap:.0%} of the validation events "
-                f"it is drawn from, and above {LARGEST_OVERLAP:.0%} they have too much in common to learn "
-                "from; simulate more events, "
+                f"{drawn.overlap:.0%} of the validation events it is drawn from, and above "
+                f"{LARGEST_OVERLAP:.0%} they have too much in common to learn from; simulate more events, "
                 "enlarge split.validation, or set fewer coverage.events"
             )
             raise TooFewEventsError(msg)

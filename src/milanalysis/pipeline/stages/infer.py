@@ -48,8 +48,7 @@ _SAME = 1e-5
 """Relative difference between log ratios of bags and sums over their events that float32 may cause."""
 _BAG_OUTPUT = (
     "a bag processor returns 'event_id', and for each model 'points', 'bags', 'counts' and, where its ratio "
-    "is a sum over "
-    "events, 'terms', as processors/bag_likelihood.py does"
+    "is a sum over events, 'terms', as processors/bag_likelihood.py does"
 )
 _PROFILE_POINTS = 201
 
@@ -93,8 +92,7 @@ def infer(run: Run) -> Sequence[Path]:
     if background is None and has_background(config):
         logger.warning(
             "the observed events contain generated ZZ background and the configuration has no `background:`; "
-            "every method takes "
-            "them for signal, and its title says so"
+            "every method takes them for signal, and its title says so"
         )
     nu = signal
     if background is not None:
@@ -266,8 +264,8 @@ class _Bags:
         if off.any():
             msg = (
                 f"{what}: the log ratios of bags and those of their events differ by {np.abs(total).max():g} "
-                "in their sum, first at "
-                f"{self.points[off][0].tolist()}; a bag processor evaluates both with the same model"
+                f"in their sum, first at {self.points[off][0].tolist()}; a bag processor evaluates both with "
+                "the same model"
             )
             raise AccountingError(msg)
 
@@ -291,8 +289,7 @@ def _bags_of(output: Mapping[str, Any], label: str, chunks: Sequence[str], model
     if n_bags * size != n_bagged or any(one.shape != (len(one), len(points)) for one in ratios):
         msg = (
             f"'bags' of model {label!r} have shapes {', '.join(sorted({str(one.shape) for one in ratios}))} "
-            f"for {n_bagged} events in "
-            f"bags of {size} and {len(points)} points"
+            f"for {n_bagged} events in bags of {size} and {len(points)} points"
         )
         raise ValueError(msg)
     if not all(np.isfinite(one).all() for one in ratios):
@@ -325,7 +322,7 @@ STAGE = Stage(
     ],
     work=infer,
     summary=(
-        "evaluates the networks in a coffea processor and fits the observed events; "
-        "writes log_ratios/, results/"
+        "evaluates the networks in a coffea processor and fits the observed events; writes log_ratios/, "
+        "results/"
     ),
 )

@@ -36,8 +36,8 @@ def tune(run: Run) -> Sequence[Path]:
     if config.tune is None:
         msg = (
             "the configuration does not say what to search; add, for example, `tune: {model: "
-            f"{next(iter(config.models))}, trials: 30, ranges: "
-            f"{{learning_rate: {{low: 1.0e-4, high: 1.0e-2}}}}}}`"
+            f"{next(iter(config.models))}, trials: 30, ranges: {{learning_rate: {{low: 1.0e-4, high: "
+            "1.0e-2}}}`"
         )
         raise ConfigError(msg)
     label = config.tune.model

@@ -123,8 +123,7 @@ def _require(good: npt.NDArray[np.bool_], what: str) -> None:
     wrong = np.flatnonzero(~good)
     msg = (
         f"{len(wrong)} of {len(good)} events (the first is row {wrong[0]}) do not {what}. The exact visible "
-        "ratio is known for "
-        "u d > u d h, h > e+ ve e- ve~ at parton level only; leave it out for other processes and for events "
-        "after a detector simulation."
+        "ratio is known for u d > u d h, h > e+ ve e- ve~ at parton level only; leave it out for other "
+        "processes and for events after a detector simulation."
     )
     raise ProcessMismatchError(msg)

@@ -304,10 +304,9 @@ class _Kinematics:
             wrong = np.flatnonzero(~possible)
             msg = (
                 f"{len(wrong)} of {len(momenta)} events (the first is number {wrong[0]}) cannot be u d > u d "
-                "h, "
-                f"h > e+ ve e- ve~: no Higgs boson of {MH} GeV fits their momenta at sqrt(s) = {root_s:g} "
-                "GeV. The exact "
-                "ratio is for signal events at parton level: check the sample and the beam energy."
+                f"h, h > e+ ve e- ve~: no Higgs boson of {MH} GeV fits their momenta at sqrt(s) = {root_s:g} "
+                "GeV. The exact ratio is for signal events at parton level: check the sample and the beam "
+                "energy."
             )
             raise ProcessMismatchError(msg)
         centre = 0.5 * (low + high)

@@ -80,8 +80,7 @@ def bartlett_test(
     if len(points) < 3:
         msg = (
             f"a parabola needs 3 points and there are {len(points)} within {half_width} of the reference; "
-            "widen the window "
-            "(half_width) or refine the grid"
+            "widen the window (half_width) or refine the grid"
         )
         raise FitError(msg)
     distance = points[:, 0] - parameter.reference

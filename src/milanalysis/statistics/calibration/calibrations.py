@@ -249,9 +249,8 @@ def learn_coverage(fits: MethodFits, level: float = 0.6827) -> Measured:
     if not 0 < quantiles[1] < np.inf:
         msg = (
             f"{np.isinf(rises).sum()} of {n} pseudo-experiments have no estimate, so no constant makes "
-            "intervals cover "
-            f"in {100 * level:.1f} %; look at why the fits fail, or calibrate with simulation (kind: "
-            "observable)"
+            f"intervals cover in {100 * level:.1f} %; look at why the fits fail, or calibrate with "
+            "simulation (kind: observable)"
         )
         raise FitError(msg)
     target = rise_of_level(level)
@@ -310,8 +309,7 @@ def learn_temperature(
             )
     msg = (
         "the log ratios do not tell bags of different points apart, so there is no temperature; look at the "
-        "training of "
-        "the model, or leave the temperature out"
+        "training of the model, or leave the temperature out"
     )
     raise FitError(msg)
 
@@ -412,8 +410,8 @@ def _estimates(fits: MethodFits, good: npt.NDArray[np.bool_]) -> FloatArray:
     if len(estimate) < 2 or np.ptp(estimate) == 0:
         msg = (
             f"{len(estimate)} of {len(fits.status)} pseudo-experiments have an estimate with a curvature, "
-            "and a constant "
-            "needs at least two different ones; look at why the fits fail, or raise pseudo_experiments"
+            "and a constant needs at least two different ones; look at why the fits fail, or raise "
+            "pseudo_experiments"
         )
         raise FitError(msg)
     return estimate

@@ -54,8 +54,7 @@ def log_ratio_slopes(terms: EventTerms, parameter: Parameter, half_width: float 
     if len(points) < 2:
         msg = (
             f"a slope needs two grid points and there are {len(points)} from {low:g} to {high:g}; widen the "
-            "window "
-            "(half_width) or refine the grid"
+            "window (half_width) or refine the grid"
         )
         raise ConfigError(msg)
     distance = points[:, 0] - points[:, 0].mean()

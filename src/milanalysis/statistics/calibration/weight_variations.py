@@ -62,8 +62,8 @@ class WeightVariation:
                 event = int(np.argmax(wrong))
                 msg = (
                     f"weight_{self.name}_{side} of event {event} is {values[event]:g} times the nominal "
-                    "weight and has to be "
-                    "positive to be interpolated; check the columns, or drop these events"
+                    "weight and has to be positive to be interpolated; check the columns, or drop these "
+                    "events"
                 )
                 raise EventWeightError(msg)
 

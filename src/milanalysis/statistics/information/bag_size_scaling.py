@@ -221,8 +221,8 @@ def fit_error_variance(measured: list[ErrorVariance]) -> ScalingReport:
     if from_linear < _SIGNIFICANT:
         verdict += (
             "compatible with C N. For a network whose log ratio is a sum over events this is an identity: "
-            "the size of the bags it "
-            "is evaluated on says nothing about the size of the bags it should be trained on"
+            "the size of the bags it is evaluated on says nothing about the size of the bags it should be "
+            "trained on"
         )
     else:
         slower = "slower" if power.value < 1 else "faster"
@@ -311,32 +311,27 @@ def _verdict(
     if significance >= _SIGNIFICANT and rising.constants["a"].value <= 0:
         return None, (
             "No asymptote can be claimed: the information falls with the size of the bags in training, by "
-            f"{significance:.2f} "
-            "standard deviations."
+            f"{significance:.2f} standard deviations."
         )
     if significance < _SIGNIFICANT:
         return None, (
             "No asymptote can be claimed: a dependence on the bag size is not established "
-            f"({significance:.2f} standard "
-            "deviations from a constant)."
+            f"({significance:.2f} standard deviations from a constant)."
         )
     if rising.p_value < 0.01:
         return None, (
             "No asymptote can be claimed: C sqrt(N) does not describe the information (p = "
-            f"{rising.p_value:.1g}); "
-            f"{words}, which means nothing."
+            f"{rising.p_value:.1g}); {words}, which means nothing."
         )
     if largest < _REACHED * limit.value or limit.error > 0.1 * limit.value:
         return None, (
             f"No asymptote can be claimed: {words}, and the largest measured value is "
-            f"{100 * largest / limit.value:.0f} % of "
-            "it; that is an extrapolation."
+            f"{100 * largest / limit.value:.0f} % of it; that is an extrapolation."
         )
     verdict = (
         f"The information levels off at {limit.value:.0f} ± {limit.error:.0f}. That is what this training "
-        "reaches, not the "
-        "true information: a part of sigma_eps^2 that grows as N lowers the whole curve and cannot be seen "
-        "in it."
+        "reaches, not the true information: a part of sigma_eps^2 that grows as N lowers the whole curve "
+        "and cannot be seen in it."
     )
     if information_true is not None:
         missing = (information_true - limit.value) / limit.error

@@ -120,9 +120,8 @@ def _window(grid: tuple[float, ...], lowest: int, half_width: float) -> tuple[in
     inside = np.flatnonzero(np.abs(distance) <= half_width * (1 + 1e-9))
     if len(inside) < 3:
         msg = (
-            f"a parabola needs 3 grid points and there are {len(inside)} within "
-            f"{half_width} of the lowest one at {grid[lowest]:g}; widen the window (half_width) or refine "
-            "the grid"
+            f"a parabola needs 3 grid points and there are {len(inside)} within {half_width} of the lowest "
+            f"one at {grid[lowest]:g}; widen the window (half_width) or refine the grid"
         )
         raise ConfigError(msg)
     design: FloatArray = distance[inside, None] ** np.arange(3)
@@ -181,8 +180,8 @@ class PolynomialFit:
         if len(grid) <= self.degree + 1 or self.degree < 2:
             msg = (
                 f"a polynomial of degree {self.degree} is smoothed over more than {self.degree + 1} grid "
-                "points and there are "
-                f"{len(grid)}; choose a degree from 2 to {len(grid) - 2}, or refine the grid"
+                f"points and there are {len(grid)}; choose a degree from 2 to {len(grid) - 2}, or refine the "
+                "grid"
             )
             raise ConfigError(msg)
         if not np.isfinite(values).all():

@@ -113,8 +113,7 @@ class ShapeModel(Addable):
         if self.terms.grid.shape[1] > 1 or isinstance(self.parameter, tuple):
             msg = (
                 f"these terms are known on a grid of {self.terms.grid.shape[1]} parameters, and grids are "
-                "interpolated in one; "
-                "use a method that is defined at any point, or fix the other parameters"
+                "interpolated in one; use a method that is defined at any point, or fix the other parameters"
             )
             raise ValueError(msg)
         if self.interpolation is None:
@@ -327,9 +326,8 @@ def check_positive(expected: EFTPolynomial, parameter: Parameter, what: str) -> 
         lowest = int(np.argmin(values))
         msg = (
             f"{what} is {values[lowest]:g} at {parameter.name} = {points[lowest]:g} and has to be positive "
-            "from "
-            f"{parameter.low:g} to {parameter.high:g}; check its coefficients "
-            f"({', '.join(f'{k:g}' for k in expected.coefficients)}), narrow the range, or simulate "
-            "more events"
+            f"from {parameter.low:g} to {parameter.high:g}; check its coefficients "
+            f"({', '.join(f'{k:g}' for k in expected.coefficients)}), narrow the range, or simulate more "
+            "events"
         )
         raise EventWeightError(msg)

@@ -191,8 +191,8 @@ class ProfileLikelihood:
             if mine[name][1] != its[name][1]:
                 msg = (
                     f"parameter {name!r} is {mine[name][1]:g} without a shift in one term and "
-                    f"{its[name][1]:g} in another: a shift in "
-                    "standard deviations and a factor cannot have the same name; rename one of them"
+                    f"{its[name][1]:g} in another: a shift in standard deviations and a factor cannot have "
+                    "the same name; rename one of them"
                 )
                 raise ContradictionError(msg)
         clipped = tuple(float(np.clip(value, *limit)) for value, limit in zip(start, limits, strict=True))

@@ -77,8 +77,8 @@ class FeldmanCousinsBelt:
             if not np.isfinite(middle):
                 msg = (
                     f"{np.isinf(rises).sum()} of {len(rises)} pseudo-experiments of {method!r} at "
-                    f"{one.theta_true:g} have "
-                    f"no estimate, so a level of {level:g} cannot be reached; look at why the fits fail"
+                    f"{one.theta_true:g} have no estimate, so a level of {level:g} cannot be reached; look "
+                    "at why the fits fail"
                 )
                 raise FitError(msg)
             critical.append(float(middle))
@@ -130,8 +130,7 @@ class NeymanBelt:
             if len(estimate) < 2:
                 msg = (
                     f"{len(estimate)} pseudo-experiments of {method!r} at {one.theta_true:g} have an "
-                    "estimate, and a belt "
-                    "needs the distribution of estimates; look at why the fits fail"
+                    "estimate, and a belt needs the distribution of estimates; look at why the fits fail"
                 )
                 raise FitError(msg)
             ends = np.quantile(estimate, [(1 - level) / 2, (1 + level) / 2])
@@ -203,8 +202,7 @@ def _ordered(experiments: Sequence[PseudoExperiments]) -> list[PseudoExperiments
     if len({one.theta_true for one in experiments}) < 2:
         msg = (
             f"a belt needs pseudo-experiments at two or more true values and there are {len(experiments)}; "
-            "list several "
-            "under coverage.theta, from below the interval to above it"
+            "list several under coverage.theta, from below the interval to above it"
         )
         raise FitError(msg)
     return sorted(experiments, key=lambda one: one.theta_true)

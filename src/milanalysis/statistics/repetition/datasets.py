@@ -95,8 +95,7 @@ def draw_datasets(weights: FloatArray, sizes: IntArray, rng: np.random.Generator
     if len(sizes) < 1 or total < 1:
         msg = (
             f"pseudo-experiments need at least one event, and {len(sizes)} of them with {total} events are "
-            "asked for; check "
-            "luminosity_fb and the expected number of events, or set coverage.events"
+            "asked for; check luminosity_fb and the expected number of events, or set coverage.events"
         )
         raise TooFewEventsError(msg)
     _check_probabilities(weights)
@@ -187,9 +186,8 @@ def _check_probabilities(weights: FloatArray) -> None:
         lowest = weights.min() if weights.size else np.nan
         msg = (
             f"{weights.size} weights of shape {weights.shape} with sum {total:g} and minimum {lowest:g} "
-            "cannot be "
-            "relative probabilities; they have to be finite and not negative, one for each event, and not "
-            "all of them zero"
+            "cannot be relative probabilities; they have to be finite and not negative, one for each event, "
+            "and not all of them zero"
         )
         raise EventWeightError(msg)
 

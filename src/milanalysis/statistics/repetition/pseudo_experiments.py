@@ -167,8 +167,7 @@ class PseudoExperiments:
                 if getattr(part, name) != getattr(first, name):
                     msg = (
                         f"pseudo-experiments with {name} {getattr(first, name)} and {getattr(part, name)} "
-                        "cannot be "
-                        "merged; merge those of one true value and one level"
+                        "cannot be merged; merge those of one true value and one level"
                     )
                     raise ValueError(msg)
             if part.methods.keys() != first.methods.keys():

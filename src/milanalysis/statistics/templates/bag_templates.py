@@ -104,8 +104,7 @@ def learn_bag_templates(
         position, number = np.argwhere(shares == 0)[0]
         msg = (
             f"of {n_bags} bags of {bag_size} events at {parameter.name} = {points[position]:g} none is in "
-            f"bin {number} of {bins}; "
-            "use smaller bags, fewer bins, or a narrower range of the parameter"
+            f"bin {number} of {bins}; use smaller bags, fewer bins, or a narrower range of the parameter"
         )
         raise TooFewEventsError(msg)
     design = powers(points, degree).T

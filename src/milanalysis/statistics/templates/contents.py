@@ -96,8 +96,7 @@ class Templates:
         if histogram.storage_type is not hist.storage.Weight:
             msg = (
                 f"the templates have storage {histogram.storage_type.__name__}, which forgets the errors of "
-                "weighted "
-                "events; make the histogram with storage hist.storage.Weight()"
+                "weighted events; make the histogram with storage hist.storage.Weight()"
             )
             raise ValueError(msg)
         values, variances = histogram.values(), histogram.variances()

@@ -71,8 +71,7 @@ class TemplateSystematic:
         if not (self.total_up > 0 and self.total_down > 0):
             msg = (
                 f"weight_{self.name}_up and _down change the total by factors {self.total_up:g} and "
-                f"{self.total_down:g}, which "
-                "have to be positive; check the columns"
+                f"{self.total_down:g}, which have to be positive; check the columns"
             )
             raise EventWeightError(msg)
         lowest = np.minimum(self.shape_up, self.shape_down)
@@ -80,9 +79,8 @@ class TemplateSystematic:
             number = int(np.argmin(lowest))
             msg = (
                 f"weight_{self.name}_up or _down leaves a share of {lowest[number]:.3g} of bin {number} of "
-                f"{len(lowest)}, and more "
-                f"than {_LEAST:g} has to be left; use fewer bins or more simulated events, or check the "
-                "columns"
+                f"{len(lowest)}, and more than {_LEAST:g} has to be left; use fewer bins or more simulated "
+                "events, or check the columns"
             )
             raise EventWeightError(msg)
 
